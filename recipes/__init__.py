@@ -1,0 +1,1 @@
+"""Ready recipes: YAML files, and the small data they need."""

@@ -1,0 +1,5 @@
+"""``python -m tspin_mlx``."""
+
+from .cli import main
+
+main()

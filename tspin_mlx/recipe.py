@@ -1,0 +1,243 @@
+"""What the user wrote: a recipe, with every key documented, checked and given its default.
+
+The defaults of the method are the paper's (arXiv 2601.08198); where the paper states nothing, the docstring
+says so. Pure: parsing works on text, nobody opens a file here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MetricName = Literal["exact_match", "json_valid", "json_exact", "json_field_f1", "regex", "numeric"]
+
+#: Held-out measures that every evaluation has, beside the task metrics a recipe names.
+ALWAYS_MEASURED = ("nll", "stop_rate", "advantage_current", "advantage_historical")
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, and a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """The language model to teach."""
+
+    path: str = "smollm2-135m"
+    """A Hugging Face id (``org/name``), a local folder, a GGUF file, or ``smollm2-135m``, the built-in model."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model; null is its main branch."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto`` keeps the weights as they are stored on a GPU and computes in dense float32 on a CPU;
+    the others dequantise and convert."""
+
+
+class LoraSection(Section):
+    """The adapter that is trained; its weights are always float32."""
+
+    kind: Literal["lora", "dora"] = "lora"
+    """LoRA, or DoRA, which also learns the length of each weight column."""
+    rank: Positive = 16
+    """Rank of the update of each adapted layer."""
+    scale: Annotated[float, Field(gt=0)] = 2.0
+    """Factor on the update (mlx-lm's ``scale``; PEFT's ``lora_alpha`` divided by the rank)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapter's input while training; generation and scoring never use it."""
+    layers: Count = 0
+    """How many of the last transformer layers get an adapter; 0 is all."""
+    keys: tuple[str, ...] | None = None
+    """Names of the linears inside a layer, such as ``self_attn.q_proj``; null is every linear."""
+
+
+class Columns(Section):
+    """Names of the columns when they are not the usual ones."""
+
+    prompt: str | None = None
+    """Column with the user's turn."""
+    response: str | None = None
+    """Column with the expert's answer."""
+    system: str | None = None
+    """Column with the system prompt."""
+    answer: str | None = None
+    """Column with what task metrics compare to; without one, the expert's answer itself."""
+
+
+class DataSection(Section):
+    """Examples: prompts with an expert's answer."""
+
+    train: str
+    """A JSONL, JSON, CSV or Parquet file, or ``hub:ID[:CONFIG]:SPLIT`` for a dataset on the Hugging Face Hub."""
+    validation: str | None = None
+    """Held-out examples that choose the best iteration; null takes ``validation_size`` rows from ``train``."""
+    test: str | None = None
+    """Held-out examples looked at once, at the end; null is no test."""
+    validation_size: Positive = 64
+    """Rows split from ``train`` when there is no validation file (seeded)."""
+    train_limit: Positive | None = None
+    """Use at most this many training rows (a seeded choice); null is all."""
+    validation_limit: Positive | None = None
+    """Use at most this many validation rows; null is all."""
+    test_limit: Positive | None = None
+    """Use at most this many test rows; null is all."""
+    columns: Columns = Columns()
+    """Names of the columns when they are not the usual ones."""
+    system: str | None = None
+    """System prompt for rows without one; null leaves it to the model's chat template."""
+    template: str = "chat"
+    """``chat``: the model's own template; ``paper``: the template of the T-SPIN paper; or any text with
+    ``{prompt}``, and ``{system}`` if rows have one."""
+    max_tokens: Annotated[int, Field(ge=8)] = 2048
+    """Longest prompt plus answer in tokens (the paper's 2048); a longer row is an error, or skipped."""
+    skip_bad_rows: bool = False
+    """Skip and count rows that cannot be used, instead of stopping at the first."""
+
+    @field_validator("template")
+    @classmethod
+    def _has_a_place_for_the_prompt(cls, value: str) -> str:
+        if value not in ("chat", "paper") and "{prompt}" not in value:
+            raise ValueError("must be 'chat', 'paper' or a text that contains {prompt}")
+        return value
+
+
+class GenerationSection(Section):
+    """How the model answers the prompts itself."""
+
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """Sampling temperature of synthetic responses; 1 samples the policy itself (paper: not stated)."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling; 1 is off."""
+    max_tokens: Positive = 256
+    """Longest response in tokens (paper: not stated; SPIN's 256)."""
+    batch_size: Positive = 32
+    """Prompts answered at once; the samples do not depend on it."""
+    shard_size: Positive = 128
+    """Prompts per shard: what a stopped run repeats at most, and what bounds memory."""
+
+
+class ObjectiveSection(Section):
+    """The loss. The defaults are the paper's objective and nothing else."""
+
+    alpha: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the entropy constraint; multiplies both advantages inside the logistic (paper: 1)."""
+    beta: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the historical term from iteration 1 on (paper: 0.1); iteration 0 always uses 0."""
+    nll_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Adds this times the mean negative log-likelihood per token of the expert's answers: an anchor against
+    the collapse of small models (not in the paper)."""
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Subtracts this times the policy's mean token entropy at the scored positions (not in the paper)."""
+    length_normalize: bool = False
+    """Divide each log-probability by the number of its tokens (not in the paper)."""
+
+
+class WarmupSection(Section):
+    """Plain supervised training before self-play: a model whose samples are far off gives no useful contrast."""
+
+    epochs: Count = 0
+    """Passes over the training examples; 0 starts self-play from the model as it is (the paper's start is
+    already a supervised model)."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate of the warm-up."""
+
+
+class TrainingSection(Section):
+    """The optimiser and its pace."""
+
+    iterations: Count = 5
+    """Self-play iterations (paper: 5)."""
+    epochs: Positive = 2
+    """Passes over the triplets in each iteration (paper: not stated; SPIN's 2)."""
+    batch_size: Positive = 16
+    """Triplets per optimiser step (paper: 64, for 50,000 examples)."""
+    micro_batch_size: Positive = 4
+    """Triplets computed at once; gradients are accumulated exactly, so this only trades memory for speed."""
+    optimizer: Literal["adamw", "adam", "rmsprop", "lion"] = "adamw"
+    """Optimiser, fresh in every iteration (paper: RMSProp)."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    """Peak learning rate (paper: not stated)."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the rate falls to 0 after its warm-up."""
+    warmup_ratio: Fraction = 0.1
+    """Share of the steps in which the rate rises from 0 (paper: 0.1)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay of AdamW and Lion (paper: none)."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Clip the gradient to this norm; null does not clip."""
+    recompute: bool = False
+    """Compute each layer a second time in the backward pass instead of keeping its activations: much less
+    memory, about a third more time."""
+
+    @model_validator(mode="after")
+    def _decay_is_read(self) -> TrainingSection:
+        if self.weight_decay and self.optimizer not in ("adamw", "lion"):
+            raise ValueError(f"weight_decay has no effect with {self.optimizer}; use adamw or lion, or 0")
+        return self
+
+
+class EvaluationSection(Section):
+    """What is measured on held-out examples, before the first iteration and after every one."""
+
+    metrics: tuple[MetricName, ...] = ()
+    """Task metrics of greedy answers: exact_match, json_valid, json_exact, json_field_f1, regex, numeric."""
+    regex: str | None = None
+    """For the metric ``regex``: the answer counts if this pattern is found in it."""
+    best: str = "nll"
+    """The measure that chooses the best iteration: one of ``metrics``, or ``nll``."""
+    max_tokens: Positive | None = None
+    """Longest greedy answer in tokens; null is ``generation.max_tokens``."""
+    samples: Count = 3
+    """Answers shown before and after."""
+
+    @model_validator(mode="after")
+    def _choices_fit_together(self) -> EvaluationSection:
+        if self.best != "nll" and self.best not in self.metrics:
+            allowed = ", ".join(["nll", *self.metrics])
+            raise ValueError(f"best is {self.best!r}, which is not measured; one of: {allowed}")
+        if ("regex" in self.metrics) != (self.regex is not None):
+            raise ValueError("the metric 'regex' and the key 'regex' need each other")
+        return self
+
+
+class RunSection(Section):
+    """Where the run lives, and its seed."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    """Name of the run's folder; null is the recipe's name."""
+    folder: str = "runs"
+    """Folder that holds the runs."""
+    seed: Count = 0
+    """The one seed: it decides splits, order, dropout and samples."""
+
+
+class Recipe(Section):
+    """A complete description of a fine-tuning by triplet self-play."""
+
+    description: str = ""
+    """One or two sentences for people: what it teaches and what it was measured to do."""
+    model: ModelSection = ModelSection()
+    lora: LoraSection = LoraSection()
+    data: DataSection
+    generation: GenerationSection = GenerationSection()
+    objective: ObjectiveSection = ObjectiveSection()
+    warmup: WarmupSection = WarmupSection()
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    run: RunSection = RunSection()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        """``model: org/name`` is short for ``model: {path: org/name}``."""
+        return {"path": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Recipe:
+        if not self.training.iterations and not self.warmup.epochs:
+            raise ValueError("nothing to do: training.iterations and warmup.epochs are both 0")
+        return self

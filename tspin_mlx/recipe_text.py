@@ -1,0 +1,137 @@
+"""From YAML text and ``key=value`` overrides to a checked :class:`Recipe`; errors name line and key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from .errors import RecipeError
+from .recipe import Recipe
+from .text import did_you_mean
+
+Path = tuple[str | int, ...]
+
+
+def parse_recipe(text: str, source: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """The recipe in ``text``, with ``overrides`` such as ``training.learning_rate=1e-4`` applied.
+
+    Args:
+        source: what to call the text in errors, usually its file name.
+
+    Raises:
+        RecipeError: not YAML, an unknown or repeated key, or a value out of range.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source}: not valid YAML: {_yaml_reason(error)}") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{source}: a recipe is a mapping of sections such as data: and training:")
+    places: dict[Path, str] = {}
+    _note_places(node, (), source, places)
+    for override in overrides:
+        path, value = _split_override(override)
+        _assign(content, path, value, override)
+        places[path] = f"override {override!r}"
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _readable(error, places, source) from None
+
+
+def flatten(section: BaseModel | dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys and plain values: ``{"training.epochs": 2, ...}``."""
+    content = section.model_dump(mode="json") if isinstance(section, BaseModel) else section
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+def _note_places(node: yaml.Node | None, path: Path, source: str, places: dict[Path, str]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, key.value)
+            place = f"{source}:{key.start_mark.line + 1}"
+            if here in places:
+                raise RecipeError(f"{place}: key {_dotted(here)} is given twice (first at {places[here]})")
+            places[here] = place
+            _note_places(value, here, source, places)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            places[(*path, index)] = f"{source}:{value.start_mark.line + 1}"
+
+
+def _split_override(override: str) -> tuple[tuple[str, ...], Any]:
+    key, separator, value = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not separator or not all(path):
+        raise RecipeError(
+            f"override {override!r} is not key=value", hint="for example: training.learning_rate=1e-4"
+        )
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return path, value
+
+
+def _assign(content: dict[str, Any], path: tuple[str, ...], value: Any, override: str) -> None:
+    for depth, key in enumerate(path[:-1]):
+        inner = content.setdefault(key, {})
+        if path[: depth + 1] == ("model",) and isinstance(inner, str):
+            inner = content["model"] = {"path": inner}
+        if inner is None:
+            inner = content[key] = {}
+        if not isinstance(inner, dict):
+            raise RecipeError(f"override {override!r}: {_dotted(path[: depth + 1])} is not a section")
+        content = inner
+    content[path[-1]] = value
+
+
+def _readable(error: ValidationError, places: dict[Path, str], source: str) -> RecipeError:
+    """The first of pydantic's complaints in the user's terms."""
+    first = error.errors()[0]
+    path: Path = tuple(first["loc"])
+    place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), source)
+    name = _dotted(path)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        suggestion = did_you_mean(str(path[-1]), known) or _section_with(str(path[-1]))
+        hint = f"did you mean {suggestion}?" if suggestion else f"known keys: {', '.join(known)}"
+        return RecipeError(f"{place}: unknown key {name}", hint=hint)
+    if first["type"] == "missing":
+        return RecipeError(f"{place}: the key {name} is required", hint="see `tspin-mlx schema`")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    given = first["input"]
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    return RecipeError(f"{place}: {name + ': ' if name else ''}{message}{shown}")
+
+
+def _known_keys(path: Path) -> list[str]:
+    section: Any = Recipe
+    for name in path:
+        section = section.model_fields[str(name)].annotation
+    return list(section.model_fields)
+
+
+def _section_with(key: str) -> str:
+    """The dotted names of a key that was written in the wrong section."""
+    names = flatten(Recipe.model_validate({"data": {"train": ""}}))
+    return " or ".join(name for name in names if name.rsplit(".", 1)[-1] == key)
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(map(str, path))

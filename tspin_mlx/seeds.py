@@ -1,0 +1,15 @@
+"""Every random number of a run comes from its one seed, by name; nothing random is stored."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def derive(seed: int, *names: str | int) -> int:
+    """A seed in [0, 2**63) for one named use of randomness.
+
+    The same names always give the same seed, and different names unrelated ones, so a step can be repeated
+    without replaying those before it: ``derive(run_seed, "train", iteration, step)``.
+    """
+    text = "/".join([str(seed), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1

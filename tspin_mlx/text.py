@@ -1,0 +1,52 @@
+"""Text for people: printable, short, and with the right word suggested."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+
+_BIDI = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def printable(text: str, *, keep_newlines: bool = False) -> str:
+    """``text`` with everything removed that a terminal could obey: control codes and bidi marks.
+
+    Model output reaches a screen only through this function. Tabs become spaces; newlines too unless kept.
+    """
+    kept = []
+    for char in text:
+        if char == "\n" and keep_newlines:
+            kept.append(char)
+        elif char in "\n\t\r":
+            kept.append(" ")
+        elif char not in _BIDI and unicodedata.category(char) not in ("Cc", "Cs", "Co", "Cn"):
+            kept.append(char)
+    return "".join(kept)
+
+
+def shorten(text: str, width: int) -> str:
+    """``text`` on one line of at most ``width`` characters."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
+    """The nearest of ``choices``, or None if nothing is near."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def duration(seconds: float) -> str:
+    """``75`` -> ``1m15s``."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{left:02}s" if minutes else f"{left}s"
+
+
+def signed(value: float) -> str:
+    """A number with its sign and two decimals, with a real minus: advantages are read by their sign."""
+    return f"{value:+.2f}".replace("-", "−")
