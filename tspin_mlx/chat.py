@@ -1,0 +1,198 @@
+"""From an example in any of the usual shapes to token ids: one template for generation and training.
+
+Pure: the tokenizer comes as an argument. A problem with an example is a :class:`BadExample` with the reason;
+who reads the file adds its name and line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from .recipe import Columns, DataSection
+from .triplets import Prompt, Response
+
+#: The template of the T-SPIN paper (appendix on training details).
+PAPER_TEMPLATE = "### Instruction: {prompt}\n\n### Response: "
+
+_RESPONSE_COLUMNS = ("response", "completion")
+_ROLES = ("system", "user", "assistant", "tool")
+
+
+class BadExample(ValueError):
+    """Why an example cannot be used."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example before rendering.
+
+    Attributes:
+        messages: the turns before the answer, each ``{"role": ..., "content": ...}``; the last is not the
+            assistant's.
+        response: the expert's answer.
+        answer: what task metrics compare to.
+        id: the row's own id, if it has one.
+    """
+
+    messages: tuple[dict[str, str], ...]
+    response: str
+    answer: str
+    id: str | None = None
+
+
+def read_example(row: Any, columns: Columns, system: str | None) -> Example:
+    """Recognise a row: chat ``messages``, ``prompt`` + ``response`` or ``completion``, or Alpaca's columns.
+
+    Args:
+        row: one decoded JSON object, CSV row or dataset row.
+        columns: the recipe's names for columns that are called otherwise.
+        system: system prompt for rows without one.
+
+    Raises:
+        BadExample: no known shape, or an empty or non-text field.
+    """
+    if not isinstance(row, dict):
+        raise BadExample(f"a row must be an object with named fields, not {type(row).__name__}")
+    if columns.prompt is None and "messages" in row:
+        messages, response = _from_messages(row["messages"])
+    elif columns.prompt is None and "instruction" in row and "output" in row:
+        messages, response = _from_alpaca(row)
+    else:
+        messages, response = _from_columns(row, columns)
+    own_system = row.get(columns.system or "system")
+    if messages[0]["role"] != "system" and (own_system or system):
+        messages = [{"role": "system", "content": _text(own_system or system, "system")}, *messages]
+    answer = row.get(columns.answer or "answer")
+    identity = row.get("id")
+    return Example(
+        messages=tuple(messages),
+        response=response,
+        answer=response if answer is None else _text(answer, "answer"),
+        id=None if identity is None else str(identity),
+    )
+
+
+def render(example: Example, identity: str, tokenizer: Any, data: DataSection, vocab_size: int) -> Prompt:
+    """Tokenise an example once, for generation and for training.
+
+    Args:
+        tokenizer: mlx-lm's tokenizer wrapper.
+        vocab_size: ids must be below it.
+
+    Raises:
+        BadExample: too long, or the template does not fit the example or the model.
+    """
+    if data.template == "chat":
+        before, after = _chat_texts(example, tokenizer)
+    else:
+        before = _fill(PAPER_TEMPLATE if data.template == "paper" else data.template, example)
+        after = before + example.response + tokenizer.eos_token
+    special = data.template != "chat"  # a chat template writes the begin token itself
+    prompt = _encode(tokenizer, before, special)
+    response = _response_tokens(tokenizer, prompt, before, after, special)
+    if len(prompt) + len(response) > data.max_tokens:
+        raise BadExample(
+            f"{len(prompt)} prompt + {len(response)} answer tokens do not fit into {data.max_tokens} "
+            "(data.max_tokens and the model's window)"
+        )
+    if max(*prompt, *response) >= vocab_size:
+        raise BadExample(f"the tokenizer gives ids that the model (vocabulary {vocab_size}) does not have")
+    return Prompt(
+        id=identity,
+        tokens=tuple(prompt),
+        text=example.messages[-1]["content"],
+        annotated=Response(tokens=tuple(response), text=example.response),
+        answer=example.answer,
+    )
+
+
+def _from_messages(messages: Any) -> tuple[list[dict[str, str]], str]:
+    if not isinstance(messages, list) or not all(isinstance(turn, dict) for turn in messages):
+        raise BadExample("'messages' must be a list of {role, content}")
+    turns = []
+    for turn in messages:
+        if turn.get("role") not in _ROLES:
+            raise BadExample(f"unknown role {turn.get('role')!r} in 'messages'")
+        turns.append({"role": turn["role"], "content": _text(turn.get("content"), "content")})
+    last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
+    if last == 0:
+        raise BadExample("'messages' has no assistant turn after a user turn")
+    return turns[:last], turns[last]["content"]
+
+
+def _from_alpaca(row: dict[str, Any]) -> tuple[list[dict[str, str]], str]:
+    prompt = _text(row["instruction"], "instruction")
+    if row.get("input"):
+        prompt = f"{prompt}\n\n{_text(row['input'], 'input')}"
+    return [{"role": "user", "content": prompt}], _text(row["output"], "output")
+
+
+def _from_columns(row: dict[str, Any], columns: Columns) -> tuple[list[dict[str, str]], str]:
+    prompt = columns.prompt or "prompt"
+    candidates = (columns.response,) if columns.response else _RESPONSE_COLUMNS
+    response = next((name for name in candidates if name in row), None)
+    if prompt not in row or response is None:
+        raise BadExample(
+            f"needs 'messages', '{prompt}' with '{' or '.join(candidates)}', or 'instruction' with 'output'; "
+            f"has {', '.join(map(repr, row)) or 'nothing'}"
+        )
+    return [{"role": "user", "content": _text(row[prompt], prompt)}], _text(row[response], response)
+
+
+def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        raise BadExample(f"{field!r} must be text, not {type(value).__name__}")
+    if not value.strip():
+        raise BadExample(f"{field!r} is empty")
+    if "\0" in value:
+        raise BadExample(f"{field!r} contains a NUL character")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise BadExample(f"{field!r} contains half of a surrogate pair")
+    return value
+
+
+def _chat_texts(example: Example, tokenizer: Any) -> tuple[str, str]:
+    """The rendered prompt, and the same with the answer after it."""
+    if not getattr(tokenizer, "has_chat_template", False):
+        raise BadExample("the model has no chat template; set data.template to 'paper' or to a text with {prompt}")
+    messages = list(example.messages)
+    options = {"tokenize": False, "enable_thinking": False}
+    try:
+        before = tokenizer.apply_chat_template(messages, add_generation_prompt=True, **options)
+        answered = [*messages, {"role": "assistant", "content": example.response}]
+        after = tokenizer.apply_chat_template(answered, add_generation_prompt=False, **options)
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        raise BadExample(f"the model's chat template refuses it: {error}") from None
+    if not after.startswith(before):
+        raise BadExample("the model's chat template renders the prompt otherwise once it is answered")
+    return before, after
+
+
+def _fill(template: str, example: Example) -> str:
+    system = [turn["content"] for turn in example.messages if turn["role"] == "system"]
+    turns = [turn["content"] for turn in example.messages if turn["role"] != "system"]
+    if len(turns) != 1:
+        raise BadExample("a template string takes one user turn; use data.template: chat for conversations")
+    if system and "{system}" not in template:
+        raise BadExample("has a system prompt, but data.template has no {system}")
+    return template.replace("{system}", system[0] if system else "").replace("{prompt}", turns[0])
+
+
+def _encode(tokenizer: Any, text: str, add_special_tokens: bool) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=add_special_tokens))
+
+
+def _response_tokens(tokenizer: Any, prompt: list[int], before: str, after: str, special: bool) -> list[int]:
+    """The answer's ids, up to and with the end token."""
+    whole = _encode(tokenizer, after, special)
+    # Where the answer's first token would merge with the prompt's last, the answer is tokenised alone, as the
+    # model will meet it when it generates from the prompt's ids.
+    fits = whole[: len(prompt)] == prompt
+    response = whole[len(prompt) :] if fits else _encode(tokenizer, after[len(before) :], False)
+    for position, token in enumerate(response):
+        if token in tokenizer.eos_token_ids:
+            return response[: position + 1]
+    raise BadExample("the model's template does not end an answer with an end token")

@@ -1,0 +1,120 @@
+"""The policy answers prompts: in batches, reproducibly, and with token ids kept.
+
+One of the few modules that touch mlx-lm.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from .models import Policy
+from .triplets import Prompt, Response
+
+Sampler = Callable[[mx.array], mx.array]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: in (0, 1]; 1 is off.
+        max_tokens: longest response, at least 1.
+        batch_size: prompts answered at once.
+    """
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    batch_size: int
+
+
+def generate(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int | None],
+    decoding: Decoding,
+    on_progress: Callable[[int, int, float], None] | None = None,
+) -> list[Response]:
+    """One response per prompt, in the prompts' order.
+
+    Each prompt's sampler has its own seed and counts its own tokens, so the samples do not depend on the batch
+    size or on the order of the prompts (but for logits that a backend rounds differently).
+
+    Args:
+        seeds: one per prompt; None decodes greedily.
+        on_progress: called after each finished response with the numbers of finished responses and of tokens
+            so far, and the seconds since the start.
+    """
+    from mlx_lm.generate import BatchGenerator
+
+    policy.model.eval()  # no dropout; the generator does not see to it
+    # Long prompts first: neighbours in a batch then have similar lengths, and little is computed on padding.
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].tokens))
+    end_tokens = set(policy.tokenizer.eos_token_ids)
+    generator = BatchGenerator(
+        policy.model,
+        stop_tokens=[[token] for token in sorted(end_tokens)],
+        completion_batch_size=decoding.batch_size,
+        prefill_batch_size=decoding.batch_size,
+    )
+    ids = generator.insert(
+        [list(prompts[i].tokens) for i in order],
+        max_tokens=[decoding.max_tokens] * len(order),
+        samplers=[_sampler(seeds[i], decoding) for i in order],
+    )
+    place = dict(zip(ids, order, strict=True))
+    tokens: list[list[int]] = [[] for _ in prompts]
+    responses: list[Response | None] = [None] * len(prompts)
+    started, done, produced = time.perf_counter(), 0, 0
+    try:
+        while batch := generator.next_generated():
+            for event in batch:
+                i = place[event.uid]
+                tokens[i].append(event.token)
+                produced += 1
+                if event.finish_reason is None:
+                    continue
+                responses[i] = _response(policy, tokens[i], event.finish_reason, seeds[i], end_tokens)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, produced, time.perf_counter() - started)
+    finally:
+        generator.close()
+    return [response for response in responses if response is not None]
+
+
+def _sampler(seed: int | None, decoding: Decoding) -> Sampler:
+    """A sampler for one prompt: token number n always uses the n-th key of its seed."""
+    from mlx_lm.sample_utils import apply_top_p, greedy_sampler
+
+    if seed is None or decoding.temperature == 0:
+        return greedy_sampler
+    keys = mx.random.split(mx.random.key(seed), decoding.max_tokens + 1)
+    used = 0
+
+    def sample(logprobs: mx.array) -> mx.array:
+        nonlocal used
+        key, used = keys[min(used, decoding.max_tokens)], used + 1
+        if decoding.top_p < 1:
+            logprobs = apply_top_p(logprobs, decoding.top_p)
+        return mx.random.categorical(logprobs / decoding.temperature, key=key)
+
+    return sample
+
+
+def _response(
+    policy: Policy, tokens: list[int], reason: str, seed: int | None, end_tokens: set[int]
+) -> Response:
+    body = tokens[:-1] if tokens[-1] in end_tokens else tokens
+    return Response(
+        tokens=tuple(tokens),
+        text=policy.tokenizer.decode(body),
+        finish_reason="stop" if reason == "stop" else "length",
+        seed=seed,
+    )

@@ -1,0 +1,24 @@
+"""The learning rate of each step, as a plain function of the step's number."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+
+def learning_rate_at(
+    step: int, steps: int, peak: float, warmup_steps: int, schedule: Literal["linear", "cosine", "constant"]
+) -> float:
+    """Rate of optimiser step ``step`` (from 1) of ``steps``.
+
+    It rises linearly to ``peak`` at step ``warmup_steps + 1`` and then falls, so that the step after the last
+    would have rate 0: no step is spent on a rate of 0.
+    """
+    if step <= warmup_steps:
+        return peak * step / (warmup_steps + 1)
+    progress = (step - warmup_steps - 1) / max(1, steps - warmup_steps)
+    if schedule == "constant":
+        return peak
+    if schedule == "linear":
+        return peak * (1 - progress)
+    return peak * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,51 @@
+"""What is logged of a training step, under TRL's names where they exist so that dashboards fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_NAMES = ("chosen", "rejected", "initial")
+
+
+def step_metrics(
+    logps: np.ndarray, entropies: np.ndarray, lengths: np.ndarray, alpha: float
+) -> dict[str, float]:
+    """Means over the triplets of one batch.
+
+    Args:
+        logps: (k, n), of y, y' and y0 as far as they are there, before the update.
+        entropies: (k, n), summed over each response's tokens.
+        lengths: (k, n), tokens per response.
+        alpha: rewards are alpha times log-probabilities.
+
+    Returns:
+        ``logps/*``, ``length/*``, ``entropy``; with two responses ``rewards/*`` and ``advantage/current*``;
+        with three ``advantage/historical*``. In nats, tokens and shares.
+    """
+    names = _NAMES[: len(logps)]
+    metrics = {f"logps/{name}": logps[i].mean() for i, name in enumerate(names)}
+    metrics |= {f"length/{name}": lengths[i].mean() for i, name in enumerate(names)}
+    metrics["entropy"] = entropies.sum() / lengths.sum()
+    metrics["nll"] = -logps[0].sum() / lengths[0].sum()
+    if len(logps) > 1:
+        margins = alpha * (logps[0] - logps[1])
+        metrics |= {
+            "rewards/chosen": alpha * logps[0].mean(),
+            "rewards/rejected": alpha * logps[1].mean(),
+            "rewards/margins": margins.mean(),
+            "rewards/accuracies": (margins > 0).mean(),
+        }
+        metrics |= _advantage("current", logps[0] - logps[1])
+        metrics["advantage/current_per_token"] = (logps[0] / lengths[0] - logps[1] / lengths[1]).mean()
+    if len(logps) > 2:
+        metrics |= _advantage("historical", logps[1] - logps[2])
+        metrics["advantage/historical_per_token"] = (logps[1] / lengths[1] - logps[2] / lengths[2]).mean()
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _advantage(name: str, values: np.ndarray) -> dict[str, float]:
+    return {
+        f"advantage/{name}": values.mean(),
+        f"advantage/{name}_min": values.min(),
+        f"advantage/{name}_max": values.max(),
+    }

@@ -1,0 +1,95 @@
+"""The training data: a prompt with an expert's answer, the model's answers to it, and the triplet of the three.
+
+Token ids are the truth and text is a copy for people: nothing is ever tokenised again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Response:
+    """What was answered to a prompt.
+
+    Attributes:
+        tokens: token ids; the last one is the end token exactly if the response ended by itself.
+        text: the decoded response, without the end token.
+        finish_reason: ``stop`` if it ended by itself, ``length`` if it was cut.
+        seed: of the sampler, None for an expert's answer and for greedy decoding.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    finish_reason: Literal["stop", "length"] = "stop"
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An example after rendering.
+
+    Attributes:
+        id: unique in the run; names file and line it came from, or its own ``id``.
+        tokens: the rendered prompt, up to where the model answers. Only positions after it are scored.
+        text: the user's last turn, for people.
+        annotated: the expert's answer, y.
+        answer: what task metrics compare to.
+    """
+
+    id: str
+    tokens: tuple[int, ...]
+    text: str
+    annotated: Response
+    answer: str
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """(x, y, y', y0) of the paper; y0 is None where the historical term is off."""
+
+    prompt: Prompt
+    synthetic: Response
+    proto_synthetic: Response | None
+
+    @property
+    def responses(self) -> tuple[Response, ...]:
+        """y, y' and, if there is one, y0."""
+        two = (self.prompt.annotated, self.synthetic)
+        return two if self.proto_synthetic is None else (*two, self.proto_synthetic)
+
+
+def build_triplets(
+    prompts: Sequence[Prompt], synthetic: Sequence[Response], proto_synthetic: Sequence[Response] | None
+) -> list[Triplet]:
+    """Put prompts and responses, given in the same order, together."""
+    if proto_synthetic is None:
+        return [Triplet(x, y, None) for x, y in zip(prompts, synthetic, strict=True)]
+    return [Triplet(*three) for three in zip(prompts, synthetic, proto_synthetic, strict=True)]
+
+
+def to_row(record: Response | Prompt | Triplet) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return asdict(record)
+
+
+def response_from_row(row: dict[str, Any]) -> Response:
+    """The inverse of :func:`to_row` for a response."""
+    return Response(**{**row, "tokens": tuple(row["tokens"])})
+
+
+def prompt_from_row(row: dict[str, Any]) -> Prompt:
+    """The inverse of :func:`to_row` for a prompt."""
+    return Prompt(**{**row, "tokens": tuple(row["tokens"]), "annotated": response_from_row(row["annotated"])})
+
+
+def triplet_from_row(row: dict[str, Any]) -> Triplet:
+    """The inverse of :func:`to_row` for a triplet."""
+    initial = row["proto_synthetic"]
+    return Triplet(
+        prompt=prompt_from_row(row["prompt"]),
+        synthetic=response_from_row(row["synthetic"]),
+        proto_synthetic=None if initial is None else response_from_row(initial),
+    )
