@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .seeds import derive
 from .triplets import Prompt, Response
 
 #: One training example: a prompt and the responses that are scored for it.
@@ -67,11 +68,13 @@ def bucket(length: int) -> int:
     return max(8, -(-length // step) * step)
 
 
-def epoch_order(count: int, seed: int) -> list[int]:
-    """A permutation of ``range(count)`` that depends on the seed alone."""
-    order = list(range(count))
-    random.Random(seed).shuffle(order)
-    return order
+def batch_order(count: int, epochs: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Indices of the examples of each optimiser step: every epoch is a permutation of its own seed."""
+    for epoch in range(epochs):
+        order = list(range(count))
+        random.Random(derive(seed, "order", epoch)).shuffle(order)
+        for start in range(0, count, batch_size):
+            yield order[start : start + batch_size]
 
 
 def micro_batches(examples: Sequence[Scored], size: int) -> Iterator[list[Scored]]:

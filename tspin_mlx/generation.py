@@ -90,20 +90,22 @@ def generate(
 
 
 def _sampler(seed: int | None, decoding: Decoding) -> Sampler:
-    """A sampler for one prompt: token number n always uses the n-th key of its seed."""
+    """A sampler for one prompt: token number n always uses the key ``seed + n``."""
     from mlx_lm.sample_utils import apply_top_p, greedy_sampler
 
     if seed is None or decoding.temperature == 0:
         return greedy_sampler
-    keys = mx.random.split(mx.random.key(seed), decoding.max_tokens + 1)
-    used = 0
+    position = -1
 
     def sample(logprobs: mx.array) -> mx.array:
-        nonlocal used
-        key, used = keys[min(used, decoding.max_tokens)], used + 1
+        nonlocal position
+        position += 1
         if decoding.top_p < 1:
             logprobs = apply_top_p(logprobs, decoding.top_p)
-        return mx.random.categorical(logprobs / decoding.temperature, key=key)
+        # Gumbel-max rather than mx.random.categorical, which inverts a cumulative sum: there the last bits of
+        # any logit move the boundaries between all tokens, and the sample changes with the batch size.
+        noise = mx.random.gumbel(logprobs.shape, key=mx.random.key(seed + position))
+        return mx.argmax(logprobs.astype(mx.float32) / decoding.temperature + noise, axis=-1)
 
     return sample
 

@@ -48,13 +48,11 @@ class Policy:
     Attributes:
         model: mlx-lm model; only its adapter is trainable.
         tokenizer: mlx-lm's tokenizer wrapper.
-        vocab_size: token ids are below this.
         adapter_config: mlx-lm's ``adapter_config.json``.
     """
 
     model: nn.Module
     tokenizer: Any
-    vocab_size: int
     adapter_config: dict[str, Any]
 
     def adapter(self) -> dict[str, mx.array]:
@@ -94,6 +92,12 @@ def load_tokenizer(folder: ModelFolder) -> Any:
     return load_tokenizer(folder.path, {"trust_remote_code": False}, eos_token_ids=eos)
 
 
+def vocabulary_size(folder: ModelFolder) -> int:
+    """Token ids of the model are below this."""
+    config = store.read_json(folder.path / "config.json")
+    return config.get("vocab_size") or config["text_config"]["vocab_size"]
+
+
 def context_length(folder: ModelFolder) -> int | None:
     """Longest sequence the model was made for, in tokens, if its configuration says."""
     config = store.read_json(folder.path / "config.json")
@@ -110,7 +114,7 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     from mlx_lm.utils import dequantize_model, load_model
 
     try:
-        model, config = load_model(folder.path, lazy=True, trust_remote_code=False)
+        model, _ = load_model(folder.path, lazy=True, trust_remote_code=False)
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         raise SetupError(f"{folder.path}: {error}") from None
     wanted = "float32" if dtype == "auto" and on_cpu() else dtype
@@ -121,8 +125,7 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     model.eval()
     mx.eval(model.parameters())
     tokenizer = load_tokenizer(folder)
-    vocab_size = config.get("vocab_size") or config["text_config"]["vocab_size"]
-    return Policy(model=model, tokenizer=tokenizer, vocab_size=vocab_size, adapter_config=adapter_config)
+    return Policy(model=model, tokenizer=tokenizer, adapter_config=adapter_config)
 
 
 def save_adapter(policy: Policy, target: Path) -> None:

@@ -6,9 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,10 +14,12 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from .batching import MicroBatch, Scored, collate, epoch_order, micro_batches
+from .batching import MicroBatch, Scored, batch_order, collate, micro_batches
 from .errors import DivergedError
-from .method import Counts, Objective, objective_loss
+from .method import batch_loss
 from .models import Policy
+from .objective import Counts, Objective
+from .plan import Updates
 from .schedule import learning_rate_at
 from .scoring import Scorer, as_arrays
 from .seeds import derive
@@ -27,83 +27,95 @@ from .step_metrics import step_metrics
 
 OPTIMIZERS = {"adamw": optim.AdamW, "adam": optim.Adam, "rmsprop": optim.RMSprop, "lion": optim.Lion}
 
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Everything that decides the updates of one phase.
-
-    Attributes:
-        steps: optimiser steps in all epochs.
-        epochs: passes over the examples.
-        batch_size: examples per step; the last step of an epoch may have fewer.
-        micro_batch_size: examples computed at once.
-        optimizer: a key of :data:`OPTIMIZERS`.
-        learning_rate: the peak.
-        schedule: how it falls after ``warmup_steps``.
-        warmup_steps: steps in which it rises.
-        weight_decay: for the optimisers that have it.
-        max_grad_norm: clip to this norm, None for no clipping.
-        recompute: compute layers again in the backward pass.
-        seed: of order and dropout.
-    """
-
-    steps: int
-    epochs: int
-    batch_size: int
-    micro_batch_size: int
-    optimizer: Literal["adamw", "adam", "rmsprop", "lion"]
-    learning_rate: float
-    schedule: Literal["linear", "cosine", "constant"]
-    warmup_steps: int
-    weight_decay: float
-    max_grad_norm: float | None
-    recompute: bool
-    seed: int
+#: A micro-batch with the log-probabilities and entropies found for it, each (k, m).
+Seen = tuple[MicroBatch, np.ndarray, np.ndarray]
 
 
-def train(
-    policy: Policy,
-    examples: Sequence[Scored],
-    objective: Objective,
-    plan: TrainingPlan,
-    on_step: Callable[[int, dict[str, float]], None],
-) -> None:
-    """Train the policy's adapter in place.
+class Trainer:
+    """Trains a policy's adapter in place, one optimiser step at a time.
 
     Args:
-        examples: prompts with their responses, y first; all with the same number of responses.
-        on_step: called after each update with the step's number, from 1, and its metrics.
-
-    Raises:
-        DivergedError: a loss or gradient is not finite. The adapter is as it was after the step before.
+        objective: what is minimised.
+        updates: how.
+        seed: of the examples' order and of dropout.
     """
-    optimizer = make_optimizer(plan)
-    optimizer.init(policy.model.trainable_parameters())
-    scorer = Scorer(policy.model)
-    policy.model.train()
-    try:
-        with recomputed_layers(policy.model, plan.recompute):
-            gradients = _compiled_gradients(policy.model, scorer, objective)
-            step = 0
-            for epoch in range(plan.epochs):
-                order = epoch_order(len(examples), derive(plan.seed, "order", epoch))
-                for start in range(0, len(order), plan.batch_size):
-                    step += 1
-                    batch = [examples[i] for i in order[start : start + plan.batch_size]]
-                    metrics = _step(policy, optimizer, gradients, batch, objective, plan, step)
-                    on_step(step, {"epoch": epoch + min(1.0, (start + plan.batch_size) / len(order)), **metrics})
-    finally:
-        policy.model.eval()
+
+    def __init__(self, policy: Policy, objective: Objective, updates: Updates, seed: int) -> None:
+        self.policy, self.objective, self.updates, self.seed = policy, objective, updates, seed
+        self.optimizer = make_optimizer(updates)
+        self.optimizer.init(policy.model.trainable_parameters())
+        self._gradients = _compiled_gradients(policy.model, Scorer(policy.model), objective)
+
+    def run(self, examples: Sequence[Scored], on_step: Callable[[int, dict[str, float]], None]) -> None:
+        """All steps.
+
+        Args:
+            examples: prompts with their responses, y first; all with the same number of responses.
+            on_step: called after each update with the step's number, from 1, and its metrics.
+
+        Raises:
+            DivergedError: a loss or gradient is not finite. The adapter is as it was after the step before.
+        """
+        updates, model = self.updates, self.policy.model
+        model.train()
+        try:
+            with recomputed_layers(model, updates.recompute):
+                order = batch_order(len(examples), updates.epochs, updates.batch_size, self.seed)
+                for step, chosen in enumerate(order, start=1):
+                    metrics = self.step(step, [examples[i] for i in chosen])
+                    on_step(step, {"epoch": step * updates.epochs / updates.steps, **metrics})
+        finally:
+            model.eval()
+
+    def step(self, number: int, batch: Sequence[Scored]) -> dict[str, float]:
+        """One update, and what was seen on the way (see :func:`tspin_mlx.step_metrics.step_metrics`)."""
+        started = time.perf_counter()
+        mx.random.seed(derive(self.seed, "step", number))
+        loss, grads, seen = self._accumulated(batch)
+        norm = grad_norm(grads)
+        check_finite(loss.item(), norm.item(), number, batch)
+        updates = self.updates
+        self.optimizer.learning_rate = learning_rate_at(
+            number, updates.steps, updates.learning_rate, updates.warmup_steps, updates.schedule
+        )
+        if updates.max_grad_norm is not None and norm.item() > updates.max_grad_norm:
+            factor = updates.max_grad_norm / norm.item()
+            grads = tree_map(lambda gradient: gradient * factor, grads)
+        self.optimizer.update(self.policy.model, grads)
+        mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state)
+        elapsed = time.perf_counter() - started
+        return {
+            "loss": loss.item(),
+            "learning_rate": self.optimizer.learning_rate.item(),
+            "grad_norm": norm.item(),
+            **_measured(seen, self.objective),
+            "tokens_per_s": sum(micro.tokens.size for micro, _, _ in seen) / elapsed,
+            "elapsed_s": elapsed,
+            "memory/peak_bytes": mx.get_peak_memory(),
+        }
+
+    def _accumulated(self, batch: Sequence[Scored]) -> tuple[mx.array, Any, list[Seen]]:
+        """Loss and gradients of a whole batch, computed by micro-batches."""
+        counts = mx.array(list(vars(batch_counts(batch)).values()), mx.float32)
+        loss, grads, seen = mx.array(0.0), None, []
+        for chosen in micro_batches(batch, self.updates.micro_batch_size):
+            micro = collate(chosen)
+            (share, logps, entropies), share_grads = self._gradients(as_arrays(micro), counts)
+            loss = loss + share
+            grads = share_grads if grads is None else tree_map(mx.add, grads, share_grads)
+            mx.eval(loss, grads, logps, entropies)
+            seen.append((micro, np.array(logps), np.array(entropies)))
+        return loss, grads, seen
 
 
-def make_optimizer(plan: TrainingPlan) -> optim.Optimizer:
+def make_optimizer(updates: Updates) -> optim.Optimizer:
     """A fresh optimiser; its rate is set before each step."""
     options: dict[str, Any] = {}
-    if plan.optimizer in ("adam", "adamw"):
+    if updates.optimizer in ("adam", "adamw"):
         options["bias_correction"] = True
-    if plan.optimizer in ("adamw", "lion"):
-        options["weight_decay"] = plan.weight_decay
-    return OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, **options)
+    if updates.optimizer in ("adamw", "lion"):
+        options["weight_decay"] = updates.weight_decay
+    return OPTIMIZERS[updates.optimizer](learning_rate=updates.learning_rate, **options)
 
 
 @contextmanager
@@ -142,53 +154,10 @@ def _compiled_gradients(model: nn.Module, scorer: Scorer, objective: Objective) 
 
     def loss_of(batch: dict[str, mx.array], counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         logps, entropies = scorer(batch)
-        return objective_loss(logps, entropies, batch["lengths"], counts, objective), logps, entropies
+        return batch_loss(logps, entropies, batch["lengths"], counts, objective), logps, entropies
 
     state = [model.state, mx.random.state]
     return mx.compile(nn.value_and_grad(model, loss_of), inputs=state, outputs=state)
-
-
-def _step(
-    policy: Policy,
-    optimizer: optim.Optimizer,
-    gradients: Callable,
-    batch: list[Scored],
-    objective: Objective,
-    plan: TrainingPlan,
-    step: int,
-) -> dict[str, float]:
-    """One update, and what was seen on the way."""
-    started = time.perf_counter()
-    mx.random.seed(derive(plan.seed, "step", step))
-    counts = batch_counts(batch)
-    total, grads, seen = None, None, []
-    for micro in micro_batches(batch, plan.micro_batch_size):
-        arrays = collate(micro)
-        found, share = gradients(as_arrays(arrays), mx.array(list(vars(counts).values()), mx.float32))
-        grads = share if grads is None else tree_map(mx.add, grads, share)
-        total = found[0] if total is None else total + found[0]
-        mx.eval(total, grads, found[1:])
-        seen.append((arrays, found[1], found[2]))
-    norm = grad_norm(grads)
-    check_finite(total.item(), norm.item(), step, batch)
-    optimizer.learning_rate = learning_rate_at(
-        step, plan.steps, plan.learning_rate, plan.warmup_steps, plan.schedule
-    )
-    if plan.max_grad_norm is not None:
-        factor = min(1.0, plan.max_grad_norm / (norm.item() + 1e-6))
-        grads = tree_map(lambda gradient: gradient * factor, grads)
-    optimizer.update(policy.model, grads)
-    mx.eval(policy.model.trainable_parameters(), optimizer.state)
-    elapsed = time.perf_counter() - started
-    return {
-        "loss": total.item(),
-        "learning_rate": optimizer.learning_rate.item(),
-        "grad_norm": norm.item(),
-        **_measured(seen, objective),
-        "tokens_per_s": sum(int((micro.tokens.size)) for micro, _, _ in seen) / elapsed,
-        "elapsed_s": elapsed,
-        "memory/peak_bytes": mx.get_peak_memory(),
-    }
 
 
 def batch_counts(batch: Sequence[Scored]) -> Counts:
@@ -202,7 +171,8 @@ def batch_counts(batch: Sequence[Scored]) -> Counts:
 
 def grad_norm(grads: Any) -> mx.array:
     """Euclidean norm over all gradients, scalar float32."""
-    return mx.sqrt(sum((gradient.astype(mx.float32).square().sum() for _, gradient in tree_flatten(grads)), mx.array(0.0)))
+    squares = [gradient.astype(mx.float32).square().sum() for _, gradient in tree_flatten(grads)]
+    return mx.sqrt(mx.stack(squares).sum())
 
 
 def check_finite(loss: float, norm: float, step: int, batch: Sequence[Scored]) -> None:
@@ -221,8 +191,8 @@ def check_finite(loss: float, norm: float, step: int, batch: Sequence[Scored]) -
     )
 
 
-def _measured(seen: list[tuple[MicroBatch, mx.array, mx.array]], objective: Objective) -> dict[str, float]:
+def _measured(seen: list[Seen], objective: Objective) -> dict[str, float]:
     lengths = np.concatenate([micro.lengths for micro, _, _ in seen], axis=1)
-    logps = np.concatenate([np.array(found) for _, found, _ in seen], axis=1)
-    entropies = np.concatenate([np.array(found) for _, _, found in seen], axis=1)
+    logps = np.concatenate([logps for _, logps, _ in seen], axis=1)
+    entropies = np.concatenate([entropies for _, _, entropies in seen], axis=1)
     return step_metrics(logps, entropies, lengths, objective.alpha)

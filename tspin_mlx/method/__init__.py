@@ -1,15 +1,7 @@
-"""The method as pure functions of log-probabilities: losses, advantages, and what is logged of them."""
+"""The method as pure functions of log-probabilities: losses and advantages."""
 
 from .advantages import current_advantage, historical_advantage
+from .batch_loss import batch_loss
 from .losses import nll_loss, tspin_loss
-from .objective import Counts, Objective, objective_loss
 
-__all__ = [
-    "Counts",
-    "Objective",
-    "current_advantage",
-    "historical_advantage",
-    "nll_loss",
-    "objective_loss",
-    "tspin_loss",
-]
+__all__ = ["batch_loss", "current_advantage", "historical_advantage", "nll_loss", "tspin_loss"]

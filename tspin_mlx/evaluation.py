@@ -1,0 +1,72 @@
+"""Measure a policy on held-out examples: likelihood, advantages, and the task metrics of greedy answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from .batching import Scored
+from .generation import Decoding, generate
+from .metrics import metric
+from .models import Policy
+from .recipe import EvaluationSection
+from .scoring import Scorer, score
+from .triplets import Prompt, Response
+
+#: Rows per forward pass while scoring.
+_SCORING_BATCH = 8
+
+
+def answer_greedily(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    max_tokens: int,
+    batch_size: int,
+    on_progress: Callable[[int, int, float], None] | None = None,
+) -> list[Response]:
+    """The policy's most likely answer to each prompt, token by token."""
+    decoding = Decoding(temperature=0, top_p=1, max_tokens=max_tokens, batch_size=batch_size)
+    return generate(policy, prompts, [None] * len(prompts), decoding, on_progress)
+
+
+def measure(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Response],
+    opponent: Sequence[Response] | None,
+    initial: Sequence[Response] | None,
+    section: EvaluationSection,
+) -> dict[str, float]:
+    """Held-out measures of a policy.
+
+    Args:
+        responses: its own greedy answers, which the task metrics judge.
+        opponent: greedy answers of the policy that this one was trained against; they stand for y' in the
+            advantages.
+            advantages. None leaves those out, as for a model that has no part in self-play.
+        initial: greedy answers of the initial policy; they stand for y0. None takes ``opponent``.
+
+    Returns:
+        ``nll`` (per token of y, in nats), ``stop_rate``, ``length`` (tokens of the own answers), the recipe's
+        task metrics, and ``advantage_current`` and ``advantage_historical`` (means, in nats).
+    """
+    others = [list(answers) for answers in (opponent, initial) if answers is not None]
+    distinct = others[:1] if others[1:] == others[:1] else others
+    examples: list[Scored] = [
+        (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
+    ]
+    logps, _ = score(Scorer(policy.model), examples, _SCORING_BATCH)
+    measures = {
+        "nll": float(-logps[0].sum() / sum(len(prompt.annotated.tokens) for prompt in prompts)),
+        "stop_rate": fmean(response.finish_reason == "stop" for response in responses),
+        "length": fmean(len(response.tokens) for response in responses),
+    }
+    if distinct:
+        measures["advantage_current"] = float((logps[0] - logps[1]).mean())
+        measures["advantage_historical"] = float((logps[1] - logps[-1]).mean())
+    for name in section.metrics:
+        judge = metric(name, section.regex)
+        measures[name] = fmean(
+            judge(response.text, prompt.answer) for prompt, response in zip(prompts, responses, strict=True)
+        )
+    return measures

@@ -1,0 +1,43 @@
+"""What a phase minimises, as plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised; the recipe's section ``objective`` for one phase.
+
+    Attributes:
+        alpha: inside both logistic terms, above 0.
+        beta: weight of the historical term, at least 0.
+        nll_weight: weight of the expert's mean negative log-likelihood per token, at least 0.
+        entropy_weight: weight of the mean token entropy, which is rewarded, at least 0.
+        length_normalize: divide every log-probability in the contrast by its number of tokens.
+    """
+
+    alpha: float = 1.0
+    beta: float = 0.0
+    nll_weight: float = 0.0
+    entropy_weight: float = 0.0
+    length_normalize: bool = False
+
+
+#: The warm-up's objective: with the expert's answers alone there is no contrast.
+SUPERVISED = Objective(nll_weight=1.0)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sizes of a whole optimiser batch, by which each micro-batch is divided, so that accumulation is exact.
+
+    Attributes:
+        triplets: number of triplets.
+        annotated_tokens: scored tokens of the expert's answers.
+        scored_tokens: scored tokens of all responses.
+    """
+
+    triplets: int
+    annotated_tokens: int
+    scored_tokens: int

@@ -1,0 +1,234 @@
+"""What a run will do, with nothing left open: every phase, step and seed. Pure, and fingerprinted.
+
+A recipe is what the user wrote; a plan is what follows from it, the model and the number of examples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from .objective import SUPERVISED, Objective
+from .recipe import Recipe
+from .recipe_text import flatten
+from .seeds import derive
+
+PhaseKind = Literal["evaluate", "warmup", "generate", "pair", "train", "choose", "test"]
+
+#: The folder of the policy at the start of self-play, after the warm-up if there is one.
+INITIAL = "initial"
+#: The folder of the model as it was loaded.
+BASE = "base"
+
+#: Keys of a recipe that cannot change a result: names of things whose contents are digested, and wording.
+NO_INFLUENCE = frozenset(
+    ("description", "run.name", "run.folder", "model.path", "data.train", "data.validation", "data.test")
+)
+
+
+@dataclass(frozen=True)
+class Updates:
+    """Everything that decides the optimiser's steps in one phase.
+
+    Attributes:
+        steps: in all epochs.
+        epochs: passes over the examples.
+        batch_size: examples per step; the last step of an epoch may have fewer.
+        micro_batch_size: examples computed at once.
+        optimizer: adamw, adam, rmsprop or lion.
+        learning_rate: the peak.
+        schedule: how it falls after ``warmup_steps``.
+        warmup_steps: steps in which it rises.
+        weight_decay: for the optimisers that have it.
+        max_grad_norm: clip to this norm, None for no clipping.
+        recompute: compute layers again in the backward pass.
+    """
+
+    steps: int
+    epochs: int
+    batch_size: int
+    micro_batch_size: int
+    optimizer: Literal["adamw", "adam", "rmsprop", "lion"]
+    learning_rate: float
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup_steps: int
+    weight_decay: float
+    max_grad_norm: float | None
+    recompute: bool
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One thing to do. It is done if and only if ``target`` exists.
+
+    Attributes:
+        kind: what.
+        title: for people.
+        target: the file or folder it makes, relative to the run.
+        policy: folder of the policy it starts from: ``base``, ``initial`` or ``iterations/NNN``.
+        seed: of all its randomness.
+        iteration: self-play iteration from 0, None outside self-play.
+        updates: optimiser steps, for phases that train.
+        objective: what they minimise.
+    """
+
+    kind: PhaseKind
+    title: str
+    target: str
+    policy: str
+    seed: int
+    iteration: int | None = None
+    updates: Updates | None = None
+    objective: Objective | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe with every consequence.
+
+    Attributes:
+        recipe: with all defaults filled in.
+        counts: number of train, validation and test examples.
+        phases: in their order.
+        model_fingerprint: of the base model, empty before it was looked at.
+        data_digest: sha256 of the rendered examples, empty before they were.
+    """
+
+    recipe: Recipe
+    counts: dict[str, int]
+    phases: tuple[Phase, ...]
+    model_fingerprint: str = ""
+    data_digest: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases."""
+        return sum(phase.updates.steps for phase in self.phases if phase.updates)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of everything that can change a result: contents of files count, not where they are."""
+        row = self.to_row()
+        settings = flatten(row.pop("recipe"))
+        row["settings"] = {key: value for key, value in settings.items() if key not in NO_INFLUENCE}
+        return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
+
+    def to_row(self) -> dict[str, Any]:
+        """Plain values for ``plan.json``."""
+        return {
+            "model_fingerprint": self.model_fingerprint,
+            "data_digest": self.data_digest,
+            "counts": self.counts,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "phases": [asdict(phase) for phase in self.phases],
+        }
+
+
+def make_plan(
+    recipe: Recipe, counts: dict[str, int], model_fingerprint: str = "", data_digest: str = ""
+) -> Plan:
+    """Work out all phases of a recipe for a given number of examples."""
+    return Plan(
+        recipe=recipe,
+        counts=counts,
+        phases=tuple(_phases(recipe, counts)),
+        model_fingerprint=model_fingerprint,
+        data_digest=data_digest,
+    )
+
+
+def iteration_folder(iteration: int) -> str:
+    """``iterations/000`` and so on, relative to the run."""
+    return f"iterations/{iteration:03}"
+
+
+def policy_name(folder: str) -> str:
+    """A policy's folder in words: ``base``, ``initial`` or ``iteration 0``."""
+    return f"iteration {int(folder.rsplit('/', 1)[-1])}" if "/" in folder else folder
+
+
+def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:
+    seed = recipe.run.seed
+    warmup = recipe.warmup
+    phases = []
+    if warmup.epochs:
+        phases.append(_evaluation(BASE, "evaluate the base model", seed))
+    phases.append(
+        Phase(
+            kind="warmup",
+            title="warm up on the expert's answers" if warmup.epochs else "keep the model as it is",
+            target=f"{INITIAL}/adapter",
+            policy=BASE,
+            seed=derive(seed, "warmup"),
+            updates=_updates(recipe, counts["train"], warmup.epochs, warmup.learning_rate),
+            objective=SUPERVISED,
+        )
+    )
+    phases.append(_evaluation(INITIAL, "evaluate the initial policy", seed))
+    policy = INITIAL
+    for iteration in range(recipe.training.iterations):
+        phases += _iteration(recipe, counts, iteration, policy)
+        policy = iteration_folder(iteration)
+    phases.append(Phase("choose", "choose the best policy", "result.json", policy, derive(seed, "choose")))
+    if counts["test"]:
+        phases.append(Phase("test", "test the chosen policy", "test.json", policy, derive(seed, "test")))
+    return phases
+
+
+def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: str) -> list[Phase]:
+    """Generate, pair, train, evaluate. The first iteration's responses are the initial policy's, so that they
+    are also the proto-synthetic ones, and its historical term is off (arXiv 2601.08198)."""
+    folder = iteration_folder(iteration)
+    role = "synthetic" if iteration else "proto_synthetic"
+    section = recipe.objective
+    objective = Objective(
+        alpha=section.alpha,
+        beta=section.beta if iteration else 0.0,
+        nll_weight=section.nll_weight,
+        entropy_weight=section.entropy_weight,
+        length_normalize=section.length_normalize,
+    )
+    training = recipe.training
+
+    def phase(kind: PhaseKind, title: str, target: str, start: str, **more: Any) -> Phase:
+        named = derive(recipe.run.seed, kind, iteration)
+        return Phase(kind, f"{title} ({iteration})", f"{folder}/{target}", start, named, iteration, **more)
+
+    return [
+        phase("generate", "answer the prompts", role, policy),
+        phase("pair", "build triplets", "triplets.jsonl", policy),
+        phase(
+            "train",
+            "train on triplets",
+            "adapter",
+            policy,
+            updates=_updates(recipe, counts["train"], training.epochs, training.learning_rate),
+            objective=objective,
+        ),
+        phase("evaluate", "evaluate", "eval.json", folder),
+    ]
+
+
+def _evaluation(folder: str, title: str, seed: int) -> Phase:
+    return Phase("evaluate", title, f"{folder}/eval.json", folder, derive(seed, "evaluate", folder))
+
+
+def _updates(recipe: Recipe, examples: int, epochs: int, learning_rate: float) -> Updates:
+    training = recipe.training
+    steps = epochs * math.ceil(examples / training.batch_size)
+    return Updates(
+        steps=steps,
+        epochs=epochs,
+        batch_size=training.batch_size,
+        micro_batch_size=training.micro_batch_size,
+        optimizer=training.optimizer,
+        learning_rate=learning_rate,
+        schedule=training.schedule,
+        warmup_steps=round(training.warmup_ratio * steps),
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        recompute=training.recompute,
+    )

@@ -1,0 +1,143 @@
+"""What there is to see of a run: a pure fold over its events, shared by every screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .events import Event
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One value per optimiser step of the run, and the steps at which an iteration began."""
+
+    values: tuple[float, ...] = ()
+    marks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run at one moment.
+
+    Attributes:
+        name: of the run.
+        phase: target of the current phase, None between phases.
+        title: of the current phase, in words.
+        iteration: of the current phase; None outside self-play.
+        done, total: progress within the current phase, in steps or prompts.
+        tokens_per_s: of the current phase.
+        step: metrics of the last optimiser step of the current phase.
+        current, historical: the advantages over all steps of self-play.
+        evaluations: held-out measures by policy.
+        best: chosen policy.
+        finished, failed: how it ended, if it did.
+        phases_done: finished phases of this start of the run.
+        warnings: in the order they came.
+    """
+
+    name: str = ""
+    phase: str | None = None
+    title: str = ""
+    iteration: int | None = None
+    done: int = 0
+    total: int = 0
+    tokens_per_s: float | None = None
+    step: dict[str, float] = field(default_factory=dict)
+    current: Curve = Curve()
+    historical: Curve = Curve()
+    evaluations: dict[str, dict[str, float]] = field(default_factory=dict)
+    best: str | None = None
+    finished: bool = False
+    failed: str | None = None
+    phases_done: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def reduce(view: RunView, event: Event) -> RunView:
+    """The view after one more event."""
+    return _REDUCERS.get(event["kind"], _unchanged)(view, event)
+
+
+def _unchanged(view: RunView, event: Event) -> RunView:
+    return view
+
+
+def _run_started(view: RunView, event: Event) -> RunView:
+    return replace(view, name=event["name"], finished=False, failed=None, phases_done=0)
+
+
+def _phase_started(view: RunView, event: Event) -> RunView:
+    return replace(
+        view,
+        phase=event["phase"],
+        title=event["title"],
+        iteration=event["iteration"],
+        done=0,
+        total=0,
+        tokens_per_s=None,
+        step={},
+    )
+
+
+def _progress(view: RunView, event: Event) -> RunView:
+    return replace(view, done=event["done"], total=event["total"], tokens_per_s=event["tokens_per_s"])
+
+
+def _step(view: RunView, event: Event) -> RunView:
+    first = event["step"] == 1
+    return replace(
+        view,
+        done=event["step"],
+        total=event["steps"],
+        tokens_per_s=event["tokens_per_s"],
+        step={name: value for name, value in event.items() if isinstance(value, float) and name != "time"},
+        current=_extended(view.current, event.get("advantage/current"), first),
+        historical=_extended(view.historical, event.get("advantage/historical"), first),
+    )
+
+
+def _extended(curve: Curve, value: float | None, first: bool) -> Curve:
+    if value is None:
+        return curve
+    marks = (*curve.marks, len(curve.values)) if first else curve.marks
+    return Curve((*curve.values, value), marks)
+
+
+def _evaluated(view: RunView, event: Event) -> RunView:
+    measures = {name.removeprefix("eval/"): value for name, value in event.items() if name.startswith("eval/")}
+    return replace(view, evaluations={**view.evaluations, event["policy"]: measures})
+
+
+def _phase_finished(view: RunView, event: Event) -> RunView:
+    return replace(view, phase=None, phases_done=view.phases_done + 1)
+
+
+def _warning(view: RunView, event: Event) -> RunView:
+    return replace(view, warnings=(*view.warnings, event["message"]))
+
+
+def _chosen(view: RunView, event: Event) -> RunView:
+    return replace(view, best=event["policy"])
+
+
+def _run_finished(view: RunView, event: Event) -> RunView:
+    return replace(view, finished=True, phase=None)
+
+
+def _run_failed(view: RunView, event: Event) -> RunView:
+    return replace(view, failed=event["message"], phase=None)
+
+
+_REDUCERS: dict[str, Any] = {
+    "run_started": _run_started,
+    "phase_started": _phase_started,
+    "progress": _progress,
+    "step": _step,
+    "evaluated": _evaluated,
+    "phase_finished": _phase_finished,
+    "warning": _warning,
+    "chosen": _chosen,
+    "run_finished": _run_finished,
+    "run_failed": _run_failed,
+}
