@@ -43,21 +43,21 @@ class Example:
     id: str | None = None
 
 
-def read_example(row: Any, columns: Columns, system: str | None) -> Example:
+def read_example(row: Any, data: DataSection) -> Example:
     """Recognise a row: chat ``messages``, ``prompt`` + ``response`` or ``completion``, or Alpaca's columns.
 
     Args:
         row: one decoded JSON object, CSV row or dataset row.
-        columns: the recipe's names for columns that are called otherwise.
-        system: system prompt for rows without one.
+        data: the recipe's section: names of columns, which turn is the answer, system prompt.
 
     Raises:
         BadExample: no known shape, or an empty or non-text field.
     """
+    columns, system = data.columns, data.system
     if not isinstance(row, dict):
         raise BadExample(f"a row must be an object with named fields, not {type(row).__name__}")
     if columns.prompt is None and "messages" in row:
-        messages, response = _from_messages(row["messages"])
+        messages, response = _from_messages(row["messages"], data.turn)
     elif columns.prompt is None and "instruction" in row and "output" in row:
         messages, response = _from_alpaca(row)
     else:
@@ -109,18 +109,20 @@ def render(example: Example, identity: str, tokenizer: Any, data: DataSection, v
     )
 
 
-def _from_messages(messages: Any) -> tuple[list[dict[str, str]], str]:
+def _from_messages(messages: Any, turn: str) -> tuple[list[dict[str, str]], str]:
     if not isinstance(messages, list) or not all(isinstance(turn, dict) for turn in messages):
         raise BadExample("'messages' must be a list of {role, content}")
     turns = []
-    for turn in messages:
-        if turn.get("role") not in _ROLES:
-            raise BadExample(f"unknown role {turn.get('role')!r} in 'messages'")
-        turns.append({"role": turn["role"], "content": _text(turn.get("content"), "content")})
-    last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
-    if last == 0:
+    for message in messages:
+        if message.get("role") not in _ROLES:
+            raise BadExample(f"unknown role {message.get('role')!r} in 'messages'")
+        turns.append({"role": message["role"], "content": _text(message.get("content"), "content")})
+    roles = [message["role"] for message in turns]
+    answers = [i for i, role in enumerate(roles) if role == "assistant" and "user" in roles[:i]]
+    if not answers:
         raise BadExample("'messages' has no assistant turn after a user turn")
-    return turns[:last], turns[last]["content"]
+    answer = answers[0 if turn == "first" else -1]
+    return turns[:answer], turns[answer]["content"]
 
 
 def _from_alpaca(row: dict[str, Any]) -> tuple[list[dict[str, str]], str]:

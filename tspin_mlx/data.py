@@ -136,7 +136,7 @@ def _read(source: str, data: DataSection, folder: Path, skipped: list[str]) -> l
         try:
             if isinstance(row, BadExample):
                 raise row
-            example = read_example(row, data.columns, data.system)
+            example = read_example(row, data)
             if example.id is not None and (first := places.setdefault(example.id, place)) != place:
                 raise BadExample(f"id {example.id!r} was already used at {first}")
         except BadExample as error:

@@ -27,6 +27,7 @@ class Desk:
     def __init__(self, run: Run, plan: Plan, policy: Policy, emit: Emit) -> None:
         self.run, self.plan, self.policy, self.emit = run, plan, policy, emit
         self.prompts = run.prompts()
+        self.self_play_prompts = self.prompts.train[: plan.recipe.generation.prompts]
         self._untouched = policy.adapter()
         self._current = BASE
 
@@ -69,7 +70,7 @@ def _warm_up(desk: Desk, phase: Phase) -> None:
 
 def _generate(desk: Desk, phase: Phase) -> None:
     """One response per training prompt, in shards; a stopped run keeps the shards that are complete."""
-    prompts, target = desk.prompts.train, desk.run.path / phase.target
+    prompts, target = desk.self_play_prompts, desk.run.path / phase.target
     aside = target.with_name(f".{target.name}.partial")
     section = desk.plan.recipe.generation
     decoding = Decoding(section.temperature, section.top_p, section.max_tokens, section.batch_size)
@@ -109,7 +110,7 @@ def _pair(desk: Desk, phase: Phase) -> None:
     else:
         synthetic = _sampled(desk, f"{iteration_folder(phase.iteration)}/synthetic")
         proto_synthetic = initial if desk.plan.recipe.objective.beta else None
-    triplets = build_triplets(desk.prompts.train, synthetic, proto_synthetic)
+    triplets = build_triplets(desk.self_play_prompts, synthetic, proto_synthetic)
     store.write_jsonl(desk.run.path / phase.target, [to_row(triplet) for triplet in triplets])
 
 
@@ -184,13 +185,13 @@ def _measured(
 
 
 def _sampled(desk: Desk, folder: str) -> list[Response]:
-    """The sampled responses of a finished generation, in the order of the training prompts."""
+    """The sampled responses of a finished generation, in the order of the prompts."""
     found = {}
     for file in sorted((desk.run.path / folder).glob("shard-*.jsonl")):
         for row in store.read_jsonl(file):
             prompt = row.pop("id")
             found[prompt] = response_from_row(row)
-    return [found[prompt.id] for prompt in desk.prompts.train]
+    return [found[prompt.id] for prompt in desk.self_play_prompts]
 
 
 def _generation_measures(prompts: Sequence[Prompt], responses: Sequence[Response]) -> dict[str, float]:

@@ -192,6 +192,7 @@ def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: s
         length_normalize=section.length_normalize,
     )
     training = recipe.training
+    prompts = min(counts["train"], recipe.generation.prompts or counts["train"])
 
     def phase(kind: PhaseKind, title: str, target: str, start: str, **more: Any) -> Phase:
         named = derive(recipe.run.seed, kind, iteration)
@@ -205,7 +206,7 @@ def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: s
             "train on triplets",
             "adapter",
             policy,
-            updates=_updates(recipe, counts["train"], training.epochs, training.learning_rate),
+            updates=_updates(recipe, prompts, training.epochs, training.learning_rate),
             objective=objective,
         ),
         phase("evaluate", "evaluate", "eval.json", folder),

@@ -87,6 +87,9 @@ class DataSection(Section):
     """Use at most this many test rows; null is all."""
     columns: Columns = Columns()
     """Names of the columns when they are not the usual ones."""
+    turn: Literal["first", "last"] = "last"
+    """Which assistant turn of chat ``messages`` is the expert's answer; what comes after it is left out (paper:
+    the first)."""
     system: str | None = None
     """System prompt for rows without one; null leaves it to the model's chat template."""
     template: str = "chat"
@@ -108,6 +111,8 @@ class DataSection(Section):
 class GenerationSection(Section):
     """How the model answers the prompts itself."""
 
+    prompts: Positive | None = None
+    """Self-play uses the first so many training prompts, the warm-up all of them; null is all (paper: all)."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     """Sampling temperature of synthetic responses; 1 samples the policy itself (paper: not stated)."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -12,9 +13,12 @@ from mlx.utils import tree_flatten
 
 from .batching import MicroBatch, Scored, collate
 
-#: Scored positions per call of the vocabulary head; more are computed in chunks, each again in the backward
-#: pass, so that no more than one chunk's logits are ever held.
-HEAD_CHUNK = 512
+#: From hidden states (N, d) to logits (N, vocabulary).
+Head = Callable[[mx.array], mx.array]
+
+#: Logits held at once (times 4 bytes). More scored positions are computed in chunks, each again in the backward
+#: pass.
+LOGITS_AT_ONCE = 2**26
 
 
 class Scorer:
@@ -30,6 +34,7 @@ class Scorer:
         probe = mx.arange(8)[None]
         expected, found = model(probe), self._head(self._body(probe))
         self.split = expected.shape == found.shape and bool(mx.allclose(expected, found, rtol=1e-3, atol=1e-3))
+        self._chunk = max(1, LOGITS_AT_ONCE // expected.shape[-1])
         self._head_is_frozen = not tree_flatten(_head_module(model).trainable_parameters())
 
     def __call__(self, batch: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
@@ -53,20 +58,22 @@ class Scorer:
         shape = batch["lengths"].shape
         return _row_sums(mine, logps).reshape(shape), _row_sums(mine, entropies).reshape(shape)
 
-    def _chunked(self, head: Callable, features: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-        def scored(features: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+    def _chunked(self, head: Head, features: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+        count = features.shape[0]
+        if count <= self._chunk:
             return token_logps(head(features), targets)
-
-        if features.shape[0] <= HEAD_CHUNK:
-            return scored(features, targets)
-        if self._head_is_frozen:  # a checkpoint hands no gradient to weights it has captured
-            scored = mx.checkpoint(scored)
-        pieces = [
-            scored(features[i : i + HEAD_CHUNK], targets[i : i + HEAD_CHUNK])
-            for i in range(0, features.shape[0], HEAD_CHUNK)
-        ]
+        pieces = []
+        for start in range(0, count, self._chunk):
+            scored = partial(_scored, head, targets[start : start + self._chunk])
+            if self._head_is_frozen:  # a checkpoint hands no gradient to weights that it has captured
+                scored = mx.checkpoint(scored)
+            pieces.append(scored(features[start : start + self._chunk]))
         logps, entropies = zip(*pieces, strict=True)
         return mx.concatenate(logps), mx.concatenate(entropies)
+
+
+def _scored(head: Head, targets: mx.array, features: mx.array) -> tuple[mx.array, mx.array]:
+    return token_logps(head(features), targets)
 
 
 def token_logps(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
@@ -114,7 +121,7 @@ def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> tuple[
     return logps, entropies
 
 
-def _parts(model: nn.Module) -> tuple[Callable[[mx.array], mx.array], Callable[[mx.array], mx.array]]:
+def _parts(model: nn.Module) -> tuple[Callable[[mx.array], mx.array], Head]:
     """The model up to its last hidden states, and from there to logits."""
     language = getattr(model, "language_model", model)
     module, args = _head_module(model), getattr(language, "args", None)

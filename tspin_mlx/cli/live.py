@@ -1,0 +1,89 @@
+"""The live view of a run on a terminal: a line for what is done, and two that move."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ..events import Event
+from ..run_view import Curve, RunView, reduce
+from ..text import duration, signed
+from .narrate import measures_line, narrate
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_CURRENT, _HISTORICAL = "#56b4e9", "#e69f00"
+
+
+class LiveView:
+    """Shows events on stderr; what is finished scrolls up, what goes on stays at the bottom."""
+
+    def __init__(self, phases: int) -> None:
+        self._phases = phases
+        self._view = RunView()
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Take in one event."""
+        finished = self._view
+        self._view = reduce(self._view, event)
+        if event["kind"] == "phase_finished":
+            took = duration(event["elapsed_s"])
+            self._console.print(Text.assemble(("✓ ", "green"), f"{finished.title:<36} ", (f"{took:>6}", "dim")))
+        elif event["kind"] == "evaluated":
+            self._console.print(Text("  " + measures_line(event), style="dim"))
+        elif event["kind"] in ("generated", "warning", "chosen"):
+            self._console.print(Text(narrate(event) or "", style="yellow" if event["kind"] == "warning" else "dim"))
+        self._live.update(self._now())
+
+    def _now(self) -> Group:
+        view = self._view
+        if view.phase is None:
+            return Group()
+        head = Table.grid(padding=(0, 1), expand=False)
+        head.add_row(
+            Text(f"{view.phases_done + 1}/{self._phases}", style="dim"),
+            Text(f"{view.title:<34}"),
+            ProgressBar(total=max(1, view.total), completed=view.done, width=18),
+            Text(f"{view.done}/{view.total}" if view.total else "…"),
+            Text(f"{view.tokens_per_s:.0f} tok/s" if view.tokens_per_s else "", style="dim"),
+        )
+        rows = [head]
+        if "loss" in view.step:
+            rows.append(self._advantages())
+        return Group(*rows)
+
+    def _advantages(self) -> Table:
+        view, line = self._view, Table.grid(padding=(0, 1))
+        cells = [Text(f"loss {view.step['loss']:.3f}")]
+        for name, curve, colour in (
+            ("current", view.current, _CURRENT),
+            ("historical", view.historical, _HISTORICAL),
+        ):
+            if f"advantage/{name}" in view.step:
+                cells.append(Text(f"{name} {signed(view.step[f'advantage/{name}'])} {sparkline(curve)}", style=colour))
+        line.add_row(*cells)
+        return line
+
+
+def sparkline(curve: Curve, width: int = 12) -> str:
+    """The last values of a curve as blocks, lowest to highest."""
+    values = curve.values[-width:]
+    low, high = min(values), max(values)
+    top = len(_BLOCKS) - 1
+    return "".join(_BLOCKS[round((value - low) / (high - low) * top) if high > low else 0] for value in values)

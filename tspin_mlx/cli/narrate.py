@@ -1,0 +1,51 @@
+"""Events as plain lines, for pipes and log files. Pure."""
+
+from __future__ import annotations
+
+from ..events import Event
+from ..plan import policy_name
+from ..text import duration, signed
+
+
+def narrate(event: Event) -> str | None:
+    """One line for an event, or None if it is not worth one."""
+    kind = event["kind"]
+    if kind == "phase_started":
+        return event["title"]
+    if kind == "step":
+        return "  " + step_line(event)
+    if kind == "generated":
+        return (
+            f"  {event['generate/stop_rate']:.0%} ended by themselves, "
+            f"{event['generate/identical']:.0%} equal the expert's, {event['generate/tokens_per_s']:.0f} tokens/s"
+        )
+    if kind == "evaluated":
+        return "  " + measures_line(event)
+    if kind == "phase_finished":
+        return f"  took {duration(event['elapsed_s'])}"
+    if kind == "warning":
+        return f"warning: {event['message']}"
+    if kind == "chosen":
+        return f"best: {policy_name(event['policy'])} ({event['metric']} {event['value']:.3f})"
+    return None
+
+
+def step_line(event: Event) -> str:
+    """A training step: loss and the advantages that it has."""
+    parts = [f"step {event['step']}/{event['steps']}", f"loss {event['loss']:.4f}"]
+    if "advantage/current" in event:
+        parts.append(f"current {signed(event['advantage/current'])}")
+    if "advantage/historical" in event:
+        parts.append(f"historical {signed(event['advantage/historical'])}")
+    parts.append(f"{event['tokens_per_s']:.0f} tokens/s")
+    return "  ".join(parts)
+
+
+def measures_line(event: Event) -> str:
+    """The held-out measures of a policy."""
+    parts = []
+    for name, value in event.items():
+        if name.startswith("eval/"):
+            short = name.removeprefix("eval/").replace("advantage_", "")
+            parts.append(f"{short} {signed(value) if 'advantage' in name else f'{value:.3f}'}")
+    return "  ".join(parts)

@@ -1,0 +1,106 @@
+"""How a run went: a table of its policies, answers before and after, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..plan import BASE, INITIAL, policy_name
+from ..runs.directory import Run
+from ..text import shorten, signed
+
+_HEADINGS = {
+    "nll": "NLL",
+    "stop_rate": "stops",
+    "advantage_current": "current",
+    "advantage_historical": "historical",
+}
+
+
+def print_result(run: Run, samples: int) -> None:
+    """Print a run's held-out measures, its best policy and some of its answers on stdout."""
+    console = Console(highlight=False, soft_wrap=False)
+    result, test = run.result(), run.test()
+    best = result["best"] if result else None
+    warm = bool(run.plan_row["recipe"]["warmup"]["epochs"])
+    validation = {name: content["metrics"] for name, content in run.evaluations().items()}
+    counts = run.plan_row["counts"]
+    console.print(_table(f"Validation ({counts['validation']} examples)", validation, best, warm))
+    if test:
+        console.print(_table(f"Test ({counts['test']} examples)", _metrics(test), best, warm))
+    if result:
+        console.print(_verdict(result, validation))
+        _print_samples(console, run, best or INITIAL, samples)
+        _print_next(console, run)
+
+
+def label(folder: str, warm: bool) -> str:
+    """A policy's name in tables."""
+    if folder == INITIAL:
+        return "after warm-up" if warm else "base model"
+    return "base model" if folder == BASE else policy_name(folder)
+
+
+def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, warm: bool) -> Table:
+    names = [name for name in next(iter(measures.values()), {}) if name != "length"]
+    for values in measures.values():
+        names += [name for name in values if name not in (*names, "length")]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    for name in names:
+        table.add_column(_HEADINGS.get(name, name.removeprefix("json_").replace("_", " ")), justify="right")
+    for folder, values in measures.items():
+        chosen = folder == best
+        name = Text(("★ " if chosen else "  ") + label(folder, warm))
+        table.add_row(name, *(_cell(key, values.get(key)) for key in names), style="bold" if chosen else "")
+    return table
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return signed(value) if name.startswith("advantage") else f"{value:.3f}"
+
+
+def _metrics(content: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {name: part["metrics"] for name, part in content.items()}
+
+
+def _verdict(result: dict[str, Any], validation: dict[str, dict[str, float]]) -> Text:
+    best, metric = result["best"], result["metric"]
+    text = f"\nBest by {metric} on the validation examples: {policy_name(best)}."
+    if best == INITIAL:
+        text += " Self-play did not improve on where it started."
+    base = validation.get(BASE)
+    if base is not None and metric == "nll" and base[metric] < result["value"]:
+        text += " The base model itself is better than all of them."
+    return Text(text)
+
+
+def _print_samples(console: Console, run: Run, best: str, samples: int) -> None:
+    """The first held-out prompts, with the expert's answer and those of the first and the best policy."""
+    kept, prompts = run.test(), run.prompts().test
+    if kept is None:
+        kept, prompts = run.evaluations(), run.prompts().validation
+    before = BASE if BASE in kept else INITIAL
+    for i, prompt in enumerate(prompts[:samples]):
+        width = max(40, console.width - 12)
+        console.print(Text(f"\n{shorten(prompt.text, width)}", style="bold"))
+        console.print(Text(f"  expert  {shorten(prompt.annotated.text, width)}", style="dim"))
+        for name, folder in (("before", before), ("after", best)):
+            console.print(Text(f"  {name:<6}  {shorten(kept[folder]['responses'][i]['text'], width)}"))
+
+
+def _print_next(console: Console, run: Run) -> None:
+    console.print(Text("\nTry the best adapter:", style="dim"))
+    system = run.prompts().train[0]
+    console.print(
+        Text(
+            f"  python -m mlx_lm generate --model {run.about['model']['path']} "
+            f"--adapter-path {run.path / 'best'} --prompt {shorten(system.text, 40)!r}"
+        ),
+        soft_wrap=True,
+    )

@@ -1,0 +1,131 @@
+"""Commands that only look: recipes, plans and runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..catalog import RecipeSource, find_recipe, packaged_recipes, parse_source
+from ..data import is_remote
+from ..errors import UsageError
+from ..launch import preview
+from ..plan import Plan, policy_name
+from ..runs.directory import Run, list_runs
+from .result import print_result
+
+
+def show_recipes(*, as_json: bool) -> None:
+    """``recipes ls``."""
+    rows = [(source.name, parse_source(source)) for source in packaged_recipes()]
+    if as_json:
+        _json([{"name": name, "model": r.model.path, "description": r.description.strip()} for name, r in rows])
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("recipe", "model", "what it teaches"):
+        table.add_column(heading, overflow="fold")
+    for name, recipe in rows:
+        table.add_row(name, recipe.model.path, Text(recipe.description.strip()))
+    Console(highlight=False).print(table)
+
+
+def copy_recipe(name: str, target: Path) -> None:
+    """``recipes cp``: the recipe, and the local data files that it names, beside it."""
+    source = find_recipe(name)
+    if target == Path() or target.is_dir():
+        target = target / source.path.name
+    copies = [(source.path, target)]
+    data = parse_source(source).data
+    for file in (data.train, data.validation, data.test):
+        if file and not is_remote(file) and not Path(file).is_absolute():
+            copies.append((source.path.parent / file, target.parent / file))
+    taken = [str(copy) for _, copy in copies if copy.exists()]
+    if taken:
+        raise UsageError(f"{taken[0]} exists already", hint="give another name or folder")
+    for original, copy in copies:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original, copy)
+        typer.echo(str(copy))
+
+
+def show_plan(name: str, overrides: list[str], *, as_json: bool) -> None:
+    """``plan``."""
+    source = find_recipe(name)
+    plan, assumed = preview(parse_source(source, overrides), source)
+    if as_json:
+        _json({**plan.to_row(), "steps": plan.steps, "counts_are_assumed": assumed})
+        return
+    _print_plan(plan, source, assumed)
+
+
+def show_runs(folder: Path, *, as_json: bool) -> None:
+    """``runs ls``."""
+    rows = [_summary(run) for run in list_runs(folder)]
+    if as_json:
+        _json(rows)
+        return
+    if not rows:
+        typer.echo(f"no runs in {folder}; start one with: tspin-mlx quickstart", err=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("run", "state", "phases", "model", "best"):
+        table.add_column(heading)
+    for row in rows:
+        best = f"{policy_name(row['best'])} ({row['metric']} {row['value']:.3f})" if row["best"] else "–"
+        table.add_row(row["name"], row["state"], f"{row['done']}/{row['phases']}", row["model"], best)
+    Console(highlight=False).print(table)
+
+
+def show_run(name: str, folder: Path, *, as_json: bool) -> None:
+    """``runs show``."""
+    run = Run(Path(name) if "/" in name else folder / name)
+    if as_json:
+        _json({**_summary(run), "evaluations": run.evaluations(), "test": run.test(), "result": run.result()})
+        return
+    print_result(run, samples=run.plan_row["recipe"]["evaluation"]["samples"])
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    phases, result = run.plan_row["phases"], run.result() or {}
+    done = sum((run.path / phase["target"]).exists() for phase in phases)
+    return {
+        "name": run.name,
+        "state": "finished" if done == len(phases) else "unfinished",
+        "done": done,
+        "phases": len(phases),
+        "model": run.about["model"]["name"],
+        "best": result.get("best"),
+        "metric": result.get("metric"),
+        "value": result.get("value"),
+    }
+
+
+def _print_plan(plan: Plan, source: RecipeSource, assumed: bool) -> None:
+    console = Console(highlight=False)
+    counts, recipe = plan.counts, plan.recipe
+    note = " (assumed: the dataset was not read)" if assumed else ""
+    console.print(f"recipe  {source.name}\nmodel   {recipe.model.path}")
+    console.print(
+        f"data    {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples{note}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading, justify in (("phase", "left"), ("steps", "right"), ("rate", "right"), ("beta", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table.add_column("makes")
+    for phase in plan.phases:
+        updates = phase.updates if phase.updates and phase.updates.steps else None
+        beta = f"{phase.objective.beta:g}" if phase.objective and phase.iteration is not None else ""
+        steps, rate = (str(updates.steps), f"{updates.learning_rate:g}") if updates else ("", "")
+        table.add_row(phase.title, steps, rate, beta, phase.target)
+    console.print(table)
+    console.print(f"{plan.steps} optimiser steps of up to {recipe.training.batch_size} examples")
+
+
+def _json(content: Any) -> None:
+    typer.echo(json.dumps(content, ensure_ascii=False, indent=2))
