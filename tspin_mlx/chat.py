@@ -138,7 +138,7 @@ def _from_columns(row: dict[str, Any], columns: Columns) -> tuple[list[dict[str,
     response = next((name for name in candidates if name in row), None)
     if prompt not in row or response is None:
         raise BadExample(
-            f"needs 'messages', '{prompt}' with '{' or '.join(candidates)}', or 'instruction' with 'output'; "
+            f"needs 'messages', '{prompt}' with {' or '.join(map(repr, candidates))}, or 'instruction' with 'output'; "
             f"has {', '.join(map(repr, row)) or 'nothing'}"
         )
     return [{"role": "user", "content": _text(row[prompt], prompt)}], _text(row[response], response)

@@ -199,7 +199,7 @@ def _csv_rows(name: str, text: str) -> Iterator[tuple[str, Any]]:
             else:
                 yield place, row
     except csv.Error as error:
-        raise DataError(f"{name}:{reader.line_num}: not valid CSV: {error}") from None
+        raise DataError(f"{name}:{reader.line_num + 1}: not valid CSV: {error}") from None
 
 
 def _decoded(line: str) -> Any:

@@ -1,0 +1,251 @@
+"""The whole loop on a tiny llama: what it writes, that it repeats itself exactly, and that it goes on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_lm.utils import load
+
+from tspin_mlx import phases
+from tspin_mlx.catalog import find_recipe, parse_source
+from tspin_mlx.errors import UsageError
+from tspin_mlx.launch import prepare
+from tspin_mlx.models import adapter_digest
+from tspin_mlx.plan import BASE, INITIAL
+from tspin_mlx.runs import store
+from tspin_mlx.triplets import triplet_from_row
+
+RECIPE = """
+model: {model}
+lora: {{rank: 4}}
+data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
+generation: {{max_tokens: 12, batch_size: 4, shard_size: 3}}
+objective: {{alpha: 0.5, nll_weight: 0.5}}
+warmup: {{epochs: 1, learning_rate: 0.01}}
+training: {{iterations: 2, epochs: 1, batch_size: 4, micro_batch_size: 2, learning_rate: 0.01}}
+evaluation: {{metrics: [exact_match, json_valid], best: nll, samples: 1}}
+run: {{seed: 3}}
+"""
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory, tiny_model):
+    """A recipe with its data."""
+    folder = tmp_path_factory.mktemp("workshop")
+    for name, count in (("train", 8), ("validation", 4), ("test", 3)):
+        rows = [{"prompt": f"{name} {i}", "response": f"[{i}]"} for i in range(count)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "task.yaml").write_text(RECIPE.format(model=tiny_model))
+    return folder
+
+
+def launched(workshop, folder, *overrides):
+    source = find_recipe(str(workshop / "task.yaml"))
+    return prepare(parse_source(source, [f"run.folder={folder}", *overrides]), source)
+
+
+def started(launch):
+    events = []
+    launch.start(events.append)
+    return events
+
+
+@pytest.fixture(scope="module")
+def finished(workshop, tmp_path_factory):
+    """A finished run and its events."""
+    launch = launched(workshop, tmp_path_factory.mktemp("runs"))
+    return launch, started(launch)
+
+
+def digests(run):
+    folders = sorted(run.path.glob("**/adapter"))
+    return {str(folder.relative_to(run.path)): adapter_digest(folder) for folder in folders}
+
+
+def results(run):
+    """Everything a run found out, without times."""
+    files = [*run.path.glob("**/*.json"), *run.path.glob("**/*.jsonl")]
+    kept = [f for f in files if f.name not in ("events.jsonl", "run.json") and "adapter" not in f.parent.name]
+    return {str(f.relative_to(run.path)): f.read_text() for f in kept}
+
+
+def test_every_phase_leaves_its_target(finished):
+    launch, _ = finished
+    assert launch.run.is_finished
+    found = {str(path.relative_to(launch.run.path)) for path in launch.run.path.glob("**/*")}
+    assert {
+        "run.json", "recipe.yaml", "plan.json", "prompts.jsonl", "events.jsonl", "base/eval.json",
+        "initial/adapter/adapters.safetensors", "initial/adapter/adapter_config.json", "initial/eval.json",
+        "iterations/000/proto_synthetic/shard-0000.jsonl", "iterations/000/proto_synthetic/shard-0002.jsonl",
+        "iterations/000/triplets.jsonl", "iterations/000/adapter/adapters.safetensors", "iterations/000/eval.json",
+        "iterations/001/synthetic/shard-0000.jsonl", "iterations/001/triplets.jsonl", "result.json", "test.json",
+    } <= found  # fmt: skip
+    assert not [name for name in found if "partial" in name]
+
+
+def test_triplets_are_what_was_sampled(finished):
+    run = finished[0].run
+    first = [triplet_from_row(row) for row in store.read_jsonl(run.path / "iterations/000/triplets.jsonl")]
+    second = [triplet_from_row(row) for row in store.read_jsonl(run.path / "iterations/001/triplets.jsonl")]
+    assert [t.prompt for t in first] == list(run.prompts().train) == [t.prompt for t in second]
+    # Iteration 0: one sample, used as y', and no historical term. Later: that sample is y0.
+    assert all(t.proto_synthetic is None for t in first)
+    assert [t.proto_synthetic for t in second] == [t.synthetic for t in first]
+    assert [t.synthetic for t in second] != [t.synthetic for t in first]
+
+
+def test_iteration_0_has_no_historical_advantage_and_later_ones_have(finished):
+    steps = [event for event in finished[1] if event["kind"] == "step" and event["iteration"] is not None]
+    assert {event["iteration"]: "advantage/historical" in event for event in steps} == {0: False, 1: True}
+    assert all("advantage/current" in event for event in steps)
+
+
+def test_the_best_policy_is_chosen_among_initial_and_iterations(finished):
+    run = finished[0].run
+    result = run.result()
+    assert set(result["candidates"]) == {INITIAL, "iterations/000", "iterations/001"}
+    assert result["value"] == min(result["candidates"].values())
+    assert (run.path / "best").resolve() == (run.path / result["best"] / "adapter").resolve()
+    assert set(run.test()) == {BASE, INITIAL, result["best"]}
+
+
+def test_held_out_advantages_use_the_answers_of_the_policies_before(finished):
+    evaluations = finished[0].run.evaluations()
+    assert "advantage_current" not in evaluations[BASE]["metrics"]
+    assert evaluations[INITIAL]["metrics"]["advantage_historical"] == 0
+    assert evaluations["iterations/000"]["metrics"]["advantage_historical"] == 0
+    initial, first = (evaluations[name]["responses"] for name in (INITIAL, "iterations/000"))
+    if initial != first:
+        assert evaluations["iterations/001"]["metrics"]["advantage_historical"] != 0
+
+
+def test_the_saved_adapter_is_the_policy_that_was_evaluated(finished, tiny_model):
+    """mlx-lm with the adapter gives the likelihood that the evaluation wrote down."""
+    run = finished[0].run
+    model, _ = load(str(tiny_model), adapter_path=str(run.path / "iterations/001/adapter"))
+    total, tokens = 0.0, 0
+    for prompt in run.prompts().validation:
+        ids = mx.array([[*prompt.tokens, *prompt.annotated.tokens]])
+        logits = model(ids[:, :-1])
+        logprobs = (logits - mx.logsumexp(logits, axis=-1, keepdims=True))[0, len(prompt.tokens) - 1 :]
+        total += mx.take_along_axis(logprobs, mx.array(prompt.annotated.tokens)[:, None], axis=-1).sum().item()
+        tokens += len(prompt.annotated.tokens)
+    nll = run.evaluations()["iterations/001"]["metrics"]["nll"]
+    assert nll == pytest.approx(-total / tokens, rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_run(finished, workshop, tmp_path):
+    launch = launched(workshop, tmp_path)
+    started(launch)
+    assert digests(launch.run) == digests(finished[0].run)
+    again, first = results(launch.run), results(finished[0].run)
+    assert again.keys() == first.keys()
+    # Times and the folder's name aside, every file is the same to the byte.
+    for name in first.keys() - {"plan.json"}:
+        assert again[name] == first[name], name
+
+
+def test_another_seed_gives_another_run(finished, workshop, tmp_path):
+    launch = launched(workshop, tmp_path, "run.seed=4")
+    started(launch)
+    assert digests(launch.run)["iterations/001/adapter"] != digests(finished[0].run)["iterations/001/adapter"]
+
+
+@pytest.mark.parametrize("kind", ["warmup", "generate", "pair", "train", "evaluate", "choose", "test"])
+def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(finished, workshop, tmp_path, monkeypatch, kind):
+    class PulledPlugError(Exception):
+        pass
+
+    def pull_the_plug(desk, phase):
+        raise PulledPlugError
+
+    launch = launched(workshop, tmp_path)
+    with monkeypatch.context() as patched, pytest.raises(PulledPlugError):
+        patched.setitem(phases.WORK, kind, pull_the_plug)
+        started(launch)
+    assert not launch.run.is_finished
+    done_before = {p["target"] for p in launch.run.plan_row["phases"] if (launch.run.path / p["target"]).exists()}
+    events = started(launched(workshop, tmp_path))
+    repeated = {event["phase"] for event in events if event["kind"] == "phase_started"} & done_before
+    assert not repeated
+    assert digests(launch.run) == digests(finished[0].run)
+
+
+def test_complete_shards_are_kept(finished, workshop, tmp_path, monkeypatch):
+    class PulledPlugError(Exception):
+        pass
+
+    calls = []
+    generate = phases.generate
+
+    def twice(*args):
+        calls.append(len(args[1]))
+        if len(calls) == 2:
+            raise PulledPlugError
+        return generate(*args)
+
+    launch = launched(workshop, tmp_path)
+    with monkeypatch.context() as patched, pytest.raises(PulledPlugError):
+        patched.setattr(phases, "generate", twice)
+        started(launch)
+    calls.clear()
+
+    def counted(*args):
+        calls.append(len(args[1]))
+        return generate(*args)
+
+    monkeypatch.setattr(phases, "generate", counted)
+    started(launched(workshop, tmp_path))
+    assert calls[:2] == [3, 2]  # of shards of 3, 3 and 2 prompts the first was there already
+    assert digests(launch.run) == digests(finished[0].run)
+
+
+def test_a_finished_run_loads_no_model_and_does_nothing(finished, workshop):
+    launch, _ = finished
+    before = digests(launch.run)
+    events = started(launched(workshop, launch.run.path.parent))
+    assert [event["kind"] for event in events] == ["run_started", "run_finished"]
+    assert digests(launch.run) == before
+
+
+def test_a_run_is_not_continued_with_other_settings(finished, workshop):
+    with pytest.raises(UsageError, match=r"objective.beta was 0.1, is 0.5"):
+        launched(workshop, finished[0].run.path.parent, "objective.beta=0.5")
+
+
+def test_a_run_is_not_continued_with_other_data(finished, workshop, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(workshop, other)
+    with (other / "train.jsonl").open("a") as file:
+        file.write('{"prompt": "one more", "response": "yes"}\n')
+    with pytest.raises(UsageError, match="data files have changed"):
+        launched(other, finished[0].run.path.parent)
+
+
+def test_without_a_warm_up_the_initial_policy_is_the_model_itself(workshop, tmp_path, tiny_model):
+    launch = launched(workshop, tmp_path, "warmup.epochs=0", "training.iterations=1")
+    started(launch)
+    assert BASE not in launch.run.evaluations()
+    plain, _ = load(str(tiny_model))
+    same, _ = load(str(tiny_model), adapter_path=str(launch.run.path / "initial/adapter"))
+    probe = mx.array([[5, 6, 7]])
+    np.testing.assert_allclose(np.array(same(probe)), np.array(plain(probe)), rtol=1e-5, atol=1e-5)
+
+
+def test_beta_0_everywhere_trains_on_pairs(workshop, tmp_path):
+    launch = launched(workshop, tmp_path, "objective.beta=0")
+    events = started(launch)
+    assert not [event for event in events if "advantage/historical" in event]
+    rows = store.read_jsonl(Path(launch.run.path) / "iterations/001/triplets.jsonl")
+    assert all(row["proto_synthetic"] is None for row in rows)
+
+
+def test_self_play_on_part_of_the_prompts(workshop, tmp_path):
+    launch = launched(workshop, tmp_path, "generation.prompts=5", "training.iterations=1")
+    started(launch)
+    rows = store.read_jsonl(launch.run.path / "iterations/000/triplets.jsonl")
+    assert [row["prompt"]["id"] for row in rows] == [p.id for p in launch.run.prompts().train[:5]]
+    assert launch.plan.phases[1].updates.steps == 2  # the warm-up sees all 8

@@ -1,0 +1,174 @@
+"""The trainer on a tiny llama: accumulation is exact, seeds decide everything, bad numbers stop it."""
+
+import dataclasses
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from tspin_mlx.errors import DivergedError
+from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.objective import SUPERVISED, Objective
+from tspin_mlx.plan import Updates
+from tspin_mlx.recipe import LoraSection, ModelSection
+from tspin_mlx.training import Trainer
+from tspin_mlx.triplets import Prompt, Response
+
+UPDATES = Updates(
+    steps=4,
+    epochs=2,
+    batch_size=4,
+    micro_batch_size=4,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    schedule="linear",
+    warmup_steps=1,
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+    recompute=False,
+)
+
+
+def examples(responses=3, count=8):
+    rng = np.random.default_rng(0)
+
+    def tokens(length):
+        return tuple(int(t) for t in rng.integers(2, 250, length))
+
+    made = []
+    for i in range(count):
+        answers = tuple(Response(tokens(int(rng.integers(2, 9))), "") for _ in range(responses))
+        made.append((Prompt(f"row-{i}", tokens(int(rng.integers(3, 12))), "", answers[0], ""), answers))
+    return made
+
+
+def fresh(tiny_model, **lora):
+    return load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=4, **lora), 0)
+
+
+def trained(tiny_model, updates=UPDATES, objective=None, seed=0, rows=None, **lora):
+    policy = fresh(tiny_model, **lora)
+    log = []
+    objective = objective or Objective(alpha=0.5, beta=0.1)
+    trainer = Trainer(policy, objective, updates, seed)
+    trainer.run(rows or examples(), lambda step, metrics: log.append(metrics))
+    return {name: np.array(value) for name, value in policy.adapter().items()}, log
+
+
+def assert_close(found, expected, rtol=1e-4):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(found[name], expected[name], rtol=rtol, atol=rtol * scale, err_msg=name)
+
+
+def first_gradients(tiny_model, updates, objective, rows):
+    trainer = Trainer(fresh(tiny_model), objective, updates, 0)
+    trainer.policy.model.load_weights(
+        [(name, value + 0.05) for name, value in trainer.policy.adapter().items()], strict=False
+    )
+    from mlx.utils import tree_flatten
+
+    from tspin_mlx.training import recomputed_layers
+
+    with recomputed_layers(trainer.policy.model, updates.recompute):
+        loss, grads, _ = trainer._accumulated(rows)
+    return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
+
+
+OBJECTIVE = Objective(alpha=0.5, beta=0.3, nll_weight=0.7, entropy_weight=0.2)
+
+
+@pytest.mark.parametrize("change", [{"micro_batch_size": 1}, {"micro_batch_size": 3}, {"recompute": True}])
+def test_micro_batches_and_recomputation_change_no_gradient(tiny_model, change):
+    expected = first_gradients(tiny_model, UPDATES, OBJECTIVE, examples(count=4))
+    found = first_gradients(tiny_model, dataclasses.replace(UPDATES, **change), OBJECTIVE, examples(count=4))
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    for name, gradient in expected[1].items():
+        assert np.abs(gradient).max() > 0, name
+        np.testing.assert_allclose(found[1][name], gradient, rtol=1e-4, atol=1e-5 * np.abs(gradient).max())
+
+
+def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(tiny_model):
+    first, _ = trained(tiny_model, dropout=0.2)
+    again, _ = trained(tiny_model, dropout=0.2)
+    other, _ = trained(tiny_model, seed=1, dropout=0.2)
+    assert all((first[name] == again[name]).all() for name in first)
+    assert any((first[name] != other[name]).any() for name in first)
+
+
+def test_supervised_training_lowers_the_loss(tiny_model):
+    updates = dataclasses.replace(UPDATES, steps=40, epochs=20, warmup_steps=0)
+    _, log = trained(tiny_model, updates, SUPERVISED, rows=examples(responses=1))
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"]
+
+
+def test_self_play_raises_the_current_advantage(tiny_model):
+    # One batch is all there is, so that the steps can be compared.
+    updates = dataclasses.replace(UPDATES, steps=20, epochs=20, batch_size=8, warmup_steps=0)
+    _, log = trained(tiny_model, updates, Objective(alpha=0.5, beta=0.1))
+    assert log[-1]["advantage/current"] > log[0]["advantage/current"] + 5
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_recomputation_leaves_the_layers_as_they_were(tiny_model):
+    policy = fresh(tiny_model)
+    kind = type(policy.model.layers[0])
+    before = kind.__call__
+    Trainer(policy, SUPERVISED, dataclasses.replace(UPDATES, recompute=True), 0).run(examples(1), lambda *_: None)
+    assert kind.__call__ is before
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "rmsprop", "lion"])
+def test_every_optimizer_moves_the_adapter(tiny_model, optimizer):
+    before = {name: np.array(value) for name, value in fresh(tiny_model).adapter().items()}
+    after, log = trained(tiny_model, dataclasses.replace(UPDATES, optimizer=optimizer, learning_rate=1e-3))
+    assert all(np.isfinite(value).all() for value in after.values())
+    assert any((after[name] != before[name]).any() for name in after)
+    assert len(log) == 4
+
+
+def test_only_the_adapter_is_trained(tiny_model):
+    policy = fresh(tiny_model)
+    frozen = np.array(policy.model.layers[0].mlp.up_proj.linear.weight)
+    Trainer(policy, SUPERVISED, UPDATES, 0).run(examples(1), lambda *_: None)
+    assert (np.array(policy.model.layers[0].mlp.up_proj.linear.weight) == frozen).all()
+
+
+def test_clipping_bounds_the_update(tiny_model):
+    plain = dataclasses.replace(UPDATES, optimizer="rmsprop", max_grad_norm=None)
+    clipped = dataclasses.replace(plain, max_grad_norm=1e-9)
+    moved, still = trained(tiny_model, plain)[0], trained(tiny_model, clipped)[0]
+    start = {name: np.array(value) for name, value in fresh(tiny_model).adapter().items()}
+    assert max(np.abs(moved[n] - start[n]).max() for n in start) > 1e-3
+    assert max(np.abs(still[n] - start[n]).max() for n in start) < 1e-3
+
+
+def test_a_step_logs_the_metrics_of_the_design(tiny_model):
+    _, log = trained(tiny_model)
+    wanted = {
+        "loss", "learning_rate", "grad_norm", "entropy", "logps/chosen", "logps/rejected", "logps/initial",
+        "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "advantage/current",
+        "advantage/current_min", "advantage/current_max", "advantage/current_per_token", "advantage/historical",
+        "length/chosen", "memory/peak_bytes", "tokens_per_s", "epoch",
+    }  # fmt: skip
+    assert wanted <= log[0].keys()
+    assert [m["learning_rate"] for m in log] == pytest.approx([0.005, 0.01, 0.01 * 2 / 3, 0.01 / 3])
+    assert log[-1]["epoch"] == 2
+
+
+def test_a_non_finite_loss_stops_before_the_update_and_names_step_and_examples(tiny_model):
+    policy = fresh(tiny_model)
+    name, value = next(iter(policy.adapter().items()))
+    policy.model.load_weights([(name, mx.full(value.shape, float("nan")))], strict=False)
+    before = {n: np.array(v) for n, v in policy.adapter().items()}
+    with pytest.raises(DivergedError, match=r"step 1: the loss is not finite \(examples: row-") as error:
+        Trainer(policy, SUPERVISED, UPDATES, 0).run(examples(1), lambda *_: None)
+    assert error.value.exit_code == 6
+    for n, v in policy.adapter().items():
+        np.testing.assert_array_equal(np.array(v), before[n])
+
+
+def test_dora_trains_too(tiny_model):
+    after, _ = trained(tiny_model, kind="dora")
+    assert any(name.endswith(".m") for name in after)
