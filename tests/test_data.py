@@ -96,7 +96,12 @@ SHAPES = {
         [user("p"), {"role": "tool", "content": "5"}],
         "r",
     ),
-    "system turn": ({"messages": [system("s"), user("p"), assistant("r")]}, {}, [system("s"), user("p")], "r"),
+    "system turn": (
+        {"messages": [system("s"), user("p"), assistant("r")]},
+        {},
+        [system("s"), user("p")],
+        "r",
+    ),
     "own system turn wins": (
         {"messages": [system("s"), user("p"), assistant("r")], "system": "t"},
         {"system": "u"},
@@ -198,7 +203,10 @@ def test_places_name_file_and_line_or_row(load):
         "t.jsonl:1",
         "t.jsonl:3",
     ]
-    assert [x.place for x in load("t.json", json.dumps([GOOD, GOOD])).train] == ["t.json: row 1", "t.json: row 2"]
+    assert [x.place for x in load("t.json", json.dumps([GOOD, GOOD])).train] == [
+        "t.json: row 1",
+        "t.json: row 2",
+    ]
     assert [x.place for x in load("t.csv", "prompt,response\np,r\nq,r\n").train] == ["t.csv:2", "t.csv:3"]
 
 
@@ -234,13 +242,19 @@ BAD_LINES = {
     "blank answer": ('{"prompt": "p", "response": " \\n\\t"}', "'response' is empty"),
     "empty prompt": ('{"prompt": "", "response": "r"}', "'prompt' is empty"),
     "NUL": ('{"prompt": "p\\u0000", "response": "r"}', "'prompt' contains a NUL character"),
-    "lone surrogate": ('{"prompt": "p", "response": "\\ud83d"}', "'response' contains half of a surrogate pair"),
+    "lone surrogate": (
+        '{"prompt": "p", "response": "\\ud83d"}',
+        "'response' contains half of a surrogate pair",
+    ),
     "number": ('{"prompt": "p", "response": 4}', "'response' must be text, not int"),
     "nothing": ('{"prompt": null, "response": "r"}', "'prompt' must be text, not NoneType"),
     "number as answer": ('{"prompt": "p", "response": "r", "answer": 4}', "'answer' must be text, not int"),
     "number as system": ('{"prompt": "p", "response": "r", "system": 4}', "'system' must be text, not int"),
     "empty object": ("{}", "'response' or 'completion', or 'instruction' with 'output'; has nothing"),
-    "missing column": ('{"prompt": "p", "text": "r"}', "or 'instruction' with 'output'; has 'prompt', 'text'"),
+    "missing column": (
+        '{"prompt": "p", "text": "r"}',
+        "or 'instruction' with 'output'; has 'prompt', 'text'",
+    ),
     "duplicate id": ('{"prompt": "p", "response": "r", "id": "n3"}', "id 'n3' was already used at t.jsonl:4"),
     "empty output": ('{"instruction": "i", "output": " "}', "'output' is empty"),
     "messages no list": ('{"messages": "p"}', "'messages' must be a list of {role, content}"),
@@ -254,10 +268,16 @@ BAD_LINES = {
         '{"messages": [{"role": "assistant", "content": "r"}, {"role": "user", "content": "p"}]}',
         "'messages' has no assistant turn after a user turn",
     ),
-    "unknown role": ('{"messages": [{"role": "human", "content": "p"}]}', "unknown role 'human' in 'messages'"),
+    "unknown role": (
+        '{"messages": [{"role": "human", "content": "p"}]}',
+        "unknown role 'human' in 'messages'",
+    ),
     "no role": ('{"messages": [{"content": "p"}]}', "unknown role None in 'messages'"),
     "no content": ('{"messages": [{"role": "user"}]}', "'content' must be text, not NoneType"),
-    "content in parts": ('{"messages": [{"role": "user", "content": []}]}', "'content' must be text, not list"),
+    "content in parts": (
+        '{"messages": [{"role": "user", "content": []}]}',
+        "'content' must be text, not list",
+    ),
 }
 
 

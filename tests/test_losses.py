@@ -57,9 +57,9 @@ def test_gradient_is_that_of_finite_differences(y, synthetic, proto, alpha, beta
 
 @given(logp, logp, logp)
 def test_gradients_add_up_to_zero_and_the_loss_is_finite(y, synthetic, proto):
-    loss, gradients = mx.value_and_grad(
-        lambda *v: tspin_loss(*v, alpha=1.0, beta=0.1).sum(), argnums=(0, 1, 2)
-    )(*arrays((y, synthetic, proto)))
+    loss, gradients = mx.value_and_grad(lambda *v: tspin_loss(*v, alpha=1.0, beta=0.1).sum(), argnums=(0, 1, 2))(
+        *arrays((y, synthetic, proto))
+    )
     assert math.isfinite(loss.item()) and loss.item() >= 0
     assert sum(g.item() for g in gradients) == pytest.approx(0, abs=1e-6)
 

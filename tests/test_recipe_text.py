@@ -156,9 +156,15 @@ def test_a_bad_value_is_named_with_its_line_and_shown(text, start, end):
             "evaluation: {metrics: [numeric], best: json_exact}",
             "r.yaml:2: evaluation: best is 'json_exact', which is not measured; one of: nll, numeric",
         ),
-        ("evaluation: {metrics: [regex]}", "r.yaml:2: evaluation: the metric 'regex' and the key 'regex' need"),
+        (
+            "evaluation: {metrics: [regex]}",
+            "r.yaml:2: evaluation: the metric 'regex' and the key 'regex' need",
+        ),
         ("evaluation: {regex: a+}", "r.yaml:2: evaluation: the metric 'regex' and the key 'regex' need"),
-        ("training: {iterations: 0}", "r.yaml: nothing to do: training.iterations and warmup.epochs are both 0"),
+        (
+            "training: {iterations: 0}",
+            "r.yaml: nothing to do: training.iterations and warmup.epochs are both 0",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused(text, message):

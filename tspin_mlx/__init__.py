@@ -3,6 +3,7 @@
 Importing this package loads neither MLX nor mlx-lm; its modules do, when they need them.
 """
 
+import contextlib
 import ctypes
 import sys
 
@@ -15,10 +16,8 @@ def _preload_openblas() -> None:
     The wheel binds to whichever BLAS the process already has, else to a reference one that is some fifty
     times slower, so the library must be here before anything imports ``mlx.core``.
     """
-    try:
+    with contextlib.suppress(OSError):  # everything works without, slowly; `scripts/install` says how to get it
         ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
-    except OSError:
-        pass  # `scripts/install` says how to get it; everything works without
 
 
 if sys.platform == "linux" and "mlx.core" not in sys.modules:

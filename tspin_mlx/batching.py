@@ -43,7 +43,9 @@ def collate(examples: Sequence[Scored]) -> MicroBatch:
     rows = [(x, r) for x, r in _by_response(examples)]
     width = bucket(max(len(x.tokens) + len(r.tokens) - 1 for x, r in rows))
     tokens = np.zeros((len(rows), width), np.int32)
-    positions, targets, owners = [], [], []
+    positions: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
     for row, (prompt, response) in enumerate(rows):
         whole = (*prompt.tokens, *response.tokens)
         tokens[row, : len(whole) - 1] = whole[:-1]

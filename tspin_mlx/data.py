@@ -218,9 +218,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise SetupError(
-            f"{path}: reading Parquet needs pyarrow", hint='pip install "tspin-mlx[data]"'
-        ) from None
+        raise SetupError(f"{path}: reading Parquet needs pyarrow", hint='pip install "tspin-mlx[data]"') from None
     try:
         table = pyarrow.parquet.read_table(path)
     except FileNotFoundError:

@@ -110,9 +110,7 @@ def _sampler(seed: int | None, decoding: Decoding) -> Sampler:
     return sample
 
 
-def _response(
-    policy: Policy, tokens: list[int], reason: str, seed: int | None, end_tokens: set[int]
-) -> Response:
+def _response(policy: Policy, tokens: list[int], reason: str, seed: int | None, end_tokens: set[int]) -> Response:
     body = tokens[:-1] if tokens[-1] in end_tokens else tokens
     return Response(
         tokens=tuple(tokens),

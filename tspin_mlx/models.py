@@ -207,12 +207,15 @@ def _converted(path: Path) -> Path:
 
 def _download(section: ModelSection) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
-        return Path(
-            snapshot_download(section.path, revision=section.revision, allow_patterns=list(_HUB_FILES))
-        )
+        return Path(snapshot_download(section.path, revision=section.revision, allow_patterns=list(_HUB_FILES)))
     except GatedRepoError:
         raise HubError(
             f"model {section.path!r} is gated",

@@ -134,9 +134,7 @@ def _choose(desk: Desk, phase: Phase) -> None:
     """Name the best policy by the recipe's held-out measure; the initial policy is a candidate."""
     metric = desk.plan.recipe.evaluation.best
     values = {
-        folder: content["metrics"][metric]
-        for folder, content in desk.run.evaluations().items()
-        if folder != BASE
+        folder: content["metrics"][metric] for folder, content in desk.run.evaluations().items() if folder != BASE
     }
     best = choose(values, lower=better_is_lower(metric))
     store.point(desk.run.path / "best", desk.run.path / best / "adapter")
@@ -167,9 +165,7 @@ def _optimise(desk: Desk, phase: Phase, examples: Sequence[Scored]) -> None:
     Trainer(desk.policy, phase.objective, phase.updates, phase.seed).run(examples, on_step)
 
 
-def _measured(
-    desk: Desk, phase: Phase, prompts: Sequence[Prompt]
-) -> tuple[dict[str, float], list[Response]]:
+def _measured(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> tuple[dict[str, float], list[Response]]:
     """Answer greedily and measure; within self-play also against the policies before."""
     recipe = desk.plan.recipe
     max_tokens = recipe.evaluation.max_tokens or recipe.generation.max_tokens

@@ -127,9 +127,7 @@ class Plan:
         }
 
 
-def make_plan(
-    recipe: Recipe, counts: dict[str, int], model_fingerprint: str = "", data_digest: str = ""
-) -> Plan:
+def make_plan(recipe: Recipe, counts: dict[str, int], model_fingerprint: str = "", data_digest: str = "") -> Plan:
     """Work out all phases of a recipe for a given number of examples."""
     return Plan(
         recipe=recipe,

@@ -78,9 +78,7 @@ def _split_override(override: str) -> tuple[tuple[str, ...], Any]:
     key, separator, value = override.partition("=")
     path = tuple(key.strip().split("."))
     if not separator or not all(path):
-        raise RecipeError(
-            f"override {override!r} is not key=value", hint="for example: training.learning_rate=1e-4"
-        )
+        raise RecipeError(f"override {override!r} is not key=value", hint="for example: training.learning_rate=1e-4")
     try:
         return path, yaml.safe_load(value)
     except yaml.YAMLError:

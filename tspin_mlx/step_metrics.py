@@ -7,9 +7,7 @@ import numpy as np
 _NAMES = ("chosen", "rejected", "initial")
 
 
-def step_metrics(
-    logps: np.ndarray, entropies: np.ndarray, lengths: np.ndarray, alpha: float
-) -> dict[str, float]:
+def step_metrics(logps: np.ndarray, entropies: np.ndarray, lengths: np.ndarray, alpha: float) -> dict[str, float]:
     """Means over the triplets of one batch.
 
     Args:

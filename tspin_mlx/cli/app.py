@@ -120,7 +120,8 @@ def recipes_show(recipe: RecipeName, json: Json = False) -> None:
 
 @recipes_app.command("cp")
 def recipes_cp(
-    recipe: RecipeName, target: Annotated[Path, typer.Argument(help="New file; by default NAME.yaml here.")] = Path()
+    recipe: RecipeName,
+    target: Annotated[Path, typer.Argument(help="New file; by default NAME.yaml here.")] = Path(),
 ) -> None:
     """Copy a ready recipe, to change it. Its data files are copied beside it.
 

@@ -54,8 +54,8 @@ def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, 
         table.add_column(_HEADINGS.get(name, name.removeprefix("json_").replace("_", " ")), justify="right")
     for folder, values in measures.items():
         chosen = folder == best
-        name = Text(("★ " if chosen else "  ") + label(folder, warm))
-        table.add_row(name, *(_cell(key, values.get(key)) for key in names), style="bold" if chosen else "")
+        heading = Text(("★ " if chosen else "  ") + label(folder, warm))
+        table.add_row(heading, *(_cell(key, values.get(key)) for key in names), style="bold" if chosen else "")
     return table
 
 

@@ -1,0 +1,110 @@
+"""The house's floors: imports point down only, and the command line and screens stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tspin_mlx
+
+PACKAGE = Path(tspin_mlx.__file__).parent
+
+#: From the ground up. A module may import from its own floor and from those below it.
+FLOORS = [
+    # pure: no files, no clock, no global randomness
+    {
+        "errors", "text", "seeds", "objective", "recipe", "recipe_text", "plan", "method", "triplets", "chat",
+        "batching", "schedule", "step_metrics", "metrics", "choice", "events", "run_view",
+    },
+    # effects: files, models, the machine
+    {"runs", "catalog", "data", "gguf", "builtin", "models", "scoring", "generation", "training", "evaluation"},
+    # orchestration
+    {"phases", "engine", "launch"},
+    # frontends
+    {"cli", "__main__"},
+]  # fmt: skip
+
+MAY_IMPORT_MLX_LM = {"models", "generation"}
+MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"method", "gguf", "scoring", "training"}
+
+
+def modules():
+    return [path for path in PACKAGE.glob("**/*.py") if "recipes" not in path.relative_to(PACKAGE).parts]
+
+
+def room(path):
+    """The top-level module or package that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Absolute names of everything a file imports, wherever in it."""
+    package = ("tspin_mlx", *path.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            if node.module:
+                yield ".".join([*base, node.module])
+            else:
+                yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def floor(name):
+    found = [i for i, names in enumerate(FLOORS) if name in names]
+    assert len(found) == 1, f"{name} must stand on exactly one floor"
+    return found[0]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    if path == PACKAGE / "__init__.py":
+        assert all(not name.startswith("tspin_mlx") for name in imports(path))
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "tspin_mlx" and len(parts) > 1 and parts[1] != "__version__":
+            assert floor(parts[1]) <= floor(room(path)), f"{room(path)} imports {name} from a floor above"
+        if parts[0] == "mlx_lm":
+            assert room(path) in MAY_IMPORT_MLX_LM, f"{room(path)} touches mlx-lm"
+        if parts[0] == "mlx":
+            assert room(path) in MAY_IMPORT_MLX, f"{room(path)} touches MLX"
+
+
+def loaded_after(code):
+    """Names of the modules that a fresh process has after running ``code``."""
+    script = f"import sys\n{code}\nprint(*sys.modules, file=sys.stdout)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_is_light():
+    loaded = loaded_after("import tspin_mlx")
+    assert "tspin_mlx" in loaded
+    assert not {"mlx", "mlx.core", "mlx_lm", "textual", "rich", "pydantic", "transformers"} & loaded
+
+
+def test_the_command_line_loads_no_mlx_before_it_needs_it():
+    loaded = loaded_after("import tspin_mlx.cli.app")
+    assert "typer" in loaded
+    assert not {"mlx.core", "mlx_lm", "pydantic", "transformers", "huggingface_hub"} & loaded
+
+
+def test_what_a_screen_needs_loads_no_mlx():
+    loaded = loaded_after(
+        "import tspin_mlx.run_view, tspin_mlx.runs.directory, tspin_mlx.runs.event_log, tspin_mlx.plan"
+    )
+    assert not {"mlx.core", "mlx_lm", "transformers"} & loaded
+
+
+def test_nothing_below_the_frontends_prints():
+    for path in modules():
+        if room(path) in FLOORS[-1]:
+            continue
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path
