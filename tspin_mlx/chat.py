@@ -106,6 +106,7 @@ def render(example: Example, identity: str, tokenizer: Any, data: DataSection, v
         text=example.messages[-1]["content"],
         annotated=Response(tokens=tuple(response), text=example.response),
         answer=example.answer,
+        system=next((turn["content"] for turn in example.messages if turn["role"] == "system"), None),
     )
 
 

@@ -194,7 +194,7 @@ def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: s
 
     def phase(kind: PhaseKind, title: str, target: str, start: str, **more: Any) -> Phase:
         named = derive(recipe.run.seed, kind, iteration)
-        return Phase(kind, f"{title} ({iteration})", f"{folder}/{target}", start, named, iteration, **more)
+        return Phase(kind, f"iteration {iteration}: {title}", f"{folder}/{target}", start, named, iteration, **more)
 
     return [
         phase("generate", "answer the prompts", role, policy),

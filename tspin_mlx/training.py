@@ -89,7 +89,7 @@ class Trainer:
             "learning_rate": self.optimizer.learning_rate.item(),
             "grad_norm": norm.item(),
             **_measured(seen, self.objective),
-            "tokens_per_s": sum(micro.tokens.size for micro, _, _ in seen) / elapsed,
+            "tokens_per_s": sum(len(x.tokens) + len(r.tokens) for x, rs in batch for r in rs) / elapsed,
             "elapsed_s": elapsed,
             "memory/peak_bytes": mx.get_peak_memory(),
         }

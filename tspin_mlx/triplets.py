@@ -37,6 +37,7 @@ class Prompt:
         text: the user's last turn, for people.
         annotated: the expert's answer, y.
         answer: what task metrics compare to.
+        system: the system prompt, if there is one, for people.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Prompt:
     text: str
     annotated: Response
     answer: str
+    system: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -18,6 +18,7 @@ from .narrate import measures_line, narrate
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURRENT, _HISTORICAL = "#56b4e9", "#e69f00"
+_WORTH_A_LINE = 0.5  # seconds
 
 
 class LiveView:
@@ -26,6 +27,7 @@ class LiveView:
     def __init__(self, phases: int) -> None:
         self._phases = phases
         self._view = RunView()
+        self._details: list[Text] = []
         self._console = Console(file=sys.stderr, highlight=False)
         self._live = Live(console=self._console, refresh_per_second=8, transient=True)
 
@@ -40,33 +42,38 @@ class LiveView:
 
     def show(self, event: Event) -> None:
         """Take in one event."""
-        finished = self._view
-        self._view = reduce(self._view, event)
+        before, self._view = self._view, reduce(self._view, event)
         if event["kind"] == "phase_finished":
-            took = duration(event["elapsed_s"])
-            self._console.print(Text.assemble(("✓ ", "green"), f"{finished.title:<36} ", (f"{took:>6}", "dim")))
+            self._scroll(before.title, event["elapsed_s"])
         elif event["kind"] == "evaluated":
-            self._console.print(Text("  " + measures_line(event), style="dim"))
-        elif event["kind"] in ("generated", "warning", "chosen"):
-            self._console.print(Text(narrate(event) or "", style="yellow" if event["kind"] == "warning" else "dim"))
+            self._details.append(Text("    " + measures_line(event), style="dim"))
+        elif event["kind"] in ("generated", "chosen"):
+            self._details.append(Text("  " + (narrate(event) or ""), style="dim"))
+        elif event["kind"] == "warning":
+            self._console.print(Text(narrate(event) or "", style="yellow"))
         self._live.update(self._now())
 
-    def _now(self) -> Group:
+    def _scroll(self, title: str, elapsed_s: float) -> None:
+        """Move a finished phase up, with what was found in it; those that took no time need no line."""
+        if elapsed_s > _WORTH_A_LINE or self._details:
+            self._console.print(Text.assemble(("✓ ", "green"), f"{title:<36}", (f"{duration(elapsed_s):>6}", "dim")))
+        for line in self._details:
+            self._console.print(line, overflow="ellipsis", no_wrap=True)
+        self._details.clear()
+
+    def _now(self) -> RenderableType:
         view = self._view
         if view.phase is None:
-            return Group()
+            return Text("" if view.phases_done else "loading the model …", style="dim")
         head = Table.grid(padding=(0, 1), expand=False)
         head.add_row(
             Text(f"{view.phases_done + 1}/{self._phases}", style="dim"),
-            Text(f"{view.title:<34}"),
-            ProgressBar(total=max(1, view.total), completed=view.done, width=18),
+            Text(f"{view.title:<31}"),
+            ProgressBar(total=max(1, view.total), completed=view.done, width=16),
             Text(f"{view.done}/{view.total}" if view.total else "…"),
             Text(f"{view.tokens_per_s:.0f} tok/s" if view.tokens_per_s else "", style="dim"),
         )
-        rows = [head]
-        if "loss" in view.step:
-            rows.append(self._advantages())
-        return Group(*rows)
+        return Group(head, self._advantages()) if "loss" in view.step else head
 
     def _advantages(self) -> Table:
         view, line = self._view, Table.grid(padding=(0, 1))

@@ -45,7 +45,7 @@ def measures_line(event: Event) -> str:
     """The held-out measures of a policy."""
     parts = []
     for name, value in event.items():
-        if name.startswith("eval/"):
-            short = name.removeprefix("eval/").replace("advantage_", "")
+        if name.startswith("eval/") and name != "eval/length":
+            short = name.removeprefix("eval/").replace("advantage_", "").replace("stop_rate", "stops")
             parts.append(f"{short} {signed(value) if 'advantage' in name else f'{value:.3f}'}")
     return "  ".join(parts)

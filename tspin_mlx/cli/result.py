@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from rich.console import Console
@@ -95,12 +96,12 @@ def _print_samples(console: Console, run: Run, best: str, samples: int) -> None:
 
 
 def _print_next(console: Console, run: Run) -> None:
+    """The command that lets mlx-lm answer with the best adapter."""
+    prompt = run.prompts().validation[0]
+    words = ["python", "-m", "mlx_lm", "generate", "--model", run.about["model"]["path"]]
+    words += ["--adapter-path", str(run.path / "best")]
+    if prompt.system:
+        words += ["--system-prompt", shorten(prompt.system, 60)]
+    words += ["--prompt", shorten(prompt.text, 60)]
     console.print(Text("\nTry the best adapter:", style="dim"))
-    system = run.prompts().train[0]
-    console.print(
-        Text(
-            f"  python -m mlx_lm generate --model {run.about['model']['path']} "
-            f"--adapter-path {run.path / 'best'} --prompt {shorten(system.text, 40)!r}"
-        ),
-        soft_wrap=True,
-    )
+    console.print(Text("  " + shlex.join(words)), soft_wrap=True)

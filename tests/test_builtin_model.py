@@ -1,0 +1,93 @@
+"""The built-in model: sane after conversion, and a small real run of the loop on it."""
+
+import math
+import os
+import subprocess
+import sys
+
+import mlx.core as mx
+import pytest
+
+from tspin_mlx.catalog import find_recipe, parse_source
+from tspin_mlx.launch import prepare
+from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.plan import BASE, INITIAL
+from tspin_mlx.recipe import LoraSection, ModelSection
+
+pytestmark = pytest.mark.model
+
+TEXT = (
+    "The sun rises in the east and sets in the west. Water boils at one hundred degrees, and in winter the lakes in "
+    "the north are covered with ice. People have lived near rivers for thousands of years, because the land there is "
+    "good for growing food."
+)
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return resolve_model(ModelSection())
+
+
+@pytest.fixture(scope="module")
+def policy(folder):
+    return load_policy(folder, "auto", LoraSection(rank=2), 0)
+
+
+def perplexity(model, tokenizer):
+    ids = mx.array([tokenizer.encode(TEXT)])
+    logits = model(ids[:, :-1]).astype(mx.float32)
+    logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    return math.exp(-mx.take_along_axis(logprobs, ids[:, 1:, None], axis=-1).mean().item())
+
+
+def test_perplexity_is_sane_and_would_not_be_with_interleaved_heads(policy):
+    """A forgotten un-permutation of the rotary halves is silent but for this."""
+    good = perplexity(policy.model, policy.tokenizer)
+    assert good < 12
+    attention = policy.model.layers[5].self_attn
+    linear, heads = attention.q_proj.linear, attention.n_heads
+    right = linear.weight
+    rows, columns = right.shape
+    wrong = right.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    linear.weight = wrong
+    assert perplexity(policy.model, policy.tokenizer) > 1.15 * good
+    linear.weight = right
+
+
+def test_the_tokenizer_knows_its_special_tokens(policy):
+    tokenizer = policy.tokenizer
+    assert tokenizer.eos_token_ids == {2}
+    assert tokenizer.encode("<|im_start|>user\nhi 12<|im_end|>") == [1, 4093, 198, 6004, 216, 33, 34, 2]
+    assert tokenizer.decode(tokenizer.encode("Grüße, 世界 2026!")) == "Grüße, 世界 2026!"
+
+
+def test_a_small_run_learns_the_form_and_mlx_lm_answers_in_it(folder, tmp_path):
+    source = find_recipe("quickstart")
+    overrides = [
+        f"run.folder={tmp_path}",
+        "lora.layers=8",
+        "data.train_limit=64",
+        "data.validation_limit=6",
+        "data.test_limit=4",
+        "generation.prompts=8",
+        "generation.max_tokens=32",
+        "training.iterations=2",
+    ]
+    launch = prepare(parse_source(source, overrides), source)
+    launch.start(lambda event: None)
+    run = launch.run
+    evaluations = run.evaluations()
+    best = run.result()["best"]
+    assert list(evaluations) == [BASE, INITIAL, "iterations/000", "iterations/001"]
+    assert evaluations[best]["metrics"]["nll"] < 0.6 * evaluations[BASE]["metrics"]["nll"]
+    assert evaluations["iterations/001"]["metrics"]["advantage_historical"] != 0
+
+    command = [
+        sys.executable, "-m", "mlx_lm", "generate", "--model", str(folder.path),
+        "--adapter-path", str(run.path / "best"), "--system-prompt", "Reply with JSON.",
+        "--prompt", "please dim the kitchen lights to forty percent", "--max-tokens", "32", "--temp", "0",
+        "--verbose", "False",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().startswith('{"action"')
