@@ -14,7 +14,7 @@ import jinja2
 from .recipe import Columns, DataSection
 from .triplets import Prompt, Response
 
-#: The template of the T-SPIN paper (appendix on training details).
+#: The template of the T-SPIN paper (arXiv 2601.08198).
 PAPER_TEMPLATE = "### Instruction: {prompt}\n\n### Response: "
 
 _RESPONSE_COLUMNS = ("response", "completion")

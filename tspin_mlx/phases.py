@@ -16,6 +16,7 @@ from .models import Policy, save_adapter, set_adapter
 from .plan import BASE, INITIAL, Phase, PhaseKind, Plan, iteration_folder
 from .runs import store
 from .runs.directory import Run
+from .scoring import Scorer
 from .seeds import derive
 from .training import Trainer
 from .triplets import Prompt, Response, build_triplets, response_from_row, to_row, triplet_from_row
@@ -30,6 +31,10 @@ class Desk:
         self.self_play_prompts = self.prompts.train[: plan.recipe.generation.prompts]
         self._untouched = policy.adapter()
         self._current = BASE
+        if not Scorer(policy.model).split:
+            emit(
+                "warning", message="this model's head is not known: training computes all logits, and needs more memory"
+            )
 
     def use(self, folder: str) -> None:
         """Make the policy the one saved in ``folder``; ``base`` is the untouched adapter."""

@@ -1,4 +1,4 @@
-"""The two advantages of T-SPIN (arXiv 2601.08198, section 4).
+"""The two advantages of T-SPIN (arXiv 2601.08198).
 
 A log-probability here is the sum of log pi(token) over the tokens of one response, in nats.
 """

@@ -15,7 +15,7 @@ def tspin_loss(
     alpha: float,
     beta: float,
 ) -> mx.array:
-    """The triplet self-play loss, one value per triplet (arXiv 2601.08198, training objective of section 4).
+    """The triplet self-play loss, one value per triplet (the training objective of arXiv 2601.08198).
 
     ``l(alpha * u) + beta * l(alpha * v)`` with ``l(z) = -log sigmoid(z)``, u the current and v the historical
     advantage. With beta 0, as in the first iteration, only the first term is left.
