@@ -216,7 +216,6 @@ CHANGES = {
     "evaluation.regex": "b",
     "evaluation.best": "numeric",
     "evaluation.max_tokens": 64,
-    "evaluation.samples": 1,
     "run.seed": 1,
 }
 IGNORED = {
@@ -225,6 +224,7 @@ IGNORED = {
     "data.train": "moved/t.jsonl",
     "data.validation": "moved/v.jsonl",
     "data.test": "moved/x.jsonl",
+    "evaluation.samples": 1,
     "run.name": "other",
     "run.folder": "elsewhere",
 }

@@ -6,6 +6,7 @@ who reads the file adds its name and line.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +67,15 @@ def read_example(row: Any, data: DataSection) -> Example:
     if messages[0]["role"] != "system" and (own_system or system):
         messages = [{"role": "system", "content": _text(own_system or system, "system")}, *messages]
     answer = row.get(columns.answer or "answer")
+    for named in (columns.system, columns.answer):
+        if named is not None and named not in row:
+            raise BadExample(f"has no column {named!r}, which data.columns names")
     identity = row.get("id")
     return Example(
         messages=tuple(messages),
         response=response,
         answer=response if answer is None else _text(answer, "answer"),
-        id=None if identity is None else str(identity),
+        id=None if identity in (None, "") else _text(str(identity), "id"),
     )
 
 
@@ -85,6 +89,9 @@ def render(example: Example, identity: str, tokenizer: Any, data: DataSection, v
     Raises:
         BadExample: too long, or the template does not fit the example or the model.
     """
+    for end in tokenizer.eos_token_ids:
+        if (text := tokenizer.decode([end])) and text in example.response:
+            raise BadExample(f"the answer contains {text!r}, which ends an answer")
     if data.template == "chat":
         before, after = _chat_texts(example, tokenizer)
     else:
@@ -117,12 +124,16 @@ def _from_messages(messages: Any, turn: str) -> tuple[list[dict[str, str]], str]
     for message in messages:
         if message.get("role") not in _ROLES:
             raise BadExample(f"unknown role {message.get('role')!r} in 'messages'")
+        if message["role"] == "system" and message.get("content") == "":
+            continue
         turns.append({"role": message["role"], "content": _text(message.get("content"), "content")})
     roles = [message["role"] for message in turns]
     answers = [i for i, role in enumerate(roles) if role == "assistant" and "user" in roles[:i]]
     if not answers:
         raise BadExample("'messages' has no assistant turn after a user turn")
     answer = answers[0 if turn == "first" else -1]
+    if roles[answer - 1] == "assistant":
+        raise BadExample("'messages' has two assistant turns in a row")
     return turns[:answer], turns[answer]["content"]
 
 
@@ -181,7 +192,8 @@ def _fill(template: str, example: Example) -> str:
         raise BadExample("a template string takes one user turn; use data.template: chat for conversations")
     if system and "{system}" not in template:
         raise BadExample("has a system prompt, but data.template has no {system}")
-    return template.replace("{system}", system[0] if system else "").replace("{prompt}", turns[0])
+    values = {"{system}": system[0] if system else "", "{prompt}": turns[0]}
+    return re.sub(r"\{system\}|\{prompt\}", lambda found: values[found[0]], template)
 
 
 def _encode(tokenizer: Any, text: str, add_special_tokens: bool) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def better_is_lower(metric: str) -> bool:
     """Whether a smaller value of a held-out measure is better; true for the likelihood loss only."""
@@ -12,7 +14,13 @@ def choose(values: dict[str, float], *, lower: bool) -> str:
     """The best policy; among equals the earliest, which has moved least from the model it started as.
 
     Args:
-        values: measure by policy, in the order in which the policies came to be; not empty.
+        values: measure by policy, in the order in which the policies came to be; not empty. What is not a
+            number is worse than any.
         lower: whether a smaller value is better.
     """
-    return min(values, key=lambda name: values[name] if lower else -values[name])
+
+    def badness(name: str) -> float:
+        value = values[name] if lower else -values[name]
+        return math.inf if math.isnan(value) else value
+
+    return min(values, key=badness)

@@ -100,8 +100,8 @@ def render_examples(
         context: the model's longest sequence, which bounds ``data.max_tokens``.
 
     Raises:
-        DataError: a row that is too long or does not fit the template (unless ``data.skip_bad_rows``), or a
-            part with no row left.
+        DataError: a row that is too long or does not fit the template (unless ``data.skip_bad_rows``), or no
+            training or validation row is left.
     """
     if context is not None and context < data.max_tokens:
         data = data.model_copy(update={"max_tokens": context})
@@ -155,7 +155,7 @@ def _reject(reason: str, skip: bool, skipped: list[str]) -> None:
 
 
 def _file_rows(source: str, folder: Path) -> Iterator[tuple[str, Any]]:
-    path = folder / Path(source).expanduser()
+    path = folder / (Path(source).expanduser() if source.startswith("~/") else Path(source))
     if path.suffix == ".parquet":
         yield from _parquet_rows(path)
         return
@@ -170,12 +170,16 @@ def _file_rows(source: str, folder: Path) -> Iterator[tuple[str, Any]]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except ValueError as error:  # a NUL in the name
+        raise DataError(f"{source!r}: not a file name: {error}") from None
     yield from readers[path.suffix](path.name, text)
 
 
 def _jsonl_rows(name: str, text: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
+        if len(line) > _LONGEST_LINE:
+            yield f"{name}:{number}", BadExample(f"a line of {len(line):,} characters is not an example")
+        elif line.strip():
             yield f"{name}:{number}", _decoded(line)
 
 
@@ -203,14 +207,12 @@ def _csv_rows(name: str, text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _decoded(line: str) -> Any:
-    if len(line) > _LONGEST_LINE:
-        return BadExample(f"a line of {len(line):,} characters is not an example")
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
         return BadExample(f"not valid JSON: {error.msg} at column {error.colno}")
-    except RecursionError:
-        return BadExample("not valid JSON: nested too deep")
+    except (RecursionError, ValueError):  # ValueError: a number with too many digits
+        return BadExample("not valid JSON: nested too deep, or a number too long")
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from .catalog import RecipeSource
 from .data import is_remote, load_examples, render_examples
 from .engine import run_plan
-from .errors import UsageError
+from .errors import TspinError, UsageError
 from .events import Event
-from .models import context_length, load_policy, load_tokenizer, resolve_model, vocabulary_size
+from .models import Policy, context_length, load_policy, load_tokenizer, resolve_model, vocabulary_size
 from .plan import Plan, make_plan
 from .recipe import Recipe
 from .runs.directory import Run, create_run, data_digest, open_run
@@ -38,13 +38,15 @@ class Launch:
         recipe = self.plan.recipe
         folder = resolve_model(recipe.model)
 
+        def load() -> Policy:
+            return load_policy(folder, recipe.model.dtype, recipe.lora, derive(recipe.run.seed, "lora"))
+
         with EventLog(self.run.events_path, listener) as log:
-            run_plan(
-                self.run,
-                self.plan,
-                lambda: load_policy(folder, recipe.model.dtype, recipe.lora, derive(recipe.run.seed, "lora")),
-                log.emit,
-            )
+            try:
+                run_plan(self.run, self.plan, load, log.emit)
+            except TspinError as error:
+                log.emit("run_failed", message=error.message)
+                raise
 
 
 def run_path(recipe: Recipe, source: RecipeSource) -> Path:

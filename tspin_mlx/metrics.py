@@ -32,8 +32,6 @@ def json_field_f1(output: str, answer: str) -> float:
     if not isinstance(found, dict | list):
         return 0.0
     ours, theirs = set(_fields(found)), set(_fields(wanted))
-    if not ours and not theirs:
-        return 1.0
     return 2 * len(ours & theirs) / (len(ours) + len(theirs))
 
 
@@ -61,11 +59,17 @@ _METRICS: dict[str, Callable[[str, str], float]] = {
 
 
 def _parsed(text: str) -> Any:
-    """The JSON document in ``text``; None if it is not one."""
+    """The JSON document in ``text``; None if it is not one, or nested so deep that nobody can have meant it."""
     try:
-        return json.loads(text)
+        value = json.loads(text, parse_constant=_refuse)
+        _fields(value)
     except (ValueError, RecursionError):
         return None
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _canonical(value: Any) -> str:
@@ -80,9 +84,9 @@ def _canonical(value: Any) -> str:
 
 
 def _fields(value: Any, path: str = "") -> list[str]:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         return [field for key, inner in value.items() for field in _fields(inner, f"{path}/{json.dumps(key)}")]
-    if isinstance(value, list):
+    if isinstance(value, list) and value:
         return [field for i, inner in enumerate(value) for field in _fields(inner, f"{path}/{i}")]
     return [f"{path}={_canonical(value)}"]
 

@@ -25,7 +25,16 @@ BASE = "base"
 
 #: Keys of a recipe that cannot change a result: names of things whose contents are digested, and wording.
 NO_INFLUENCE = frozenset(
-    ("description", "run.name", "run.folder", "model.path", "data.train", "data.validation", "data.test")
+    (
+        "description",
+        "run.name",
+        "run.folder",
+        "model.path",
+        "data.train",
+        "data.validation",
+        "data.test",
+        "evaluation.samples",
+    )
 )
 
 

@@ -6,18 +6,29 @@ says so. Pure: parsing works on text, nobody opens a file here.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 MetricName = Literal["exact_match", "json_valid", "json_exact", "json_field_f1", "regex", "numeric"]
 
 #: Held-out measures that every evaluation has, beside the task metrics a recipe names.
 ALWAYS_MEASURED = ("nll", "stop_rate", "advantage_current", "advantage_historical")
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+
+def _no_boolean(value: Any) -> Any:
+    """YAML's yes and true would pass as 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = BeforeValidator(_no_boolean)
+Positive = Annotated[int, Number, Field(gt=0)]
+Count = Annotated[int, Number, Field(ge=0)]
+AboveZero = Annotated[float, Number, Field(gt=0)]
+NotNegative = Annotated[float, Number, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -45,9 +56,9 @@ class LoraSection(Section):
     """LoRA, or DoRA, which also learns the length of each weight column."""
     rank: Positive = 16
     """Rank of the update of each adapted layer."""
-    scale: Annotated[float, Field(gt=0)] = 2.0
+    scale: AboveZero = 2.0
     """Factor on the update (mlx-lm's ``scale``; PEFT's ``lora_alpha`` divided by the rank)."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Dropout on the adapter's input while training; generation and scoring never use it."""
     layers: Count = 0
     """How many of the last transformer layers get an adapter; 0 is all."""
@@ -95,7 +106,7 @@ class DataSection(Section):
     template: str = "chat"
     """``chat``: the model's own template; ``paper``: the template of the T-SPIN paper; or any text with
     ``{prompt}``, and ``{system}`` if rows have one."""
-    max_tokens: Annotated[int, Field(ge=8)] = 2048
+    max_tokens: Annotated[Positive, Field(ge=8)] = 2048
     """Longest prompt plus answer in tokens (the paper's 2048); a longer row is an error, or skipped."""
     skip_bad_rows: bool = False
     """Skip and count rows that cannot be used, instead of stopping at the first."""
@@ -113,9 +124,9 @@ class GenerationSection(Section):
 
     prompts: Positive | None = None
     """Self-play uses the first so many training prompts, the warm-up all of them; null is all (paper: all)."""
-    temperature: Annotated[float, Field(ge=0)] = 1.0
+    temperature: NotNegative = 1.0
     """Sampling temperature of synthetic responses; 1 samples the policy itself (paper: not stated)."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[AboveZero, Field(le=1)] = 1.0
     """Nucleus sampling; 1 is off."""
     max_tokens: Positive = 256
     """Longest response in tokens (paper: not stated; SPIN's 256)."""
@@ -128,14 +139,14 @@ class GenerationSection(Section):
 class ObjectiveSection(Section):
     """The loss. The defaults are the paper's objective and nothing else."""
 
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    alpha: AboveZero = 1.0
     """Weight of the entropy constraint; multiplies both advantages inside the logistic (paper: 1)."""
-    beta: Annotated[float, Field(ge=0)] = 0.1
+    beta: NotNegative = 0.1
     """Weight of the historical term from iteration 1 on (paper: 0.1); iteration 0 always uses 0."""
-    nll_weight: Annotated[float, Field(ge=0)] = 0.0
+    nll_weight: NotNegative = 0.0
     """Adds this times the mean negative log-likelihood per token of the expert's answers: an anchor against
     the collapse of small models (not in the paper)."""
-    entropy_weight: Annotated[float, Field(ge=0)] = 0.0
+    entropy_weight: NotNegative = 0.0
     """Subtracts this times the policy's mean token entropy at the scored positions (not in the paper)."""
     length_normalize: bool = False
     """Divide each log-probability by the number of its tokens (not in the paper)."""
@@ -147,7 +158,7 @@ class WarmupSection(Section):
     epochs: Count = 0
     """Passes over the training examples; 0 starts self-play from the model as it is (the paper's start is
     already a supervised model)."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: AboveZero = 2e-4
     """Peak learning rate of the warm-up."""
 
 
@@ -164,15 +175,15 @@ class TrainingSection(Section):
     """Triplets computed at once; gradients are accumulated exactly, so this only trades memory for speed."""
     optimizer: Literal["adamw", "adam", "rmsprop", "lion"] = "adamw"
     """Optimiser, fresh in every iteration (paper: RMSProp)."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    learning_rate: AboveZero = 1e-5
     """Peak learning rate (paper: not stated)."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the rate falls to 0 after its warm-up."""
-    warmup_ratio: Fraction = 0.1
+    warmup_ratio: Annotated[NotNegative, Field(le=1)] = 0.1
     """Share of the steps in which the rate rises from 0 (paper: 0.1)."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     """Weight decay of AdamW and Lion (paper: none)."""
-    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    max_grad_norm: AboveZero | None = 1.0
     """Clip the gradient to this norm; null does not clip."""
     recompute: bool = False
     """Compute each layer a second time in the backward pass instead of keeping its activations: much less
@@ -207,6 +218,15 @@ class EvaluationSection(Section):
         if ("regex" in self.metrics) != (self.regex is not None):
             raise ValueError("the metric 'regex' and the key 'regex' need each other")
         return self
+
+    @field_validator("regex")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return value
 
 
 class RunSection(Section):

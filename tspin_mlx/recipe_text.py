@@ -13,6 +13,9 @@ from .text import did_you_mean
 
 Path = tuple[str | int, ...]
 
+#: Complaints of pydantic that speak of Python, in a recipe's terms.
+_PLAIN = {"model_type": "must be a section of keys and values", "tuple_type": "must be a list"}
+
 
 def parse_recipe(text: str, source: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """The recipe in ``text``, with ``overrides`` such as ``training.learning_rate=1e-4`` applied.
@@ -23,19 +26,24 @@ def parse_recipe(text: str, source: str, overrides: list[str] | tuple[str, ...] 
     Raises:
         RecipeError: not YAML, an unknown or repeated key, or a value out of range.
     """
+    places: dict[Path, str] = {}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        _note_places(node, (), source, places)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as a date that does not exist
         raise RecipeError(f"{source}: not valid YAML: {_yaml_reason(error)}") from None
+    except RecursionError:
+        raise RecipeError(f"{source}: not valid YAML: nested too deep, or inside itself") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of sections such as data: and training:")
-    places: dict[Path, str] = {}
-    _note_places(node, (), source, places)
     for override in overrides:
         path, value = _split_override(override)
         _assign(content, path, value, override)
-        places[path] = f"override {override!r}"
+        place = f"override {override!r}"
+        places[path] = place
+        for depth in range(1, len(path)):
+            places.setdefault(path[:depth], place)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -54,7 +62,7 @@ def flatten(section: BaseModel | dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _yaml_reason(error: yaml.YAMLError) -> str:
+def _yaml_reason(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
     return f"line {mark.line + 1}: {problem}" if mark else problem
@@ -81,7 +89,7 @@ def _split_override(override: str) -> tuple[tuple[str, ...], Any]:
         raise RecipeError(f"override {override!r} is not key=value", hint="for example: training.learning_rate=1e-4")
     try:
         return path, yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         return path, value
 
 
@@ -106,12 +114,12 @@ def _readable(error: ValidationError, places: dict[Path, str], source: str) -> R
     name = _dotted(path)
     if first["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
-        suggestion = did_you_mean(str(path[-1]), known) or _section_with(str(path[-1]))
+        suggestion = _section_with(str(path[-1])) or did_you_mean(str(path[-1]), known)
         hint = f"did you mean {suggestion}?" if suggestion else f"known keys: {', '.join(known)}"
         return RecipeError(f"{place}: unknown key {name}", hint=hint)
     if first["type"] == "missing":
         return RecipeError(f"{place}: the key {name} is required", hint="see `tspin-mlx schema`")
-    message = first["msg"].removeprefix("Value error, ")
+    message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
     message = message[:1].lower() + message[1:]
     given = first["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""

@@ -64,7 +64,7 @@ def _unchanged(view: RunView, event: Event) -> RunView:
 
 
 def _run_started(view: RunView, event: Event) -> RunView:
-    return replace(view, name=event["name"], finished=False, failed=None, phases_done=0)
+    return replace(view, name=event["name"], phase=None, finished=False, failed=None, phases_done=0)
 
 
 def _phase_started(view: RunView, event: Event) -> RunView:

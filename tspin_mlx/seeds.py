@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -11,5 +12,5 @@ def derive(seed: int, *names: str | int) -> int:
     The same names always give the same seed, and different names unrelated ones, so a step can be repeated
     without replaying those before it: ``derive(run_seed, "train", iteration, step)``.
     """
-    text = "/".join([str(seed), *map(str, names)])
+    text = json.dumps([seed, *names])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1

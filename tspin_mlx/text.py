@@ -28,7 +28,7 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
 def shorten(text: str, width: int) -> str:
     """``text`` on one line of at most ``width`` characters."""
     line = " ".join(printable(text).split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+    return line if len(line) <= width else line[: max(0, width - 1)] + "…"[:width]
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str | None:

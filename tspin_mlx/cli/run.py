@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -67,8 +68,7 @@ def _line_by_line(event: Event) -> None:
 
 def _again(source: RecipeSource, overrides: list[str]) -> str:
     packaged = source.path.parent.name == "recipes" and find_recipe(source.name).path == source.path
-    words = [source.name if packaged else str(source.path), *overrides]
-    return " ".join(["tspin-mlx run", *words])
+    return shlex.join(["tspin-mlx", "run", source.name if packaged else str(source.path), *overrides])
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,136 @@
+"""Odd input of every kind; each of these once gave a traceback or a wrong number."""
+
+import json
+
+import pytest
+
+from tspin_mlx.chat import BadExample, Example, read_example
+from tspin_mlx.choice import choose
+from tspin_mlx.data import load_examples
+from tspin_mlx.errors import DataError, RecipeError
+from tspin_mlx.metrics import json_exact, json_field_f1, json_valid
+from tspin_mlx.recipe import DataSection
+from tspin_mlx.recipe_text import parse_recipe
+from tspin_mlx.runs import store
+from tspin_mlx.runs.event_log import EventLog, read_events
+from tspin_mlx.text import shorten
+
+DATA = "data: {train: t.jsonl}\n"
+GOOD = {"prompt": "p", "response": "r"}
+
+
+def test_a_log_with_a_torn_line_can_be_continued(tmp_path):
+    path = tmp_path / "e.jsonl"
+    path.write_text('{"kind": "a"}\n{"kind": "b')
+    with EventLog(path) as log:
+        log.emit("warning", message="x")
+    assert [event["kind"] for event in read_events(path)] == ["a", "warning"]
+
+
+def test_a_line_torn_within_a_character_is_left_out(tmp_path):
+    path = tmp_path / "e.jsonl"
+    path.write_bytes('{"kind": "a"}\n{"kind": "é'.encode()[:-1])
+    assert [event["kind"] for event in read_events(path)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "description: 2024-13-45\n" + DATA,
+        "description: !!int abc\n" + DATA,
+        "data: &d\n  train: x\n  columns: *d\n",
+        "[" * 2000,
+        DATA + "evaluation: {metrics: [regex], regex: '['}\n",
+        DATA + "training: {iterations: yes}\n",
+    ],
+    ids=["date", "tag", "recursive", "deep", "regex", "bool as number"],
+)
+def test_recipe_refused_in_words(text):
+    with pytest.raises(RecipeError):
+        parse_recipe(text, "r.yaml")
+
+
+def test_an_override_like_a_date_is_a_text():
+    assert parse_recipe(DATA, "r.yaml", ["run.name=2024-13-45"]).run.name == "2024-13-45"
+
+
+def test_an_exact_key_of_another_section_beats_a_similar_one():
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe("data: {train: x, temperature: 1}", "r.yaml")
+    assert caught.value.hint == "did you mean generation.temperature?"
+
+
+def test_an_override_with_an_unknown_section_is_named():
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(DATA, "r.yaml", ["trainning.epochs=1"])
+    assert caught.value.message.startswith("override 'trainning.epochs=1'")
+
+
+def load(folder, name, content):
+    (folder / name).write_text(content)
+    return load_examples(DataSection(train=name, validation=name), folder, 0).train
+
+
+def test_a_number_of_5000_digits_is_a_bad_row(tmp_path):
+    with pytest.raises(DataError):
+        load(tmp_path, "t.jsonl", '{"prompt": "p", "response": "r", "id": ' + "1" * 5000 + "}")
+
+
+def test_an_id_with_half_a_surrogate_is_a_bad_row():
+    with pytest.raises(BadExample):
+        read_example(GOOD | {"id": "\ud800"}, DataSection(train="t"))
+
+
+def test_empty_ids_are_no_ids(tmp_path):
+    assert len(load(tmp_path, "t.csv", "prompt,response,id\na,b,\nc,d,\n")) == 2
+
+
+def test_a_json_list_may_be_larger_than_a_line(tmp_path):
+    assert len(load(tmp_path, "t.json", json.dumps([GOOD | {"prompt": "p" * 1000}] * 10_100))) == 10_100
+
+
+def test_nul_in_a_file_name(tmp_path):
+    with pytest.raises(DataError):
+        load_examples(DataSection(train="a\0.jsonl"), tmp_path, 0)
+
+
+def test_the_turn_before_the_answer_is_not_the_assistants():
+    turns = [("user", "p"), ("assistant", "a"), ("assistant", "b")]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    with pytest.raises(BadExample):
+        read_example(row, DataSection(train="t"))
+
+
+def test_a_system_prompt_is_not_a_template():
+    from tspin_mlx.chat import _fill
+
+    turns = ({"role": "system", "content": "say {prompt}"}, {"role": "user", "content": "Hi"})
+    assert _fill("{system}|{prompt}", Example(turns, "r", "r")) == "say {prompt}|Hi"
+
+
+@pytest.mark.parametrize("judge", [json_exact, json_field_f1])
+def test_deep_output_is_judged(judge):
+    assert judge("[" * 900 + "]" * 900, "{}") == 0
+
+
+@pytest.mark.parametrize(("output", "answer"), [("[]", "{}"), ("{}", '{"a": []}'), ("[[[]]]", "{}")])
+def test_empty_containers_are_contents(output, answer):
+    assert json_field_f1(output, answer) < 1
+
+
+def test_nan_is_not_json():
+    assert json_valid('{"a": NaN}', "") == 0
+
+
+def test_shorten_to_nothing():
+    assert len(shorten("abcdef", 0)) == 0
+
+
+def test_nan_is_never_the_best():
+    assert choose({"initial": float("nan"), "iterations/000": 1.0}, lower=True) == "iterations/000"
+
+
+def test_a_new_folder_may_hold_folders(tmp_path):
+    with store.new_folder(tmp_path / "run") as made:
+        (made / "sub").mkdir()
+    assert (tmp_path / "run" / "sub").is_dir()
