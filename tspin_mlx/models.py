@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten
 from . import builtin
 from .errors import HubError, SetupError, TspinError
 from .gguf import convert_gguf
+from .linux_cpu import keep_freed_memory
 from .recipe import LoraSection, ModelSection
 from .runs import store
 
@@ -113,6 +114,8 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     """
     from mlx_lm.utils import dequantize_model, load_model
 
+    if on_cpu():
+        keep_freed_memory()
     try:
         model, _ = load_model(folder.path, lazy=True, trust_remote_code=False)
     except (ValueError, RuntimeError, FileNotFoundError) as error:

@@ -1,0 +1,36 @@
+"""What MLX needs on a Linux CPU to be fast: a good BLAS, and an allocator that keeps its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+
+# glibc's <malloc.h>
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+
+
+def preload_openblas() -> None:
+    """Put OpenBLAS into the process, before anything imports ``mlx.core``.
+
+    The wheel binds to whichever BLAS is there, else to a reference one that is some fifty times slower.
+    """
+    if sys.platform == "linux" and "mlx.core" not in sys.modules:
+        with contextlib.suppress(OSError):  # works without, slowly; `scripts/install` says how to get it
+            ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse memory instead of giving it back to the system.
+
+    MLX's CPU backend has no cache of its own: every activation is a malloc and a free of some megabytes, which by
+    default means fresh pages each time. Keeping them made training 1.15 times faster (SmolLM2-135M, two x86 cores).
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TOP_PAD, 2**28)
