@@ -14,11 +14,10 @@ from rich.text import Text
 from ..events import Event
 from ..run_view import Curve, RunView, reduce
 from ..text import duration, signed
-from .narrate import measures_line, narrate
+from .narrate import WORTH_A_LINE, measures_line, narrate
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURRENT, _HISTORICAL = "#56b4e9", "#e69f00"
-_WORTH_A_LINE = 0.5  # seconds
 
 
 class LiveView:
@@ -55,7 +54,7 @@ class LiveView:
 
     def _scroll(self, title: str, elapsed_s: float) -> None:
         """Move a finished phase up, with what was found in it; those that took no time need no line."""
-        if elapsed_s > _WORTH_A_LINE or self._details:
+        if elapsed_s > WORTH_A_LINE or self._details:
             self._console.print(Text.assemble(("✓ ", "green"), f"{title:<36}", (f"{duration(elapsed_s):>6}", "dim")))
         for line in self._details:
             self._console.print(line, overflow="ellipsis", no_wrap=True)

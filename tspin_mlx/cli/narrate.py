@@ -6,6 +6,9 @@ from ..events import Event
 from ..plan import policy_name
 from ..text import duration, signed
 
+#: Seconds; what took less needs no line to say so.
+WORTH_A_LINE = 0.5
+
 
 def narrate(event: Event) -> str | None:
     """One line for an event, or None if it is not worth one."""
@@ -21,7 +24,7 @@ def narrate(event: Event) -> str | None:
         )
     if kind == "evaluated":
         return "  " + measures_line(event)
-    if kind == "phase_finished":
+    if kind == "phase_finished" and event["elapsed_s"] >= WORTH_A_LINE:
         return f"  took {duration(event['elapsed_s'])}"
     if kind == "warning":
         return f"warning: {event['message']}"

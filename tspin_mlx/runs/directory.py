@@ -98,7 +98,11 @@ def create_run(path: Path, plan: Plan, recipe_text: str, model: dict[str, str], 
             "created": round(time.time(), 3),
             "fingerprint": plan.fingerprint,
             "model": model,
-            "machine": {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()},
+            "machine": {
+                "system": platform.system(),
+                "machine": platform.machine(),
+                "python": platform.python_version(),
+            },
             "versions": {name: version(name) for name in ("tspin-mlx", "mlx", "mlx-lm")},
         }
         store.write_json(folder / "run.json", about)
