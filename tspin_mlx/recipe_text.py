@@ -14,7 +14,11 @@ from .text import did_you_mean
 Path = tuple[str | int, ...]
 
 #: Complaints of pydantic that speak of Python, in a recipe's terms.
-_PLAIN = {"model_type": "must be a section of keys and values", "tuple_type": "must be a list"}
+_PLAIN = {
+    "model_type": "must be a section of keys and values",
+    "tuple_type": "must be a list",
+    "string_pattern_mismatch": "may have letters, digits, '.', '_' and '-' only, and begins with a letter or digit",
+}
 
 
 def parse_recipe(text: str, source: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
