@@ -149,6 +149,20 @@ def test_a_model_that_cannot_be_split_is_scored_through_whole_logits(policy):
     assert score(scorer, EXAMPLES[:1], 1)[0][0, 0] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_model_with_other_names_is_scored_through_whole_logits(policy):
+    class Renamed(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.transformer = inner
+
+        def __call__(self, tokens):
+            return self.transformer(tokens)
+
+    scorer = Scorer(Renamed(policy.model))
+    assert not scorer.split
+    np.testing.assert_allclose(score(scorer, EXAMPLES, 3)[0], score(Scorer(policy.model), EXAMPLES, 3)[0], rtol=1e-5)
+
+
 def test_token_logps_of_huge_logits_are_finite():
     logps, entropies = token_logps(mx.array([[1e4, -1e4, 0.0], [0.0, 0.0, 0.0]]), mx.array([1, 2]))
     assert logps[0].item() == -2e4

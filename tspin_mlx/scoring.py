@@ -30,12 +30,13 @@ class Scorer:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._body, self._head = _parts(model)
         probe = mx.arange(8)[None]
-        expected, found = model(probe), self._head(self._body(probe))
-        self.split = expected.shape == found.shape and bool(mx.allclose(expected, found, rtol=1e-3, atol=1e-3))
-        self._chunk = max(1, LOGITS_AT_ONCE // expected.shape[-1])
-        self._head_is_frozen = not tree_flatten(_head_module(model).trainable_parameters())
+        logits = model(probe)
+        head = _head_module(model)
+        self._body, self._head = _parts(model, head)
+        self.split = head is not None and _agree(self._head(self._body(probe)), logits)
+        self._chunk = max(1, LOGITS_AT_ONCE // logits.shape[-1])
+        self._head_is_frozen = head is not None and not tree_flatten(head.trainable_parameters())
 
     def __call__(self, batch: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
         """Score one micro-batch; differentiable.
@@ -121,23 +122,32 @@ def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> tuple[
     return logps, entropies
 
 
-def _parts(model: nn.Module) -> tuple[Callable[[mx.array], mx.array], Head]:
+def _language_model(model: nn.Module) -> nn.Module:
+    """The text part of a model that also sees or hears."""
+    return getattr(model, "language_model", model)
+
+
+def _head_module(model: nn.Module) -> nn.Module | None:
+    """What turns hidden states into logits: a layer of its own, or the embedding; None if it has another name."""
+    language = _language_model(model)
+    return getattr(language, "lm_head", None) or getattr(getattr(language, "model", None), "embed_tokens", None)
+
+
+def _parts(model: nn.Module, module: nn.Module | None) -> tuple[Callable[[mx.array], mx.array], Head]:
     """The model up to its last hidden states, and from there to logits."""
-    language = getattr(model, "language_model", model)
-    module, args = _head_module(model), getattr(language, "args", None)
+    language = _language_model(model)
+    cap = getattr(getattr(language, "args", None), "final_logit_softcapping", None)
     linear: Any = getattr(module, "as_linear", module)
-    cap = getattr(args, "final_logit_softcapping", None)
 
     def head(features: mx.array) -> mx.array:
         logits = linear(features)
         return mx.tanh(logits / cap) * cap if cap else logits
 
-    return language.model, head
+    return getattr(language, "model", model), head
 
 
-def _head_module(model: nn.Module) -> nn.Module:
-    language = getattr(model, "language_model", model)
-    return language.lm_head if "lm_head" in language else language.model.embed_tokens
+def _agree(found: mx.array, expected: mx.array) -> bool:
+    return found.shape == expected.shape and bool(mx.allclose(found, expected, rtol=1e-3, atol=1e-3))
 
 
 def _identity(logits: mx.array) -> mx.array:
