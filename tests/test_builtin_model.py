@@ -40,18 +40,30 @@ def perplexity(model, tokenizer):
     return math.exp(-mx.take_along_axis(logprobs, ids[:, 1:, None], axis=-1).mean().item())
 
 
+def interleaved(weight, heads):
+    """The order of rows that the GGUF file has."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def rotary_projections(model):
+    for layer in model.layers:
+        attention = layer.self_attn
+        yield attention.q_proj.linear, attention.n_heads
+        yield attention.k_proj.linear, attention.n_kv_heads
+
+
 def test_perplexity_is_sane_and_would_not_be_with_interleaved_heads(policy):
     """A forgotten un-permutation of the rotary halves is silent but for this."""
     good = perplexity(policy.model, policy.tokenizer)
-    assert good < 12
-    attention = policy.model.layers[5].self_attn
-    linear, heads = attention.q_proj.linear, attention.n_heads
-    right = linear.weight
-    rows, columns = right.shape
-    wrong = right.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
-    linear.weight = wrong
-    assert perplexity(policy.model, policy.tokenizer) > 1.15 * good
-    linear.weight = right
+    right = [linear.weight for linear, _ in rotary_projections(policy.model)]
+    for linear, heads in rotary_projections(policy.model):
+        linear.weight = interleaved(linear.weight, heads)
+    wrong = perplexity(policy.model, policy.tokenizer)
+    for (linear, _), weight in zip(rotary_projections(policy.model), right, strict=True):
+        linear.weight = weight
+    assert good < 25
+    assert wrong > 2 * good
 
 
 def test_the_tokenizer_knows_its_special_tokens(policy):

@@ -49,8 +49,16 @@ def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, 
     names = [name for name in next(iter(measures.values()), {}) if name != "length"]
     for values in measures.values():
         names += [name for name in values if name not in (*names, "length")]
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
-    table.add_column("")
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1),
+        collapse_padding=True,
+        header_style="dim",
+    )
+    table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(_HEADINGS.get(name, name.removeprefix("json_").replace("_", " ")), justify="right")
     for folder, values in measures.items():
