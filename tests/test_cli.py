@@ -148,6 +148,7 @@ def test_recipes_can_be_listed_shown_copied_and_validated(tmp_path):
     assert (tmp_path / "data/household/train.jsonl").is_file()
     assert cli("recipes", "validate", "mine.yaml", cwd=tmp_path).stdout == "mine is valid\n"
     assert cli("plan", "mine.yaml", cwd=tmp_path).returncode == 0
+    assert cli("recipes", "cp", "starter", cwd=tmp_path).stdout == "starter.yaml\n"
     again = cli("recipes", "cp", "quickstart", "mine.yaml", cwd=tmp_path)
     assert again.returncode == 2 and "exists already" in again.stderr
 

@@ -21,6 +21,8 @@ from .seeds import derive
 from .training import Trainer
 from .triplets import Prompt, Response, build_triplets, response_from_row, to_row, triplet_from_row
 
+_PROGRESS_EVERY = 0.25  # seconds
+
 
 class Desk:
     """What the phases share: the run, the loaded policy, and the examples."""
@@ -53,9 +55,14 @@ class Desk:
         self._current = str(Path(phase.target).parent)
 
     def progress(self, phase: Phase, total: int) -> Callable[[int, int, float], None]:
-        """A reporter of generation, for :func:`tspin_mlx.generation.generate`."""
+        """A reporter of generation, for :func:`tspin_mlx.generation.generate`; a few events a second at most."""
+        last = -_PROGRESS_EVERY
 
         def report(done: int, tokens: int, seconds: float) -> None:
+            nonlocal last
+            if done < total and time.perf_counter() - last < _PROGRESS_EVERY:
+                return
+            last = time.perf_counter()
             self.emit("progress", phase=phase.target, done=done, total=total, tokens_per_s=tokens / seconds)
 
         return report
