@@ -20,7 +20,7 @@ FLOORS = [
     },
     # effects: files, models, the machine
     {
-        "linux_cpu", "runs", "catalog", "data", "gguf", "builtin", "models", "scoring", "generation", "training",
+        "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "scoring", "generation", "training",
         "evaluation",
     },
     # orchestration
@@ -30,7 +30,7 @@ FLOORS = [
 ]  # fmt: skip
 
 MAY_IMPORT_MLX_LM = {"models", "generation"}
-MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"method", "gguf", "scoring", "training"}
+MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"machine", "method", "gguf", "scoring", "training"}
 
 
 def modules():
@@ -67,7 +67,7 @@ def floor(name):
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path):
     if path == PACKAGE / "__init__.py":
-        assert [name for name in imports(path) if name.startswith("tspin_mlx")] == ["tspin_mlx.linux_cpu"]
+        assert [name for name in imports(path) if name.startswith("tspin_mlx")] == ["tspin_mlx.machine"]
         return
     for name in imports(path):
         parts = name.split(".")

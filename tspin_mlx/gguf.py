@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SetupError
+from .machine import on_cpu
 from .runs import store
 
 # GGUF tensor names inside a block -> mlx-lm's (Hugging Face's) names inside a layer.
@@ -32,7 +33,8 @@ _GROUP_SIZE = 32  # of every GGUF type that MLX reads as quantised
 def convert_gguf(source: Path, target: Path) -> None:
     """Write ``target/`` from the GGUF file ``source``; it appears complete or not at all.
 
-    Quantised matrices stay quantised (the numbers are those of the file); norms become float16.
+    Quantised matrices stay quantised, and the numbers are those of the file. What is not quantised (norms, scales)
+    becomes float16 for a GPU and float32 for a CPU, where MLX's half precision is some thirty times slower.
 
     Raises:
         SetupError: not a GGUF file, or an architecture or tokenizer that this converter does not know.
@@ -55,8 +57,8 @@ def convert_gguf(source: Path, target: Path) -> None:
         heads = {"attn_q": "llama.attention.head_count", "attn_k": "llama.attention.head_count_kv"}
         if (count := heads.get(stem.rsplit(".", 1)[-1])) is not None:
             value = _unpermute(value, meta[count])
-        if value.ndim == 1:
-            value = value.astype(mx.float16)
+        if mx.issubdtype(value.dtype, mx.floating):
+            value = value.astype(mx.float32 if on_cpu() else mx.float16)
         weights[f"{_rename(stem)}.{leaf}"] = value
     config = _config(meta, weights)
     tokenizer = _tokenizer(meta, source)

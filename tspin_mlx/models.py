@@ -17,7 +17,7 @@ from mlx.utils import tree_flatten
 from . import builtin
 from .errors import HubError, SetupError, TspinError
 from .gguf import convert_gguf
-from .linux_cpu import keep_freed_memory
+from .machine import keep_freed_memory, on_cpu
 from .recipe import LoraSection, ModelSection
 from .runs import store
 
@@ -59,11 +59,6 @@ class Policy:
     def adapter(self) -> dict[str, mx.array]:
         """The trainable tensors, by name."""
         return dict(tree_flatten(self.model.trainable_parameters()))
-
-
-def on_cpu() -> bool:
-    """Whether MLX computes on the CPU, where only dense float32 is fast."""
-    return not (mx.metal.is_available() or mx.cuda.is_available())
 
 
 def resolve_model(section: ModelSection) -> ModelFolder:

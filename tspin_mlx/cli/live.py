@@ -67,9 +67,9 @@ class LiveView:
         head = Table.grid(padding=(0, 1), expand=False)
         head.add_row(
             Text(f"{view.phases_done + 1}/{self._phases}", style="dim"),
-            Text(f"{view.title:<31}"),
+            Text(f"{view.title:<31}", no_wrap=True, overflow="ellipsis"),
             ProgressBar(total=max(1, view.total), completed=view.done, width=16),
-            Text(f"{view.done}/{view.total}" if view.total else "…"),
+            Text(f"{view.done}/{view.total}" if view.total else "…", no_wrap=True),
             Text(f"{view.tokens_per_s:.0f} tok/s" if view.tokens_per_s else "", style="dim"),
         )
         return Group(head, self._advantages()) if "loss" in view.step else head

@@ -1,4 +1,4 @@
-"""What MLX needs on a Linux CPU to be fast: a good BLAS, and an allocator that keeps its memory."""
+"""Where MLX computes; and what it needs on a Linux CPU to be fast: a good BLAS, and memory that is kept."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ def preload_openblas() -> None:
     if sys.platform == "linux" and "mlx.core" not in sys.modules:
         with contextlib.suppress(OSError):  # works without, slowly; `scripts/install` says how to get it
             ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
+
+
+def on_cpu() -> bool:
+    """Whether MLX computes on the CPU, where only float32 is fast."""
+    import mlx.core as mx
+
+    return not (mx.metal.is_available() or mx.cuda.is_available())
 
 
 def keep_freed_memory() -> None:
