@@ -94,11 +94,10 @@ def test_a_small_run_learns_the_form_and_mlx_lm_answers_in_it(folder, tmp_path):
     assert evaluations[best]["metrics"]["nll"] < 0.6 * evaluations[BASE]["metrics"]["nll"]
     assert evaluations["iterations/001"]["metrics"]["advantage_historical"] != 0
 
-    # Few tokens: mlx-lm computes the 4-bit weights as they are, which takes seconds a token on an x86 CPU.
     command = [
         sys.executable, "-m", "mlx_lm", "generate", "--model", str(folder.path),
         "--adapter-path", str(run.path / "best"), "--system-prompt", "Reply with JSON.",
-        "--prompt", "dim the lights to forty percent", "--max-tokens", "8", "--temp", "0",
+        "--prompt", "dim the lights to forty percent", "--max-tokens", "16", "--temp", "0",
         "--verbose", "False",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
