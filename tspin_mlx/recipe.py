@@ -13,9 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 MetricName = Literal["exact_match", "json_valid", "json_exact", "json_field_f1", "regex", "numeric"]
 
-#: Held-out measures that every evaluation has, beside the task metrics a recipe names.
-ALWAYS_MEASURED = ("nll", "stop_rate", "advantage_current", "advantage_historical")
-
 
 def _no_boolean(value: Any) -> Any:
     """YAML's yes and true would pass as 1."""
