@@ -7,6 +7,7 @@ from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -45,9 +46,9 @@ class LiveView:
         if event["kind"] == "phase_finished":
             self._scroll(before.title, event["elapsed_s"])
         elif event["kind"] == "evaluated":
-            self._details.append(Text("    " + measures_line(event), style="dim"))
+            self._details.append(Text(measures_line(event), style="dim"))
         elif event["kind"] in ("generated", "chosen"):
-            self._details.append(Text("  " + (narrate(event) or ""), style="dim"))
+            self._details.append(Text((narrate(event) or "").strip(), style="dim"))
         elif event["kind"] == "warning":
             self._console.print(Text(narrate(event) or "", style="yellow"))
         self._live.update(self._now())
@@ -57,7 +58,7 @@ class LiveView:
         if elapsed_s > WORTH_A_LINE or self._details:
             self._console.print(Text.assemble(("✓ ", "green"), f"{title:<36}", (f"{duration(elapsed_s):>6}", "dim")))
         for line in self._details:
-            self._console.print(line, overflow="ellipsis", no_wrap=True)
+            self._console.print(Padding(line, (0, 0, 0, 4), expand=False))
         self._details.clear()
 
     def _now(self) -> RenderableType:
