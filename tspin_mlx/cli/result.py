@@ -110,6 +110,6 @@ def _print_next(console: Console, run: Run) -> None:
     words += ["--adapter-path", str(run.path / "best")]
     if prompt.system:
         words += ["--system-prompt", shorten(prompt.system, 60)]
-    words += ["--prompt", shorten(prompt.text, 60)]
+    words += ["--prompt", shorten(prompt.text, 200)]
     console.print(Text("\nTry the best adapter:", style="dim"))
     console.print(Text("  " + shlex.join(words)), soft_wrap=True)
