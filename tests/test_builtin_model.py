@@ -13,6 +13,7 @@ from tspin_mlx.launch import prepare
 from tspin_mlx.models import load_policy, resolve_model
 from tspin_mlx.plan import BASE, INITIAL
 from tspin_mlx.recipe import LoraSection, ModelSection
+from tspin_mlx.worker import work
 
 pytestmark = pytest.mark.model
 
@@ -86,7 +87,7 @@ def test_a_small_run_learns_the_form_and_mlx_lm_answers_in_it(folder, tmp_path):
         "training.iterations=2",
     ]
     launch = prepare(parse_source(source, overrides), source)
-    launch.start(lambda event: None)
+    work(launch.run)
     run = launch.run
     evaluations = run.evaluations()
     best = run.result()["best"]

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -15,8 +14,8 @@ from tspin_mlx.errors import UsageError
 from tspin_mlx.launch import prepare
 from tspin_mlx.models import adapter_digest
 from tspin_mlx.plan import BASE, INITIAL
-from tspin_mlx.runs import store
 from tspin_mlx.triplets import triplet_from_row
+from tspin_mlx.worker import work
 
 RECIPE = """
 model: {model}
@@ -49,7 +48,7 @@ def launched(workshop, folder, *overrides):
 
 def started(launch):
     events = []
-    launch.start(events.append)
+    work(launch.run, events.append)
     return events
 
 
@@ -68,7 +67,11 @@ def digests(run):
 def results(run):
     """Everything a run found out, without times."""
     files = [*run.path.glob("**/*.json"), *run.path.glob("**/*.jsonl")]
-    kept = [f for f in files if f.name not in ("events.jsonl", "run.json") and "adapter" not in f.parent.name]
+    kept = [
+        f
+        for f in files
+        if f.name not in ("events.jsonl", "run.json", "manifest.jsonl") and "adapter" not in f.parent.name
+    ]
     return {str(f.relative_to(run.path)): f.read_text() for f in kept}
 
 
@@ -88,8 +91,8 @@ def test_every_phase_leaves_its_target(finished):
 
 def test_triplets_are_what_was_sampled(finished):
     run = finished[0].run
-    first = [triplet_from_row(row) for row in store.read_jsonl(run.path / "iterations/000/triplets.jsonl")]
-    second = [triplet_from_row(row) for row in store.read_jsonl(run.path / "iterations/001/triplets.jsonl")]
+    first = [triplet_from_row(row) for row in run.store.read_jsonl("iterations/000/triplets.jsonl")]
+    second = [triplet_from_row(row) for row in run.store.read_jsonl("iterations/001/triplets.jsonl")]
     assert [t.prompt for t in first] == list(run.prompts().train) == [t.prompt for t in second]
     # Iteration 0: one sample, used as y', and no historical term. Later: that sample is y0.
     assert all(t.proto_synthetic is None for t in first)
@@ -103,10 +106,10 @@ def test_iteration_0_has_no_historical_advantage_and_later_ones_have(finished):
     assert all("advantage/current" in event for event in steps)
 
 
-def test_the_best_policy_is_chosen_among_initial_and_iterations(finished):
+def test_the_best_policy_is_chosen_among_all_that_were_measured(finished):
     run = finished[0].run
     result = run.result()
-    assert set(result["candidates"]) == {INITIAL, "iterations/000", "iterations/001"}
+    assert set(result["candidates"]) == {BASE, INITIAL, "iterations/000", "iterations/001"}
     assert result["value"] == min(result["candidates"].values())
     assert (run.path / "best").resolve() == (run.path / result["best"] / "adapter").resolve()
     assert set(run.test()) == {BASE, INITIAL, result["best"]}
@@ -212,7 +215,7 @@ def test_a_finished_run_loads_no_model_and_does_nothing(finished, workshop):
 
 
 def test_a_run_is_not_continued_with_other_settings(finished, workshop):
-    with pytest.raises(UsageError, match=r"objective.beta was 0.1, is 0.5"):
+    with pytest.raises(UsageError, match=r"objective.beta  0.1 → 0.5"):
         launched(workshop, finished[0].run.path.parent, "objective.beta=0.5")
 
 
@@ -239,13 +242,13 @@ def test_beta_0_everywhere_trains_on_pairs(workshop, tmp_path):
     launch = launched(workshop, tmp_path, "objective.beta=0")
     events = started(launch)
     assert not [event for event in events if "advantage/historical" in event]
-    rows = store.read_jsonl(Path(launch.run.path) / "iterations/001/triplets.jsonl")
+    rows = launch.run.store.read_jsonl("iterations/001/triplets.jsonl")
     assert all(row["proto_synthetic"] is None for row in rows)
 
 
 def test_self_play_on_part_of_the_prompts(workshop, tmp_path):
     launch = launched(workshop, tmp_path, "generation.prompts=5", "training.iterations=1")
     started(launch)
-    rows = store.read_jsonl(launch.run.path / "iterations/000/triplets.jsonl")
+    rows = launch.run.store.read_jsonl("iterations/000/triplets.jsonl")
     assert [row["prompt"]["id"] for row in rows] == [p.id for p in launch.run.prompts().train[:5]]
     assert launch.plan.phases[1].updates.steps == 2  # the warm-up sees all 8

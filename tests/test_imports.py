@@ -16,15 +16,15 @@ FLOORS = [
     # pure: no files, no clock, no global randomness
     {
         "errors", "text", "seeds", "objective", "recipe", "recipe_text", "plan", "method", "triplets", "chat",
-        "batching", "schedule", "step_metrics", "metrics", "choice", "events", "run_view",
+        "batching", "schedule", "step_metrics", "metrics", "choice", "guard", "events", "run_view", "lineage", "ending",
     },
     # effects: files, models, the machine
     {
-        "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "scoring", "generation", "training",
-        "evaluation",
+        "durable", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "scoring", "generation",
+        "training", "checkpoints", "evaluation",
     },
     # orchestration
-    {"phases", "engine", "launch"},
+    {"stop", "phases", "engine", "worker", "supervisor", "launch"},
     # frontends
     {"cli", "__main__"},
 ]  # fmt: skip

@@ -17,24 +17,35 @@ from .models import Policy
 from .phases import WORK, Desk
 from .plan import Plan
 from .runs.directory import Run
+from .stop import Stop
 
 
-def run_plan(run: Run, plan: Plan, load: Callable[[], Policy], emit: Emit) -> None:
+def run_plan(run: Run, plan: Plan, load: Callable[[], Policy], emit: Emit, stop: Stop) -> None:
     """Do every phase that is not done yet.
 
     Args:
         load: makes the policy with its untouched adapter; called only if there is something to do.
         emit: takes ``kind`` and fields, see :mod:`tspin_mlx.events`.
+        stop: asked between phases, steps and tokens.
+
+    Raises:
+        Stopped: somebody asked for it.
     """
     started = time.perf_counter()
-    emit("run_started", name=run.name, phases=len(plan.phases), steps=plan.steps, counts=plan.counts)
-    todo = [phase for phase in plan.phases if not run.is_done(phase)]
-    if todo:
-        desk = Desk(run, plan, load(), emit)
-        for phase in todo:
+    phases, pending = len(plan.phases), run.pending()
+    done = phases - len(pending)
+    emit("run_started", name=run.name, phases=phases, phases_done=done, steps=plan.steps, counts=plan.counts)
+    if pending:
+        desk = Desk(run, plan, load(), emit, stop)
+        previous = None
+        for phase in plan.phases:
+            if phase.target not in run.pending():
+                continue
+            stop.between(previous, phase)
             begun = time.perf_counter()
             emit("phase_started", phase=phase.target, title=phase.title, iteration=phase.iteration)
             desk.use(phase.policy)
             WORK[phase.kind](desk, phase)
             emit("phase_finished", phase=phase.target, elapsed_s=time.perf_counter() - begun)
+            previous = phase
     emit("run_finished", elapsed_s=time.perf_counter() - started)

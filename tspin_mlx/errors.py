@@ -39,6 +39,12 @@ class SetupError(TspinError):
     exit_code = 3
 
 
+class BusyError(TspinError):
+    """Another process works on the run."""
+
+    exit_code = 4
+
+
 class HubError(TspinError):
     """The Hugging Face Hub refused or could not be reached."""
 
@@ -49,3 +55,31 @@ class DivergedError(TspinError):
     """A loss or gradient was not finite; no update was made from it."""
 
     exit_code = 6
+
+
+class StorageError(TspinError):
+    """Something could not be written: no space, no permission, a failing disk."""
+
+    exit_code = 7
+
+
+class DamagedError(StorageError):
+    """A file of a run is not what was written there."""
+
+
+class ResourcesError(TspinError):
+    """Memory or the GPU's patience ran out."""
+
+    exit_code = 8
+
+
+class Stopped(Exception):
+    """Somebody asked the run to stop; everything finished is kept.
+
+    Args:
+        exit_code: 130 after SIGINT, 143 after SIGTERM or a request.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"stopped with exit code {exit_code}")
+        self.exit_code = exit_code

@@ -5,25 +5,57 @@ Events never decide what is done next; the names of finished files do.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from typing import Any, Literal
-
-EventKind = Literal[
-    "run_started",  # name, phases, steps, counts
-    "phase_started",  # phase, title, iteration
-    "progress",  # phase, done, total, tokens_per_s: within generation and evaluation
-    "step",  # phase, iteration, step, steps, and the metrics of the step
-    "generated",  # phase, iteration, and generate/*
-    "evaluated",  # policy, and eval/*
-    "phase_finished",  # phase, elapsed_s
-    "warning",  # message
-    "chosen",  # policy, metric, value
-    "run_finished",  # elapsed_s
-    "run_failed",  # message
-]
+from typing import Any
 
 #: One event: ``time`` (seconds since 1970), ``kind``, and the fields of its kind.
 Event = dict[str, Any]
 
-#: How the engine speaks.
+#: How the engine speaks: the kind, and its fields.
 Emit = Callable[..., None]
+
+_NUMBER = (int, float)
+_NUMBER_OR_NONE = (int, float, type(None))
+
+#: The fields that every event of a kind has, and their types. Metrics of ``step`` (all of them numbers),
+#: ``generate/*`` and ``eval/*`` come beside them.
+FIELDS: dict[str, dict[str, Any]] = {
+    "run_started": {"name": str, "phases": int, "phases_done": int, "steps": int, "counts": dict},
+    "phase_started": {"phase": str, "title": str, "iteration": (int, type(None))},
+    "resumed": {"phase": str, "done": int, "total": int},  # within a phase, from what was kept of it
+    "progress": {"phase": str, "done": int, "total": int, "tokens_per_s": _NUMBER_OR_NONE},
+    "step": {
+        "phase": str, "iteration": (int, type(None)), "step": int, "steps": int, "loss": _NUMBER,
+        "tokens_per_s": _NUMBER, "elapsed_s": _NUMBER,
+    },
+    "generated": {
+        "phase": str, "iteration": (int, type(None)), "generate/stop_rate": _NUMBER, "generate/identical": _NUMBER,
+        "generate/tokens_per_s": _NUMBER,
+    },
+    "evaluated": {"policy": str},
+    "phase_finished": {"phase": str, "elapsed_s": _NUMBER},
+    "warning": {"message": str},
+    "stopping": {"after": str},  # "step" or "iteration": somebody asked for it
+    "restarted": {"reason": str, "micro_batch_size": int, "generation_batch_size": int},
+    "chosen": {"policy": str, "metric": str, "value": _NUMBER},
+    "run_finished": {"elapsed_s": _NUMBER},
+    "run_stopped": {"message": str, "exit_code": int},
+    "run_failed": {"message": str, "hint": (str, type(None)), "exit_code": int},
+}  # fmt: skip
+
+#: Kinds after which nothing comes until the run is started again.
+LAST = ("run_finished", "run_stopped", "run_failed")
+
+
+def parse_event(line: bytes) -> Event | None:
+    """An event from its line in the log; None if it is not one, as after a damage to the file."""
+    try:
+        event = json.loads(line)
+        fields = {"time": _NUMBER, **FIELDS[event["kind"]]}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    right = all(isinstance(event.get(name, ...), types) for name, types in fields.items())
+    numbers = ("advantage/", "eval/", "generate/", "memory/")
+    right = right and all(isinstance(event[name], _NUMBER) for name in event if name.startswith(numbers))
+    return event if right else None

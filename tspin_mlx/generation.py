@@ -48,8 +48,8 @@ def generate(
 
     Args:
         seeds: one per prompt; None decodes greedily.
-        on_progress: called after each finished response with the numbers of finished responses and of tokens
-            so far, and the seconds since the start.
+        on_progress: called after each round of tokens with the numbers of finished responses and of tokens so far,
+            and the seconds since the start. What it raises ends the generation.
     """
     from mlx_lm.generate import BatchGenerator
 
@@ -82,8 +82,8 @@ def generate(
                     continue
                 responses[i] = _response(policy, tokens[i], event.finish_reason, seeds[i], end_tokens)
                 done += 1
-                if on_progress is not None:
-                    on_progress(done, produced, time.perf_counter() - started)
+            if on_progress is not None:
+                on_progress(done, produced, time.perf_counter() - started)
     finally:
         generator.close()
     return [response for response in responses if response is not None]

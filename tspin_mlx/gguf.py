@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from . import durable
 from .errors import SetupError
 from .machine import on_cpu
-from .runs import store
 
 # GGUF tensor names inside a block -> mlx-lm's (Hugging Face's) names inside a layer.
 _BLOCK = {
@@ -62,11 +62,11 @@ def convert_gguf(source: Path, target: Path) -> None:
         weights[f"{_rename(stem)}.{leaf}"] = value
     config = _config(meta, weights)
     tokenizer = _tokenizer(meta, source)
-    with store.new_folder(target) as folder:
+    with durable.new_folder(target) as folder:
         mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
-        store.write_json(folder / "config.json", config)
+        (folder / "config.json").write_text(durable.to_json(config), encoding="utf-8")
         tokenizer.save(str(folder / "tokenizer.json"))
-        store.write_json(folder / "tokenizer_config.json", _tokenizer_config(meta))
+        (folder / "tokenizer_config.json").write_text(durable.to_json(_tokenizer_config(meta)), encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from .catalog import RecipeSource
 from .data import is_remote, load_examples, render_examples
-from .engine import run_plan
-from .errors import TspinError, UsageError
-from .events import Event
-from .models import Policy, context_length, load_policy, load_tokenizer, resolve_model, vocabulary_size
+from .errors import UsageError
+from .models import context_length, load_tokenizer, resolve_model, vocabulary_size
 from .plan import Plan, make_plan
-from .recipe import Recipe
+from .recipe import SAFE_NAME, Recipe
 from .runs.directory import Run, create_run, data_digest, open_run
-from .runs.event_log import EventLog
-from .seeds import derive
 
 
 @dataclass(frozen=True)
@@ -33,38 +29,38 @@ class Launch:
     plan: Plan
     skipped: tuple[str, ...]
 
-    def start(self, listener: Callable[[Event], None]) -> None:
-        """Do all phases that are not done; every event goes to the log and to ``listener``."""
-        recipe = self.plan.recipe
-        folder = resolve_model(recipe.model)
-
-        def load() -> Policy:
-            return load_policy(folder, recipe.model.dtype, recipe.lora, derive(recipe.run.seed, "lora"))
-
-        with EventLog(self.run.events_path, listener) as log:
-            try:
-                run_plan(self.run, self.plan, load, log.emit)
-            except TspinError as error:
-                log.emit("run_failed", message=error.message)
-                raise
-
 
 def run_path(recipe: Recipe, source: RecipeSource) -> Path:
-    """The folder of a recipe's run."""
-    return Path(recipe.run.folder).expanduser() / (recipe.run.name or source.name)
+    """The folder of a recipe's run.
+
+    Raises:
+        UsageError: the recipe's name does not do as a name of a run, or the name is taken by something else.
+    """
+    name = recipe.run.name or source.name
+    if not re.fullmatch(SAFE_NAME, name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a run (letters, digits, '.', '_' and '-')",
+            hint="set run.name=NAME",
+        )
+    path = Path(recipe.run.folder).expanduser() / name
+    if path.is_symlink() or (path.exists() and not (path / "run.json").exists()):
+        raise UsageError(f"{path}: exists and is not a run", hint="choose another name with run.name=NAME")
+    return path
 
 
-def prepare(recipe: Recipe, source: RecipeSource) -> Launch:
+def prepare(recipe: Recipe, source: RecipeSource, *, origin: Run | None = None, trusted: bool = False) -> Launch:
     """Check everything a run needs, then create its folder or open the one that is there.
+
+    Args:
+        origin: when a new run is made, a run to take over what is still valid of.
+        trusted: code that comes with the model may run.
 
     Raises:
         TspinError: of the kind that fits; nothing was written.
     """
     path = run_path(recipe, source)
-    if path.exists() and not (path / "run.json").exists():
-        raise UsageError(f"{path}: exists and is not a run", hint="choose another name with run.name=NAME")
     examples = load_examples(recipe.data, source.path.parent, recipe.run.seed)
-    model = resolve_model(recipe.model)
+    model = resolve_model(recipe.model, trusted=trusted)
     prompts = render_examples(
         examples, recipe.data, load_tokenizer(model), vocabulary_size(model), context_length(model)
     )
@@ -72,7 +68,7 @@ def prepare(recipe: Recipe, source: RecipeSource) -> Launch:
     if path.exists():
         return Launch(open_run(path, plan), plan, prompts.skipped)
     about = {"name": model.name, "path": str(model.path), "fingerprint": model.fingerprint}
-    run = create_run(path, plan, source.text, about, prompts)
+    run = create_run(path, plan, source.text, about, prompts, origin)
     return Launch(run, plan, prompts.skipped)
 
 

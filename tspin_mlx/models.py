@@ -6,6 +6,7 @@ One of the few modules that touch mlx-lm.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,13 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from . import builtin
-from .errors import HubError, SetupError, TspinError
+from . import builtin, durable
+from .errors import DamagedError, HubError, SetupError, TspinError
 from .gguf import convert_gguf
 from .machine import keep_freed_memory, on_cpu
 from .recipe import LoraSection, ModelSection
-from .runs import store
 
-#: What is fetched of a Hub repository: weights, configuration, tokenizer; never Python files.
+#: What is fetched of a Hub repository: weights, configuration, tokenizer; Python files only if they are trusted.
 _HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja")
 
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
@@ -35,11 +35,13 @@ class ModelFolder:
         path: folder in mlx-lm's format.
         name: what the recipe called it.
         fingerprint: sha256 over names and sizes of the weight files and over the configuration.
+        trusted: whether code that comes with the model may run.
     """
 
     path: Path
     name: str
     fingerprint: str
+    trusted: bool = False
 
 
 @dataclass
@@ -61,43 +63,69 @@ class Policy:
         return dict(tree_flatten(self.model.trainable_parameters()))
 
 
-def resolve_model(section: ModelSection) -> ModelFolder:
+def resolve_model(section: ModelSection, *, trusted: bool = False) -> ModelFolder:
     """Find, download or convert the model that a recipe names.
+
+    Args:
+        trusted: fetch and run code that comes with the model.
 
     Raises:
         SetupError: no such folder or file, or not a model mlx-lm can load.
         HubError: the Hub refused or could not be reached.
     """
-    path = _locate(section)
+    return open_model(_locate(section, trusted), section.path, trusted=trusted)
+
+
+def open_model(path: Path, name: str, *, trusted: bool = False) -> ModelFolder:
+    """A model that is on disk.
+
+    Raises:
+        SetupError: not a model mlx-lm can load, or one that needs its own code and is not trusted.
+    """
     if not (path / "config.json").is_file() or not list(path.glob("model*.safetensors")):
         raise SetupError(
             f"{path}: not a model folder (config.json and model*.safetensors are needed)",
-            hint="give a Hub id, a folder in mlx-lm's format, a GGUF file, or smollm2-135m",
+            hint="weights are read from safetensors only, never from a pickle: give a Hub id, a folder in mlx-lm's "
+            "format, a GGUF file, or smollm2-135m",
+        )
+    if (code := _config(path).get("model_file")) is not None and not trusted:
+        raise SetupError(
+            f"{path}: the model brings code of its own ({code}), which was not run",
+            hint="--trust-remote-code runs it: with your rights, on your files",
         )
     digest = hashlib.sha256((path / "config.json").read_bytes())
     for file in sorted(path.glob("model*.safetensors")):
         digest.update(f"{file.name}:{file.stat().st_size}".encode())
-    return ModelFolder(path=path, name=section.path, fingerprint=digest.hexdigest())
+    return ModelFolder(path=path.absolute(), name=name, fingerprint=digest.hexdigest(), trusted=trusted)
 
 
 def load_tokenizer(folder: ModelFolder) -> Any:
-    """mlx-lm's tokenizer wrapper of the model; a second or so, no weights."""
+    """mlx-lm's tokenizer wrapper of the model; a second or so, no weights.
+
+    Raises:
+        SetupError: it cannot be read, or needs its own code and is not trusted.
+    """
     from mlx_lm.utils import load_config, load_tokenizer
 
     eos = load_config(folder.path).get("eos_token_id")
-    return load_tokenizer(folder.path, {"trust_remote_code": False}, eos_token_ids=eos)
+    try:
+        return load_tokenizer(folder.path, {"trust_remote_code": folder.trusted}, eos_token_ids=eos)
+    except (ValueError, OSError, KeyError) as error:
+        raise SetupError(f"{folder.path}: the tokenizer cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def vocabulary_size(folder: ModelFolder) -> int:
     """Token ids of the model are below this."""
-    config = store.read_json(folder.path / "config.json")
-    return config.get("vocab_size") or config["text_config"]["vocab_size"]
+    config = _config(folder.path)
+    size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    if not size:
+        raise SetupError(f"{folder.path / 'config.json'}: vocab_size is missing")
+    return size
 
 
 def context_length(folder: ModelFolder) -> int | None:
     """Longest sequence the model was made for, in tokens, if its configuration says."""
-    config = store.read_json(folder.path / "config.json")
-    return config.get("max_position_embeddings")
+    return _config(folder.path).get("max_position_embeddings")
 
 
 def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -> Policy:
@@ -112,22 +140,22 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     if on_cpu():
         keep_freed_memory()
     try:
-        model, _ = load_model(folder.path, lazy=True, trust_remote_code=False)
+        model, _ = load_model(folder.path, lazy=True, trust_remote_code=folder.trusted)
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         raise SetupError(f"{folder.path}: {error}") from None
     wanted = "float32" if dtype == "auto" and on_cpu() else dtype
     if wanted != "auto":
         model = dequantize_model(model)
         model.set_dtype(getattr(mx, wanted))
-    adapter_config = _attach(model, lora, seed)
+    adapter_config = {**_attach(model, lora, seed), "base": {"name": folder.name, "fingerprint": folder.fingerprint}}
     model.eval()
     mx.eval(model.parameters())
     tokenizer = load_tokenizer(folder)
     return Policy(model=model, tokenizer=tokenizer, adapter_config=adapter_config)
 
 
-def save_adapter(policy: Policy, target: Path) -> None:
-    """Write the adapter in mlx-lm's format; ``mlx_lm generate --adapter-path target`` loads it.
+def save_adapter(policy: Policy, folder: Path) -> None:
+    """Fill a folder with the adapter in mlx-lm's format, which ``mlx_lm generate --adapter-path`` loads.
 
     Raises:
         TspinError: a tensor is not finite; nothing is written.
@@ -136,33 +164,58 @@ def save_adapter(policy: Policy, target: Path) -> None:
     broken = [name for name, value in tensors.items() if not mx.isfinite(value).all().item()]
     if broken:
         raise TspinError(f"the adapter has non-finite values in {broken[0]}; it was not saved")
-    with store.new_folder(target) as folder:
-        ordered = {name: tensors[name] for name in sorted(tensors)}  # the order decides the bytes
-        mx.save_safetensors(str(folder / "adapters.safetensors"), ordered, metadata={"format": "mlx"})
-        store.write_json(folder / "adapter_config.json", policy.adapter_config)
+    save_tensors(folder / "adapters.safetensors", tensors)
+    config = durable.to_json(policy.adapter_config)
+    durable.disk.write(folder / "adapter_config.json", lambda path: path.write_text(config, encoding="utf-8"))
+
+
+def save_tensors(path: Path, tensors: dict[str, mx.array]) -> None:
+    """Write a safetensors file whose bytes depend on the tensors alone, not on their order."""
+    ordered = {name: tensors[name] for name in sorted(tensors)}
+    durable.disk.write(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": "mlx"}))
+
+
+def load_tensors(path: Path) -> dict[str, mx.array]:
+    """The tensors of a safetensors file, in memory.
+
+    Raises:
+        DamagedError: it cannot be read.
+    """
+    try:
+        tensors = mx.load(str(path), format="safetensors")
+        mx.eval(tensors)
+    except (RuntimeError, ValueError, FileNotFoundError) as error:
+        raise DamagedError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
+    return tensors
 
 
 def set_adapter(policy: Policy, source: Path) -> None:
     """Replace the policy's adapter by the one saved in ``source``.
 
     Raises:
-        SetupError: the tensors are not exactly those of the policy's adapter, or not finite.
+        DamagedError: the adapter cannot be read.
+        SetupError: it is of another base model, or its tensors are not exactly those of the policy's adapter and
+            finite.
     """
     expected = policy.adapter()
-    try:
-        tensors = mx.load(str(source / "adapters.safetensors"))
-        mx.eval(tensors)
-    except (RuntimeError, FileNotFoundError) as error:
-        raise SetupError(f"{source}: the adapter cannot be read ({error})") from None
+    tensors = load_tensors(source / "adapters.safetensors")
+    _check_base(policy, source)
     wrong = sorted(expected.keys() ^ tensors.keys())
     wrong += [name for name in expected.keys() & tensors.keys() if tensors[name].shape != expected[name].shape]
     wrong += [name for name, value in tensors.items() if not mx.isfinite(value).all().item()]
     if wrong:
         raise SetupError(
-            f"{source}: not the adapter of this run: {len(wrong)} tensors are missing, extra, of another shape "
-            f"or not finite, for example {wrong[0]}"
+            f"{source}: not an adapter for this policy: {len(wrong)} tensors are missing, extra, of another shape "
+            f"or not finite: {', '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}"
         )
     policy.model.load_weights(list(tensors.items()), strict=False)
+
+
+def _check_base(policy: Policy, source: Path) -> None:
+    base = _config(source, "adapter_config.json").get("base")
+    if not isinstance(base, dict) or base.get("fingerprint") != policy.adapter_config["base"]["fingerprint"]:
+        name = base.get("name") if isinstance(base, dict) else "unknown"
+        raise SetupError(f"{source}: made for another base model ({name}, not {policy.adapter_config['base']['name']})")
 
 
 def adapter_digest(folder: Path) -> str:
@@ -176,7 +229,17 @@ def adapter_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _locate(section: ModelSection) -> Path:
+def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    try:
+        found = json.loads((folder / name).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise SetupError(f"{folder / name} cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise SetupError(f"{folder / name} is not a JSON object")
+    return found
+
+
+def _locate(section: ModelSection, trusted: bool) -> Path:
     if section.path == builtin.ALIAS:
         return builtin.builtin_model()
     path = Path(section.path).expanduser()
@@ -185,7 +248,7 @@ def _locate(section: ModelSection) -> Path:
     if path.is_dir():
         return path
     if section.path.count("/") == 1 and not section.path.startswith((".", "/", "~")):
-        return _download(section)
+        return _download(section, trusted)
     raise SetupError(
         f"model {section.path!r}: no such folder, and not a Hub id (org/name)",
         hint=f"the built-in model is {builtin.ALIAS}",
@@ -203,7 +266,7 @@ def _converted(path: Path) -> Path:
     return target
 
 
-def _download(section: ModelSection) -> Path:
+def _download(section: ModelSection, trusted: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -212,8 +275,9 @@ def _download(section: ModelSection) -> Path:
         RepositoryNotFoundError,
     )
 
+    files = [*_HUB_FILES, "*.py"] if trusted else list(_HUB_FILES)
     try:
-        return Path(snapshot_download(section.path, revision=section.revision, allow_patterns=list(_HUB_FILES)))
+        return Path(snapshot_download(section.path, revision=section.revision, allow_patterns=files))
     except GatedRepoError:
         raise HubError(
             f"model {section.path!r} is gated",

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from .batching import Scored
+from .checkpoints import Checkpoints
 from .choice import better_is_lower, choose
 from .evaluation import answer_greedily, measure
 from .events import Emit
 from .generation import Decoding, generate
+from .guard import Health, signs_of_collapse
 from .models import Policy, save_adapter, set_adapter
 from .plan import BASE, INITIAL, Phase, PhaseKind, Plan, iteration_folder
-from .runs import store
 from .runs.directory import Run
 from .scoring import Scorer
 from .seeds import derive
+from .stop import Stop
 from .training import Trainer
 from .triplets import Prompt, Response, build_triplets, response_from_row, to_row, triplet_from_row
 
@@ -25,10 +27,11 @@ _PROGRESS_EVERY = 0.25  # seconds
 
 
 class Desk:
-    """What the phases share: the run, the loaded policy, and the examples."""
+    """What the phases share: the run, the loaded policy, the examples, and the ear for requests to stop."""
 
-    def __init__(self, run: Run, plan: Plan, policy: Policy, emit: Emit) -> None:
-        self.run, self.plan, self.policy, self.emit = run, plan, policy, emit
+    def __init__(self, run: Run, plan: Plan, policy: Policy, emit: Emit, stop: Stop) -> None:
+        self.run, self.plan, self.policy, self.emit, self.stop = run, plan, policy, emit, stop
+        self.store = run.store
         self.prompts = run.prompts()
         self.self_play_prompts = self.prompts.train[: plan.recipe.generation.prompts]
         self._untouched = policy.adapter()
@@ -48,18 +51,22 @@ class Desk:
             set_adapter(self.policy, self.run.path / folder / "adapter")
         self._current = folder
 
-    def save(self, phase: Phase) -> None:
-        """Save the policy's adapter as the phase's result."""
-        target = self.run.path / phase.target
-        save_adapter(self.policy, target)
-        self._current = str(Path(phase.target).parent)
+    def save(self, folder: str) -> None:
+        """Save the adapter as that of the policy ``folder``."""
+        with self.store.new_folder(f"{folder}/adapter") as made:
+            save_adapter(self.policy, made)
+        self._current = folder
 
     def progress(self, phase: Phase, total: int) -> Callable[[int, int, float], None]:
-        """A reporter of generation, for :func:`tspin_mlx.generation.generate`; a few events a second at most."""
+        """A reporter of generation, for :func:`tspin_mlx.generation.generate`; a few events a second at most.
+
+        It is also where generation stops when somebody asks: what is under way is dropped.
+        """
         last = -_PROGRESS_EVERY
 
         def report(done: int, tokens: int, seconds: float) -> None:
             nonlocal last
+            self.stop.check()
             if done < total and time.perf_counter() - last < _PROGRESS_EVERY:
                 return
             last = time.perf_counter()
@@ -69,28 +76,31 @@ class Desk:
 
     def responses(self, folder: str) -> list[Response]:
         """Greedy answers that an evaluation of this run has kept."""
-        rows = store.read_json(self.run.path / folder / "eval.json")["responses"]
+        rows = self.store.read_json(f"{folder}/eval.json")["responses"]
         return [response_from_row(row) for row in rows]
 
 
 def _warm_up(desk: Desk, phase: Phase) -> None:
     """Supervised training; with 0 steps the untouched adapter is saved as the initial policy."""
-    if phase.updates and phase.updates.steps:
-        _optimise(desk, phase, [(prompt, (prompt.annotated,)) for prompt in desk.prompts.train])
-    desk.save(phase)
+    _optimise(desk, phase, [(prompt, (prompt.annotated,)) for prompt in desk.prompts.train])
 
 
 def _generate(desk: Desk, phase: Phase) -> None:
     """One response per training prompt, in shards; a stopped run keeps the shards that are complete."""
-    prompts, target = desk.self_play_prompts, desk.run.path / phase.target
-    aside = target.with_name(f".{target.name}.partial")
+    prompts, store = desk.self_play_prompts, desk.store
+    folder = Path(phase.target)
+    aside = folder.with_name(f".{folder.name}.partial").as_posix()
     section = desk.plan.recipe.generation
     decoding = Decoding(section.temperature, section.top_p, section.max_tokens, section.batch_size)
     report = desk.progress(phase, len(prompts))
     started, made = time.perf_counter(), 0
+    kept = _intact_shards(desk, aside)
+    if kept:
+        done = min(len(kept) * section.shard_size, len(prompts))
+        desk.emit("resumed", phase=phase.target, done=done, total=len(prompts))
     for start in range(0, len(prompts), section.shard_size):
-        file = aside / f"shard-{start // section.shard_size:04}.jsonl"
-        if file.exists():
+        file = f"{aside}/shard-{start // section.shard_size:04}.jsonl"
+        if file in kept:
             continue
         chosen = prompts[start : start + section.shard_size]
         seeds = [derive(phase.seed, prompt.id) for prompt in chosen]
@@ -100,10 +110,9 @@ def _generate(desk: Desk, phase: Phase) -> None:
 
         responses = generate(desk.policy, chosen, seeds, decoding, on_progress)
         made += sum(len(response.tokens) for response in responses)
-        rows = [{"id": x.id, **to_row(r)} for x, r in zip(chosen, responses, strict=True)]
-        store.write_jsonl(file, rows)
+        store.write_jsonl(file, [{"id": x.id, **to_row(r)} for x, r in zip(chosen, responses, strict=True)])
     elapsed = time.perf_counter() - started
-    store.commit_folder(aside, target)
+    store.commit_folder(aside, phase.target)
     measures = _generation_measures(prompts, _sampled(desk, phase.target))
     desk.emit(
         "generated",
@@ -114,67 +123,119 @@ def _generate(desk: Desk, phase: Phase) -> None:
     )
 
 
+def _intact_shards(desk: Desk, folder: str) -> set[str]:
+    """Shards that an earlier start of the run completed; damaged ones are removed, to be sampled again."""
+    kept = set()
+    for path in sorted((desk.run.path / folder).glob("shard-*.jsonl")):
+        file = f"{folder}/{path.name}"
+        if desk.store.damaged(file):
+            desk.emit("warning", message=f"{file} is damaged: its answers are sampled again")
+            desk.store.remove(file)
+        else:
+            kept.add(file)
+    return kept
+
+
 def _pair(desk: Desk, phase: Phase) -> None:
     """Put x, y, y' and y0 together; y0 is left out where the historical term is off."""
-    initial = _sampled(desk, f"{iteration_folder(0)}/proto_synthetic")
+    initial = _sampled(desk, _samples_folder(0))
     if not phase.iteration:
         synthetic, proto_synthetic = initial, None
     else:
-        synthetic = _sampled(desk, f"{iteration_folder(phase.iteration)}/synthetic")
+        synthetic = _sampled(desk, _samples_folder(phase.iteration))
         proto_synthetic = initial if desk.plan.recipe.objective.beta else None
     triplets = build_triplets(desk.self_play_prompts, synthetic, proto_synthetic)
-    store.write_jsonl(desk.run.path / phase.target, [to_row(triplet) for triplet in triplets])
+    desk.store.write_jsonl(phase.target, [to_row(triplet) for triplet in triplets])
 
 
 def _train(desk: Desk, phase: Phase) -> None:
     """Train the adapter on this iteration's triplets."""
-    rows = store.read_jsonl((desk.run.path / phase.target).with_name("triplets.jsonl"))
+    rows = desk.store.read_jsonl(Path(phase.target).with_name("triplets.jsonl").as_posix())
     triplets = [triplet_from_row(row) for row in rows]
     _optimise(desk, phase, [(triplet.prompt, triplet.responses) for triplet in triplets])
-    desk.save(phase)
 
 
 def _evaluate(desk: Desk, phase: Phase) -> None:
-    """Measure the policy on the validation examples."""
+    """Measure the policy on the validation examples, and say so when it shows signs of collapse."""
+    if phase.policy == BASE and not desk.store.has(f"{BASE}/adapter"):
+        desk.save(BASE)  # untouched; what is left to the user if nothing else is better
     measures, responses = _measured(desk, phase, desk.prompts.validation)
-    content = {"metrics": measures, "responses": [to_row(response) for response in responses]}
-    store.write_json(desk.run.path / phase.target, content)
+    signs: list[str] = []
+    if phase.iteration is not None:
+        initial = desk.store.read_json(f"{INITIAL}/eval.json")["metrics"]
+        signs = signs_of_collapse(
+            _health(desk, initial, 0), _health(desk, measures, phase.iteration), desk.plan.recipe.guard
+        )
+    content = {
+        "metrics": measures,
+        "signs_of_collapse": signs,
+        "responses": [to_row(response) for response in responses],
+    }
+    desk.store.write_json(phase.target, content)
     desk.emit("evaluated", policy=phase.policy, **{f"eval/{name}": value for name, value in measures.items()})
+    _best_so_far(desk)
+    for sign in signs:
+        desk.emit("warning", message=f"iteration {phase.iteration} shows signs of collapse: {sign}")
+
+
+def _health(desk: Desk, measures: dict[str, float], iteration: int) -> Health:
+    """What the guard watches of a policy; the samples are those that the iteration was trained on."""
+    samples = _sampled(desk, _samples_folder(iteration))
+    cut = sum(response.finish_reason != "stop" for response in samples) / len(samples)
+    return Health(stop_rate=measures["stop_rate"], nll=measures["nll"], truncated=cut)
 
 
 def _choose(desk: Desk, phase: Phase) -> None:
-    """Name the best policy by the recipe's held-out measure; the initial policy is a candidate."""
+    """Name the best policy."""
+    result = _best_so_far(desk)
+    desk.store.write_json(phase.target, result)
+    desk.emit("chosen", policy=result["best"], metric=result["metric"], value=result["value"])
+
+
+def _best_so_far(desk: Desk) -> dict[str, Any]:
+    """Let ``best`` lead to the best adapter by the recipe's held-out measure.
+
+    The initial policy and the untouched model are candidates: nobody is left with less than he began with.
+    """
     metric = desk.plan.recipe.evaluation.best
-    values = {
-        folder: content["metrics"][metric] for folder, content in desk.run.evaluations().items() if folder != BASE
-    }
+    values = {folder: content["metrics"][metric] for folder, content in desk.run.evaluations().items()}
     best = choose(values, lower=better_is_lower(metric))
-    store.point(desk.run.path / "best", desk.run.path / best / "adapter")
-    result = {"best": best, "metric": metric, "value": values[best], "candidates": values}
-    store.write_json(desk.run.path / phase.target, result)
-    desk.emit("chosen", policy=best, metric=metric, value=values[best])
+    desk.store.point("best", f"{best}/adapter")
+    return {"best": best, "metric": metric, "value": values[best], "candidates": values}
 
 
 def _test(desk: Desk, phase: Phase) -> None:
     """Measure the base model, the initial policy and the chosen one on the test examples, once."""
-    best = store.read_json(desk.run.path / "result.json")["best"]
+    best = desk.store.read_json("result.json")["best"]
     content: dict[str, Any] = {}
     known = (BASE, INITIAL) if desk.plan.recipe.warmup.epochs else (INITIAL,)
     for folder in dict.fromkeys((*known, best)):
         desk.use(folder)
         measures, responses = _measured(desk, phase, desk.prompts.test)
         content[folder] = {"metrics": measures, "responses": [to_row(response) for response in responses]}
-    store.write_json(desk.run.path / phase.target, content)
+    desk.store.write_json(phase.target, content)
 
 
 def _optimise(desk: Desk, phase: Phase, examples: Sequence[Scored]) -> None:
+    """All steps of a phase that are not in a checkpoint, then the adapter."""
     assert phase.updates is not None and phase.objective is not None
-    steps = phase.updates.steps
+    steps, every = phase.updates.steps, desk.plan.recipe.run.checkpoint_steps
+    checkpoints = Checkpoints(desk.store, phase.target, desk.emit)
+    if steps:
+        trainer = Trainer(desk.policy, phase.objective, phase.updates, phase.seed)
+        done = checkpoints.restore(trainer)
+        if done:
+            desk.emit("resumed", phase=phase.target, done=done, total=steps)
 
-    def on_step(step: int, metrics: dict[str, float]) -> None:
-        desk.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
+        def on_step(step: int, metrics: dict[str, float]) -> None:
+            desk.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
+            if step < steps and (step % every == 0 or desk.stop.now):
+                checkpoints.save(trainer, step)
+                desk.stop.check()
 
-    Trainer(desk.policy, phase.objective, phase.updates, phase.seed).run(examples, on_step)
+        trainer.run(examples, on_step, done)
+    desk.save(Path(phase.target).parent.as_posix())
+    checkpoints.clear()
 
 
 def _measured(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> tuple[dict[str, float], list[Response]]:
@@ -192,11 +253,15 @@ def _measured(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> tuple[dict
     return measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation), own
 
 
+def _samples_folder(iteration: int) -> str:
+    return f"{iteration_folder(iteration)}/{'synthetic' if iteration else 'proto_synthetic'}"
+
+
 def _sampled(desk: Desk, folder: str) -> list[Response]:
     """The sampled responses of a finished generation, in the order of the prompts."""
     found = {}
     for file in sorted((desk.run.path / folder).glob("shard-*.jsonl")):
-        for row in store.read_jsonl(file):
+        for row in desk.store.read_jsonl(f"{folder}/{file.name}"):
             prompt = row.pop("id")
             found[prompt] = response_from_row(row)
     return [found[prompt.id] for prompt in desk.self_play_prompts]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from .objective import SUPERVISED, Objective
@@ -34,6 +34,7 @@ NO_INFLUENCE = frozenset(
         "data.validation",
         "data.test",
         "evaluation.samples",
+        "run.checkpoint_steps",
     )
 )
 
@@ -125,6 +126,17 @@ class Plan:
         row["settings"] = {key: value for key, value in settings.items() if key not in NO_INFLUENCE}
         return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
 
+    def with_batches(self, micro_batch_size: int, generation_batch_size: int) -> Plan:
+        """The same plan with less computed at once; the optimiser's batches stay. Its fingerprint is another."""
+        phases = [
+            replace(phase, updates=replace(phase.updates, micro_batch_size=micro_batch_size))
+            if phase.updates
+            else phase
+            for phase in self.phases
+        ]
+        generation = self.recipe.generation.model_copy(update={"batch_size": generation_batch_size})
+        return replace(self, recipe=self.recipe.model_copy(update={"generation": generation}), phases=tuple(phases))
+
     def to_row(self) -> dict[str, Any]:
         """Plain values for ``plan.json``."""
         return {
@@ -145,6 +157,12 @@ def make_plan(recipe: Recipe, counts: dict[str, int], model_fingerprint: str = "
         model_fingerprint=model_fingerprint,
         data_digest=data_digest,
     )
+
+
+def plan_from_row(row: dict[str, Any]) -> Plan:
+    """The plan that ``plan.json`` holds."""
+    recipe = Recipe.model_validate(row["recipe"])
+    return make_plan(recipe, row["counts"], row["model_fingerprint"], row["data_digest"])
 
 
 def iteration_folder(iteration: int) -> str:

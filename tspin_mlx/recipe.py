@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+#: What a folder made by us may be called.
+SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
 MetricName = Literal["exact_match", "json_valid", "json_exact", "json_field_f1", "regex", "numeric"]
 
 
@@ -26,6 +29,7 @@ Positive = Annotated[int, Number, Field(gt=0)]
 Count = Annotated[int, Number, Field(ge=0)]
 AboveZero = Annotated[float, Number, Field(gt=0)]
 NotNegative = Annotated[float, Number, Field(ge=0)]
+Share = Annotated[float, Number, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -226,15 +230,30 @@ class EvaluationSection(Section):
         return value
 
 
-class RunSection(Section):
-    """Where the run lives, and its seed."""
+class GuardSection(Section):
+    """The collapse guard: after each iteration the policy is compared with the one before self-play."""
 
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    stop_rate_drop: Share = 0.25
+    """Warn when the share of held-out answers that end by themselves has fallen by more than this."""
+    nll_rise: AboveZero = 0.5
+    """Warn when the expert's held-out answers have become less likely by more than this, in nats per token."""
+    truncated_rise: Share = 0.25
+    """Warn when the share of sampled answers that were cut off has risen by more than this."""
+    stop: bool = False
+    """On such a warning, make no further iterations: the best policy so far is chosen and tested."""
+
+
+class RunSection(Section):
+    """Where the run lives, its seed, and how often it is saved."""
+
+    name: str | None = Field(default=None, pattern=SAFE_NAME, max_length=80)
     """Name of the run's folder; null is the recipe's name."""
     folder: str = "runs"
     """Folder that holds the runs."""
     seed: Count = 0
     """The one seed: it decides splits, order, dropout and samples."""
+    checkpoint_steps: Positive = 10
+    """Optimiser steps between checkpoints: what a killed run repeats at most. The results do not depend on it."""
 
 
 class Recipe(Section):
@@ -250,6 +269,7 @@ class Recipe(Section):
     warmup: WarmupSection = WarmupSection()
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
+    guard: GuardSection = GuardSection()
     run: RunSection = RunSection()
 
     @field_validator("model", mode="before")

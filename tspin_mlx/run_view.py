@@ -10,10 +10,17 @@ from .events import Event
 
 @dataclass(frozen=True)
 class Curve:
-    """One value per optimiser step of the run, and the steps at which an iteration began."""
+    """One value per optimiser step of the run, and the steps at which an iteration began.
+
+    Attributes:
+        values: in the order of the steps; a step that was repeated after a crash counts once.
+        marks: indices into ``values``.
+        phase: of the last value.
+    """
 
     values: tuple[float, ...] = ()
     marks: tuple[int, ...] = ()
+    phase: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,9 @@ class RunView:
         current, historical: the advantages over all steps of self-play.
         evaluations: held-out measures by policy.
         best: chosen policy.
-        finished, failed: how it ended, if it did.
-        phases_done: finished phases of this start of the run.
+        stopping: the run stops after this, ``step`` or ``iteration``; None while nobody asked.
+        finished, stopped, failed: how it ended, if it did.
+        phases_done: finished phases.
         warnings: in the order they came.
     """
 
@@ -48,7 +56,9 @@ class RunView:
     historical: Curve = Curve()
     evaluations: dict[str, dict[str, float]] = field(default_factory=dict)
     best: str | None = None
+    stopping: str | None = None
     finished: bool = False
+    stopped: str | None = None
     failed: str | None = None
     phases_done: int = 0
     warnings: tuple[str, ...] = ()
@@ -64,7 +74,16 @@ def _unchanged(view: RunView, event: Event) -> RunView:
 
 
 def _run_started(view: RunView, event: Event) -> RunView:
-    return replace(view, name=event["name"], phase=None, finished=False, failed=None, phases_done=0)
+    return replace(
+        view,
+        name=event["name"],
+        phase=None,
+        stopping=None,
+        finished=False,
+        stopped=None,
+        failed=None,
+        phases_done=event["phases_done"],
+    )
 
 
 def _phase_started(view: RunView, event: Event) -> RunView:
@@ -85,23 +104,37 @@ def _progress(view: RunView, event: Event) -> RunView:
 
 
 def _step(view: RunView, event: Event) -> RunView:
-    first = event["step"] == 1
     return replace(
         view,
         done=event["step"],
         total=event["steps"],
         tokens_per_s=event["tokens_per_s"],
         step={name: value for name, value in event.items() if isinstance(value, float) and name != "time"},
-        current=_extended(view.current, event.get("advantage/current"), first),
-        historical=_extended(view.historical, event.get("advantage/historical"), first),
+        current=_extended(view.current, event, "advantage/current"),
+        historical=_extended(view.historical, event, "advantage/historical"),
     )
 
 
-def _extended(curve: Curve, value: float | None, first: bool) -> Curve:
-    if value is None:
+def _extended(curve: Curve, event: Event, name: str) -> Curve:
+    """The curve with one more step. A run that was killed repeats what it had done since its last checkpoint."""
+    if (value := event.get(name)) is None:
         return curve
-    marks = (*curve.marks, len(curve.values)) if first else curve.marks
-    return Curve((*curve.values, value), marks)
+    marks = curve.marks if event["phase"] == curve.phase else (*curve.marks, len(curve.values))
+    known = curve.values[: marks[-1] + event["step"] - 1]
+    return Curve((*known, value), marks, event["phase"])
+
+
+def _resumed(view: RunView, event: Event) -> RunView:
+    return replace(view, done=event["done"], total=event["total"])
+
+
+def _stopping(view: RunView, event: Event) -> RunView:
+    return replace(view, stopping=event["after"])
+
+
+def _restarted(view: RunView, event: Event) -> RunView:
+    message = f"{event['reason']}: started again with training.micro_batch_size {event['micro_batch_size']}"
+    return replace(view, warnings=(*view.warnings, message))
 
 
 def _evaluated(view: RunView, event: Event) -> RunView:
@@ -125,6 +158,10 @@ def _run_finished(view: RunView, event: Event) -> RunView:
     return replace(view, finished=True, phase=None)
 
 
+def _run_stopped(view: RunView, event: Event) -> RunView:
+    return replace(view, stopped=event["message"], phase=None)
+
+
 def _run_failed(view: RunView, event: Event) -> RunView:
     return replace(view, failed=event["message"], phase=None)
 
@@ -133,11 +170,15 @@ _REDUCERS: dict[str, Any] = {
     "run_started": _run_started,
     "phase_started": _phase_started,
     "progress": _progress,
+    "resumed": _resumed,
     "step": _step,
     "evaluated": _evaluated,
     "phase_finished": _phase_finished,
     "warning": _warning,
+    "stopping": _stopping,
+    "restarted": _restarted,
     "chosen": _chosen,
     "run_finished": _run_finished,
+    "run_stopped": _run_stopped,
     "run_failed": _run_failed,
 }

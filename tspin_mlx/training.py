@@ -6,16 +6,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
 from .batching import MicroBatch, Scored, batch_order, collate, micro_batches
-from .errors import DivergedError
+from .errors import DivergedError, SetupError
 from .method import batch_loss
 from .models import Policy
 from .objective import Counts, Objective
@@ -46,12 +47,13 @@ class Trainer:
         self.optimizer.init(policy.model.trainable_parameters())
         self._gradients = _compiled_gradients(policy.model, Scorer(policy.model), objective)
 
-    def run(self, examples: Sequence[Scored], on_step: Callable[[int, dict[str, float]], None]) -> None:
+    def run(self, examples: Sequence[Scored], on_step: Callable[[int, dict[str, float]], None], done: int = 0) -> None:
         """All steps.
 
         Args:
             examples: prompts with their responses, y first; all with the same number of responses.
             on_step: called after each update with the step's number, from 1, and its metrics.
+            done: steps made already, whose adapter and optimiser state are in place.
 
         Raises:
             DivergedError: a loss or gradient is not finite. The adapter is as it was after the step before.
@@ -61,7 +63,7 @@ class Trainer:
         try:
             with recomputed_layers(model, updates.recompute):
                 order = batch_order(len(examples), updates.epochs, updates.batch_size, self.seed)
-                for step, chosen in enumerate(order, start=1):
+                for step, chosen in islice(enumerate(order, start=1), done, None):
                     metrics = self.step(step, [examples[i] for i in chosen])
                     on_step(step, {"epoch": step * updates.epochs / updates.steps, **metrics})
         finally:
@@ -70,7 +72,7 @@ class Trainer:
     def step(self, number: int, batch: Sequence[Scored]) -> dict[str, float]:
         """One update, and what was seen on the way (see :func:`tspin_mlx.step_metrics.step_metrics`)."""
         started = time.perf_counter()
-        mx.random.seed(derive(self.seed, "step", number))
+        self._seed(number)
         loss, grads, seen = self._accumulated(batch)
         norm = grad_norm(grads)
         check_finite(loss.item(), norm.item(), number, batch)
@@ -93,6 +95,27 @@ class Trainer:
             "elapsed_s": elapsed,
             "memory/peak_bytes": mx.get_peak_memory(),
         }
+
+    def optimizer_state(self) -> dict[str, mx.array]:
+        """All that the optimiser remembers, by name."""
+        return dict(tree_flatten(self.optimizer.state))
+
+    def restore_optimizer(self, tensors: dict[str, mx.array]) -> None:
+        """Let the optimiser remember what :meth:`optimizer_state` once gave.
+
+        Raises:
+            SetupError: not the state of this optimiser for this adapter.
+        """
+        expected = self.optimizer_state()
+        wrong = sorted(expected.keys() ^ tensors.keys())
+        wrong += [name for name in expected.keys() & tensors.keys() if tensors[name].shape != expected[name].shape]
+        if wrong:
+            raise SetupError(f"not the optimiser's state of this run: {len(wrong)} tensors differ, such as {wrong[0]}")
+        self.optimizer.state = tree_map_with_path(lambda name, _: tensors[name], self.optimizer.state)
+
+    def _seed(self, number: int) -> None:
+        """All randomness of a step, dropout, follows from its number."""
+        mx.random.seed(derive(self.seed, "step", number))
 
     def _accumulated(self, batch: Sequence[Scored]) -> tuple[mx.array, Any, list[Seen]]:
         """Loss and gradients of a whole batch, computed by micro-batches."""

@@ -9,11 +9,12 @@ def main() -> None:
     """Run the command line; failures a user can act on become one message and an exit code."""
     from ..errors import TspinError
     from .app import app
+    from .say import say
 
     try:
         app()
     except TspinError as error:
-        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201
+        say(f"error: {error.message}")
         if error.hint:
-            print(f"  → {error.hint}", file=sys.stderr)  # noqa: T201
+            say(f"  → {error.hint}")
         sys.exit(error.exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,6 +28,12 @@ Overrides = Annotated[
     typer.Argument(help="Changes of the recipe, such as training.iterations=3.", metavar="[KEY=VALUE]..."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once; training goes on in the background.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model, with your rights.")
+]
+StopAfter = Literal["step", "iteration"]
+RunName = Annotated[str, typer.Argument(help="A run's name in the folder, or its path.", metavar="RUN")]
 RunsFolder = Annotated[Path, typer.Option("--folder", help="Folder that holds the runs.")]
 
 
@@ -49,7 +55,7 @@ def _options(
 
 
 @app.command()
-def quickstart(overrides: Overrides = None, json: Json = False) -> None:
+def quickstart(overrides: Overrides = None, json: Json = False, detach: Detach = False) -> None:
     """Watch the built-in model learn household commands, in a few minutes.
 
     Fetches a model of 93 MB the first time. The same as `tspin-mlx run quickstart`.
@@ -58,20 +64,82 @@ def quickstart(overrides: Overrides = None, json: Json = False) -> None:
     """
     from .run import run_recipe
 
-    run_recipe("quickstart", overrides or [], as_json=json, introduce=True)
+    run_recipe("quickstart", overrides or [], as_json=json, introduce=True, detach=detach)
 
 
 @app.command()
-def run(recipe: RecipeName, overrides: Overrides = None, json: Json = False) -> None:
+def run(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    json: Json = False,
+    detach: Detach = False,
+    fork: Annotated[
+        str | None,
+        typer.Option("--fork", metavar="NAME", help="Make a new run NAME with these settings; keep what still holds."),
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
     """Run a recipe; given again, go on where it stopped.
 
-    Phases that are finished are kept. The results are in runs/NAME, the best adapter in runs/NAME/best.
+    Training happens in a process of its own: closing the terminal does not end it, Ctrl-C does, after the step. The
+    results are in runs/NAME, the best adapter in runs/NAME/best.
 
     Example: tspin-mlx run my-recipe.yaml training.learning_rate=2e-5 run.name=slower
+
+    Example: tspin-mlx run my-recipe.yaml objective.beta=0.3 --fork more-history
     """
     from .run import run_recipe
 
-    run_recipe(recipe, overrides or [], as_json=json, introduce=False)
+    run_recipe(recipe, overrides or [], as_json=json, detach=detach, fork=fork, trusted=trust_remote_code)
+
+
+@app.command()
+def resume(
+    run: RunName,
+    folder: RunsFolder = Path("runs"),
+    json: Json = False,
+    detach: Detach = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Go on with a run that was stopped, killed or failed, exactly where it was.
+
+    Example: tspin-mlx resume quickstart
+    """
+    from .run import resume_run
+
+    resume_run(run, folder, as_json=json, detach=detach, trusted=trust_remote_code)
+
+
+@app.command()
+def watch(
+    run: RunName,
+    folder: RunsFolder = Path("runs"),
+    plain: Annotated[bool, typer.Option("--plain", help="Lines only, also on a terminal.")] = False,
+    json: Json = False,
+) -> None:
+    """Watch a run that goes on in the background; Ctrl-C leaves it running.
+
+    Example: tspin-mlx watch quickstart
+    """
+    from .control import watch_run
+
+    watch_run(run, folder, as_json=json, plain=plain)
+
+
+@app.command()
+def stop(
+    run: RunName,
+    folder: RunsFolder = Path("runs"),
+    after: Annotated[StopAfter, typer.Option("--after", help="Finish the step, or the whole iteration.")] = "step",
+    now: Annotated[bool, typer.Option("--now", help="Finish nothing; the last checkpoint is kept.")] = False,
+) -> None:
+    """Stop a run; `resume` goes on with it.
+
+    Example: tspin-mlx stop quickstart --after iteration
+    """
+    from .control import stop_run
+
+    stop_run(run, folder, after=after, now=now)
 
 
 @app.command()
@@ -155,14 +223,14 @@ def runs_ls(folder: RunsFolder = Path("runs"), json: Json = False) -> None:
 
 @runs_app.command("show")
 def runs_show(
-    name: Annotated[str, typer.Argument(help="A run's name in the folder, or its path.")],
+    run: RunName,
     folder: RunsFolder = Path("runs"),
     json: Json = False,
 ) -> None:
     """Show a run's held-out measures, its best policy, and answers before and after."""
     from .show import show_run
 
-    show_run(name, folder, as_json=json)
+    show_run(run, folder, as_json=json)
 
 
 def _print_json(content: Any) -> None:

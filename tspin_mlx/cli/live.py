@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ..events import Event
 from ..run_view import Curve, RunView, reduce
-from ..text import duration, signed
+from ..text import duration, printable, signed
 from .narrate import WORTH_A_LINE, measures_line, narrate
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -49,8 +49,10 @@ class LiveView:
             self._details.append(Text(measures_line(event), style="dim"))
         elif event["kind"] in ("generated", "chosen"):
             self._details.append(Text((narrate(event) or "").strip(), style="dim"))
-        elif event["kind"] == "warning":
-            self._console.print(Text(narrate(event) or "", style="yellow"))
+        elif event["kind"] in ("warning", "restarted"):
+            self._console.print(Text(printable(narrate(event) or ""), style="yellow"))
+        elif event["kind"] in ("resumed", "stopping"):
+            self._console.print(Text((narrate(event) or "").strip(), style="dim"))
         self._live.update(self._now())
 
     def _scroll(self, title: str, elapsed_s: float) -> None:

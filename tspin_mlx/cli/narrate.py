@@ -28,6 +28,16 @@ def narrate(event: Event) -> str | None:
         return f"  took {duration(event['elapsed_s'])}"
     if kind == "warning":
         return f"warning: {event['message']}"
+    if kind == "resumed":
+        return f"  going on after {event['done']} of {event['total']}"
+    if kind == "stopping":
+        return f"stopping after this {event['after']}"
+    if kind == "restarted":
+        return (
+            f"warning: {event['reason']}: started again from the last checkpoint with less at once "
+            f"(training.micro_batch_size {event['micro_batch_size']}, "
+            f"generation.batch_size {event['generation_batch_size']}); the rounding of results may differ from now on"
+        )
     if kind == "chosen":
         return f"best: {policy_name(event['policy'])} ({event['metric']} {event['value']:.3f})"
     return None

@@ -33,7 +33,7 @@ def print_result(run: Run, samples: int) -> None:
     if test:
         console.print(_table(f"Test ({counts['test']} examples)", _metrics(test), best, warm))
     if result:
-        console.print(_verdict(result, validation))
+        console.print(_verdict(result))
         _print_samples(console, run, best or INITIAL, samples)
         _print_next(console, run)
 
@@ -78,14 +78,13 @@ def _metrics(content: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {name: part["metrics"] for name, part in content.items()}
 
 
-def _verdict(result: dict[str, Any], validation: dict[str, dict[str, float]]) -> Text:
+def _verdict(result: dict[str, Any]) -> Text:
     best, metric = result["best"], result["metric"]
     text = f"\nBest by {metric} on the validation examples: {policy_name(best)}."
     if best == INITIAL:
         text += " Self-play did not improve on where it started."
-    base = validation.get(BASE)
-    if base is not None and metric == "nll" and base[metric] < result["value"]:
-        text += " The base model itself is better than all of them."
+    if best == BASE:
+        text += " Training did not improve on the model as it was."
     return Text(text)
 
 

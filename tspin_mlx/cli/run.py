@@ -1,78 +1,146 @@
-"""``run`` and ``quickstart``: start a recipe and show it as it goes."""
+"""``run``, ``quickstart`` and ``resume``: start the engine, show what it does, and tell how to go on."""
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+from typing import NoReturn
 
 import typer
 
 from ..catalog import RecipeSource, find_recipe, parse_source
-from ..errors import TspinError
+from ..errors import StorageError, TspinError, UsageError
 from ..events import Event
-from ..launch import Launch, prepare
+from ..runs.directory import Run, find_run
+from ..runs.event_log import log_size
+from ..runs.lock import RunLock, busy, is_held
+from ..supervisor import start
 from ..text import duration, shorten
-from .live import LiveView
-from .narrate import narrate
+from .follow import follow, forwarding, shown
 from .result import print_result
+from .say import say
 
 
-def run_recipe(name: str, overrides: list[str], *, as_json: bool, introduce: bool) -> None:
+def run_recipe(
+    name: str,
+    overrides: list[str],
+    *,
+    as_json: bool = False,
+    introduce: bool = False,
+    detach: bool = False,
+    fork: str | None = None,
+    trusted: bool = False,
+) -> None:
     """Prepare and run; progress goes to stderr, the result (or with ``as_json`` every event) to stdout."""
     source = find_recipe(name)
     recipe = parse_source(source, overrides)
-    say = _quiet if as_json else _say
+    tell = _quiet if as_json else say
     if introduce:
-        say(recipe.description.strip() + "\n")
-    say(f"model    {recipe.model.path}")
-    launch = prepare(recipe, source)
-    _announce(launch, say)
-    started = time.perf_counter()
-    try:
-        if launch.run.is_finished and not as_json:
-            say("finished already; nothing to do\n")
-        elif as_json:
-            launch.start(lambda event: print(json.dumps(event, ensure_ascii=False), flush=True))  # noqa: T201
-        elif sys.stderr.isatty():
-            with LiveView(len(launch.plan.phases)) as view:
-                launch.start(view.show)
-        else:
-            launch.start(_line_by_line)
-    except KeyboardInterrupt:
-        say(f"\nstopped; finished phases are kept. To go on:\n  {_again(source, overrides)}")
-        raise typer.Exit(130) from None
-    except TspinError as error:
-        error.hint = error.hint or f"finished phases are kept; to go on: {_again(source, overrides)}"
-        raise
+        tell(recipe.description.strip() + "\n")
+    tell(f"model    {recipe.model.path}")
+    run, skipped = _prepared(source, overrides, fork, trusted)
+    counts = run.plan_row["counts"]
+    tell(f"data     {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples")
+    if skipped:
+        tell(f"skipped  {len(skipped)} rows, the first: {shorten(skipped[0], 90)}")
+    _tell_of_run(run, tell)
+    _start(run, as_json=as_json, detach=detach, trusted=trusted, samples=recipe.evaluation.samples)
+
+
+def resume_run(name: str, folder: Path, *, as_json: bool, detach: bool, trusted: bool) -> None:
+    """``resume``."""
+    run = find_run(name, folder)
+    if is_held(run.path):
+        raise busy(run.path)
+    tell = _quiet if as_json else say
+    tell(f"model    {run.about['model']['name']}")
+    _tell_of_run(run, tell)
+    _start(run, as_json=as_json, detach=detach, trusted=trusted)
+
+
+def _prepared(
+    source: RecipeSource, overrides: list[str], fork: str | None, trusted: bool
+) -> tuple[Run, tuple[str, ...]]:
+    """The run, made or found, and the data rows that were skipped."""
+    from ..launch import prepare, run_path
+
+    recipe = parse_source(source, overrides)
+    origin = None
+    if fork is not None:
+        origin = Run(run_path(recipe, source))
+        recipe = parse_source(source, [*overrides, f"run.name={fork}"])
+        if run_path(recipe, source) == origin.path:
+            raise UsageError(f"--fork {fork}: the new run needs another name than the old one")
+    path = run_path(recipe, source)
+    if is_held(path):
+        raise busy(path)
+    launch = prepare(recipe, source, origin=origin, trusted=trusted)
+    return launch.run, launch.skipped
+
+
+def _tell_of_run(run: Run, tell: Callable[[str], None]) -> None:
+    phases, pending = run.plan_row["phases"], run.pending()
+    steps = sum(phase["updates"]["steps"] for phase in phases if phase["updates"])
+    tell(f"run      {run.path}: {len(phases)} phases, {steps} optimiser steps")
+    if origin := run.about["forked_from"]:
+        tell(f"forked   from {origin['run']}, whose results of {len(origin['reused'])} phases are taken over")
+    if 0 < len(pending) < len(phases):
+        tell(f"done     {len(phases) - len(pending)} phases; going on from there")
+    tell("")
+
+
+def _start(run: Run, *, as_json: bool, detach: bool, trusted: bool, samples: int | None = None) -> None:
+    """Start the engine of a run in the background, and stay to watch it unless ``detach``."""
+    tell = _quiet if as_json else say
+    if samples is None:
+        samples = run.plan_row["recipe"]["evaluation"]["samples"]
+    if run.is_finished and not as_json:
+        tell("finished already; nothing to do\n")
+        print_result(run, samples)
+        return
+    begun = time.perf_counter()
+    offset = log_size(run.events_path)
+    engine = start(run, RunLock.acquire(run.path), trusted=trusted)
+    if detach:
+        tell(f"training goes on in the background\n  watch it:  {command('watch', run)}\n  stop it:   "
+             f"{command('stop', run)}")  # fmt: skip
+        return
+    with shown(run, as_json=as_json) as show, forwarding(run, tell):
+        last = follow(run, offset, lambda: engine.poll() is None, show)
+    _conclude(run, last, engine)
     if not as_json:
-        print_result(launch.run, samples=recipe.evaluation.samples)
-        say(f"done in {duration(time.perf_counter() - started)}")
+        print_result(run, samples)
+        tell(f"done in {duration(time.perf_counter() - begun)}")
 
 
-def _announce(launch: Launch, say: Callable[[str], None]) -> None:
-    counts = launch.plan.counts
-    say(f"data     {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples")
-    if launch.skipped:
-        say(f"skipped  {len(launch.skipped)} rows, the first: {shorten(launch.skipped[0], 90)}")
-    say(f"run      {launch.run.path}: {len(launch.plan.phases)} phases, {launch.plan.steps} optimiser steps\n")
+def _conclude(run: Run, last: Event | None, engine: Popen[bytes]) -> None:
+    """Nothing, if the run is finished; else the way on, and the exit code."""
+    if last is not None and last["kind"] == "run_finished":
+        return
+    way_on = f"finished work is kept; to go on: {command('resume', run)}"
+    if last is not None and last["kind"] == "run_stopped":
+        say(f"\n{last['message']}; {way_on}")
+        raise typer.Exit(last["exit_code"])
+    if last is not None and last["kind"] == "run_failed":
+        _fail(last["message"], "\n  → ".join(filter(None, (last["hint"], way_on))), last["exit_code"])
+    if engine.returncode == StorageError.exit_code:
+        _fail(f"{run.path} could not be written", f"make room, then: {command('resume', run)}", engine.returncode)
+    _fail(f"the engine ended without a word; its log is {run.engine_log}", way_on, 1)
 
 
-def _line_by_line(event: Event) -> None:
-    line = narrate(event)
-    if line is not None:
-        _say(line)
+def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
+    error = TspinError(message, hint=hint)
+    error.exit_code = exit_code
+    raise error
 
 
-def _again(source: RecipeSource, overrides: list[str]) -> str:
-    packaged = source.path.parent.name == "recipes" and find_recipe(source.name).path == source.path
-    return shlex.join(["tspin-mlx", "run", source.name if packaged else str(source.path), *overrides])
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+def command(name: str, run: Run) -> str:
+    """A command about a run, for a person to type."""
+    short = run.path.parent == Path("runs")
+    return shlex.join(["tspin-mlx", name, run.name if short else str(run.path)])
 
 
 def _quiet(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from rich.text import Text
 
 from ..catalog import RecipeSource, find_recipe, packaged_recipes, parse_source
 from ..data import is_remote
-from ..errors import UsageError
-from ..launch import preview
+from ..errors import DamagedError, UsageError
 from ..plan import Plan, policy_name
-from ..runs.directory import Run, list_runs
+from ..runs.directory import Run, find_run, run_paths
+from ..runs.state import state_of
+from ..text import printable
 from .result import print_result
 
 
@@ -56,6 +58,8 @@ def copy_recipe(name: str, target: Path) -> None:
 
 def show_plan(name: str, overrides: list[str], *, as_json: bool) -> None:
     """``plan``."""
+    from ..launch import preview
+
     source = find_recipe(name)
     plan, assumed = preview(parse_source(source, overrides), source)
     if as_json:
@@ -66,7 +70,7 @@ def show_plan(name: str, overrides: list[str], *, as_json: bool) -> None:
 
 def show_runs(folder: Path, *, as_json: bool) -> None:
     """``runs ls``."""
-    rows = [_summary(run) for run in list_runs(folder)]
+    rows = [_summary(path) for path in run_paths(folder)]
     if as_json:
         _json(rows)
         return
@@ -78,31 +82,37 @@ def show_runs(folder: Path, *, as_json: bool) -> None:
         table.add_column(heading)
     for row in rows:
         best = f"{policy_name(row['best'])} ({row['metric']} {row['value']:.3f})" if row["best"] else "–"
-        table.add_row(row["name"], row["state"], f"{row['done']}/{row['phases']}", row["model"], best)
+        done = f"{row['done']}/{row['phases']}" if row["phases"] else "–"
+        table.add_row(row["name"], row["state"], done, Text(printable(row["model"])), best)
     Console(highlight=False).print(table)
 
 
 def show_run(name: str, folder: Path, *, as_json: bool) -> None:
     """``runs show``."""
-    run = Run(Path(name) if "/" in name else folder / name)
+    run = find_run(name, folder)
     if as_json:
-        _json({**_summary(run), "evaluations": run.evaluations(), "test": run.test(), "result": run.result()})
+        found = {"evaluations": run.evaluations(), "test": run.test(), "result": run.result()}
+        _json({**_summary(run.path), "decisions": run.decisions(), **found})
         return
     print_result(run, samples=run.plan_row["recipe"]["evaluation"]["samples"])
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    phases, result = run.plan_row["phases"], run.result() or {}
-    done = sum((run.path / phase["target"]).exists() for phase in phases)
+def _summary(path: Path) -> dict[str, Any]:
+    nothing = dict.fromkeys(("best", "metric", "value"))
+    try:
+        run = Run(path)
+        result = run.result() or nothing
+    except DamagedError as error:
+        return {"name": path.name, "state": "damaged", "message": error.message, "done": 0, "phases": 0, "model": "–",
+                **nothing}  # fmt: skip
+    phases = len(run.plan_row["phases"])
     return {
         "name": run.name,
-        "state": "finished" if done == len(phases) else "unfinished",
-        "done": done,
-        "phases": len(phases),
+        "state": state_of(run, time.time()),
+        "done": phases - len(run.pending()),
+        "phases": phases,
         "model": run.about["model"]["name"],
-        "best": result.get("best"),
-        "metric": result.get("metric"),
-        "value": result.get("value"),
+        **{name: result[name] for name in nothing},
     }
 
 

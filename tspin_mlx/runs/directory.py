@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .. import durable
 from ..data import Splits
-from ..errors import UsageError
-from ..plan import NO_INFLUENCE, Phase, Plan
+from ..errors import DamagedError, UsageError
+from ..lineage import lineage
+from ..plan import BASE, NO_INFLUENCE, Plan, plan_from_row
 from ..recipe_text import flatten
 from ..triplets import Prompt, prompt_from_row, to_row
-from . import store
+from .store import REPAIR, Store
 
 _SPLITS = ("train", "validation", "test")
+_MADE_AT_ONCE = ("run.json", "recipe.yaml", "plan.json", "prompts.jsonl")
 
 
 class Run:
@@ -26,15 +30,23 @@ class Run:
     Args:
         path: an existing run.
 
+    Attributes:
+        store: its files.
+        about: when, where and on which model it was made (``run.json``).
+        plan_row: the plan as it was written when the run was made.
+
     Raises:
         UsageError: not a run.
+        DamagedError: a run that cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not (path / "run.json").is_file():
             raise UsageError(f"{path}: no such run", hint="`tspin-mlx runs ls` lists them")
-        self.about: dict[str, Any] = store.read_json(path / "run.json")
+        self.store = Store(path)
+        self.about: dict[str, Any] = self.store.read_json("run.json")
+        self.plan_row: dict[str, Any] = self.store.read_json("plan.json")
 
     @property
     def name(self) -> str:
@@ -47,31 +59,91 @@ class Run:
         return self.path / "events.jsonl"
 
     @property
-    def plan_row(self) -> dict[str, Any]:
-        """The plan as it was written when the run was made."""
-        return store.read_json(self.path / "plan.json")
+    def engine_log(self) -> Path:
+        """What the engine's process wrote on its outputs; tracebacks, mostly."""
+        return self.path / "engine.log"
 
-    def is_done(self, phase: Phase) -> bool:
-        """Whether the phase's result has its final name."""
-        return (self.path / phase.target).exists()
+    def plan(self) -> Plan:
+        """The plan, with what was decided since about the sizes of batches.
+
+        Raises:
+            UsageError: this version of tspin-mlx would plan the run otherwise.
+        """
+        plan = plan_from_row(self.plan_row)
+        if plan.fingerprint != self.about["fingerprint"]:
+            raise UsageError(
+                f"{self.path}: made by tspin-mlx {self.about['versions']['tspin-mlx']}, which planned it otherwise",
+                hint="finish it with that version, or start it anew with run.name=NAME",
+            )
+        if decisions := self.decisions():
+            plan = plan.with_batches(decisions[-1]["micro_batch_size"], decisions[-1]["generation_batch_size"])
+        return plan
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """What was changed to get past a failure: ``reason``, ``micro_batch_size``, ``generation_batch_size``."""
+        path = self.path / "decisions.jsonl"
+        if not path.exists():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        except ValueError:
+            raise DamagedError(f"{path} cannot be read") from None
+
+    def decide(self, reason: str, micro_batch_size: int, generation_batch_size: int) -> None:
+        """Continue with smaller batches from now on."""
+        path = self.path / "decisions.jsonl"
+        durable.cut_torn_tail(path)
+        sizes = {"micro_batch_size": micro_batch_size, "generation_batch_size": generation_batch_size}
+        durable.append_line(path, {"time": round(time.time(), 3), "reason": reason, **sizes}, sync=True)
+
+    def pending(self) -> list[str]:
+        """Targets of the phases that are still to do; iterations after a collapse are not, if the recipe says so."""
+        rows = self.plan_row["phases"]
+        collapsed = [row["iteration"] for row in rows if self._has_collapsed(row)]
+        last = min(collapsed, default=len(rows))
+        return [row["target"] for row in rows if not self.store.has(row["target"]) and (row["iteration"] or 0) <= last]
 
     @property
     def is_finished(self) -> bool:
-        """Whether every phase is done."""
-        return all((self.path / phase["target"]).exists() for phase in self.plan_row["phases"])
+        """Whether nothing is left to do."""
+        return not self.pending()
+
+    def recover(self) -> None:
+        """After a crash: tidy away what it left half-done. For the holder of the run's lock only."""
+        self.store.recover()
+        for row in self.plan_row["phases"]:
+            checkpoints = (Path(row["target"]).parent / "checkpoints").as_posix()
+            if row["kind"] in ("warmup", "train") and self.store.has(row["target"]) and self.store.has(checkpoints):
+                self.store.remove(checkpoints)
+
+    def verify(self) -> None:
+        """Compare everything that is done with what was written.
+
+        Raises:
+            DamagedError: names the files that differ.
+        """
+        done = [f"{BASE}/adapter", *(row["target"] for row in self.plan_row["phases"])]
+        names = [*_MADE_AT_ONCE, *filter(self.store.has, done)]
+        damaged = [file for name in names for file in self.store.damaged(name)]
+        if damaged:
+            more = f" (and {len(damaged) - 3} more)" if len(damaged) > 3 else ""
+            raise DamagedError(
+                f"{self.path}: not what was written there: {', '.join(damaged[:3])}{more}",
+                hint=REPAIR,
+            )
 
     def prompts(self) -> Splits[Prompt]:
         """The rendered examples."""
         parts: dict[str, list[Prompt]] = {name: [] for name in _SPLITS}
-        for row in store.read_jsonl(self.path / "prompts.jsonl"):
+        for row in self.store.read_jsonl("prompts.jsonl"):
             parts[row.pop("split")].append(prompt_from_row(row))
         return Splits(tuple(parts["train"]), tuple(parts["validation"]), tuple(parts["test"]))
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """``eval.json`` of every policy measured so far, by the policy's folder, in their order."""
         phases = [phase for phase in self.plan_row["phases"] if phase["kind"] == "evaluate"]
-        done = [phase for phase in phases if (self.path / phase["target"]).exists()]
-        return {phase["policy"]: store.read_json(self.path / phase["target"]) for phase in done}
+        done = [phase for phase in phases if self.store.has(phase["target"])]
+        return {phase["policy"]: self.store.read_json(phase["target"]) for phase in done}
 
     def result(self) -> dict[str, Any] | None:
         """Which policy was chosen, and why; None before the end."""
@@ -82,18 +154,31 @@ class Run:
         return self._optional("test.json")
 
     def _optional(self, name: str) -> dict[str, Any] | None:
-        path = self.path / name
-        return store.read_json(path) if path.exists() else None
+        return self.store.read_json(name) if self.store.has(name) else None
+
+    @property
+    def _stops_on_collapse(self) -> bool:
+        return bool(self.plan_row["recipe"].get("guard", {}).get("stop"))
+
+    def _has_collapsed(self, row: dict[str, Any]) -> bool:
+        if not self._stops_on_collapse or row["kind"] != "evaluate" or row["iteration"] is None:
+            return False
+        return self.store.has(row["target"]) and bool(self.store.read_json(row["target"])["signs_of_collapse"])
 
 
-def create_run(path: Path, plan: Plan, recipe_text: str, model: dict[str, str], prompts: Splits[Prompt]) -> Run:
+def create_run(
+    path: Path, plan: Plan, recipe_text: str, model: dict[str, str], prompts: Splits[Prompt], origin: Run | None = None
+) -> Run:
     """Make a run's folder, complete or not at all.
 
     Args:
         recipe_text: as the user wrote it.
         model: ``name``, ``path`` and ``fingerprint`` of the base model.
+        origin: a run whose results are copied as far as this plan would make the same.
     """
-    with store.new_folder(path) as folder:
+    with durable.new_folder(path) as folder:
+        store = Store(folder)
+        reused = _reuse(origin, plan, folder) if origin else []
         about = {
             "created": round(time.time(), 3),
             "fingerprint": plan.fingerprint,
@@ -104,11 +189,12 @@ def create_run(path: Path, plan: Plan, recipe_text: str, model: dict[str, str], 
                 "python": platform.python_version(),
             },
             "versions": {name: version(name) for name in ("tspin-mlx", "mlx", "mlx-lm")},
+            "forked_from": {"run": origin.name, "reused": reused} if origin else None,
         }
-        store.write_json(folder / "run.json", about)
-        store.write_text(folder / "recipe.yaml", recipe_text)
-        store.write_json(folder / "plan.json", plan.to_row())
-        store.write_jsonl(folder / "prompts.jsonl", prompt_rows(prompts))
+        store.write_text("recipe.yaml", recipe_text)
+        store.write_json("plan.json", plan.to_row())
+        store.write_jsonl("prompts.jsonl", prompt_rows(prompts))
+        store.write_json("run.json", about)
     return Run(path)
 
 
@@ -122,16 +208,32 @@ def open_run(path: Path, plan: Plan) -> Run:
     if run.about["fingerprint"] != plan.fingerprint:
         differences = _differences(run.plan_row, plan.to_row())
         raise UsageError(
-            f"the run {run.name!r} was made with other settings: {'; '.join(differences)}",
-            hint="choose another name with run.name=NAME, or give the settings it was made with",
+            "\n  ".join([f"the run {run.name!r} was made with other settings:", *differences]),
+            hint="start a new run, which keeps what is still valid, with --fork NAME; or give the settings it was "
+            "made with",
         )
     return run
 
 
-def list_runs(folder: Path) -> list[Run]:
-    """The runs in a folder, oldest first."""
-    found = [Run(path.parent) for path in folder.glob("*/run.json") if not path.parent.name.startswith(".")]
-    return sorted(found, key=lambda run: run.about["created"])
+def find_run(name: str, folder: Path) -> Run:
+    """A run by its name in ``folder``, or by its path.
+
+    Raises:
+        UsageError: no such run, or a name that leads elsewhere.
+    """
+    try:
+        path = Path(name).expanduser() if "/" in name else folder / name
+        leads_elsewhere = name in (".", "..", "") or path.is_symlink()
+    except (OSError, RuntimeError):  # longer than a name can be; nobody's home
+        leads_elsewhere = True
+    if leads_elsewhere:
+        raise UsageError(f"{name!r} is not the name or the path of a run", hint="`tspin-mlx runs ls` lists them")
+    return Run(path)
+
+
+def run_paths(folder: Path) -> list[Path]:
+    """The runs in a folder, by name."""
+    return sorted(path.parent for path in folder.glob("*/run.json") if not path.parent.name.startswith("."))
 
 
 def prompt_rows(prompts: Splits[Prompt]) -> list[dict[str, Any]]:
@@ -144,12 +246,38 @@ def data_digest(prompts: Splits[Prompt]) -> str:
     return hashlib.sha256(json.dumps(prompt_rows(prompts), sort_keys=True).encode()).hexdigest()
 
 
+def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
+    """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
+    theirs = lineage(plan_from_row(origin.plan_row))
+    same = [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
+    # The untouched model's adapter comes with its evaluation.
+    made = {target: (f"{BASE}/adapter", target) if target == f"{BASE}/eval.json" else (target,) for target in same}
+    reused = [target for target in same if all(map(origin.store.is_intact, made[target]))]
+    store = Store(folder)
+    for name in (name for target in reused for name in made[target]):
+        if (origin.path / name).is_dir():
+            with store.new_folder(name) as aside:
+                shutil.copytree(origin.path / name, aside, dirs_exist_ok=True)
+        else:
+            store.write_text(name, (origin.path / name).read_text(encoding="utf-8"))
+    if "result.json" in reused:
+        store.point("best", f"{store.read_json('result.json')['best']}/adapter")
+    for decision in origin.decisions():
+        durable.append_line(folder / "decisions.jsonl", decision, sync=False)
+    return reused
+
+
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     old, new = flatten(before["recipe"]), flatten(now["recipe"])
     changed = [key for key in new if old.get(key) != new[key] and key not in NO_INFLUENCE]
-    differences = [f"{key} was {old.get(key)!r}, is {new[key]!r}" for key in changed]
+    width = max(map(len, changed), default=0)
+    differences = [f"{key:<{width}}  {_plain(old.get(key))} → {_plain(new[key])}" for key in changed]
     if before["data_digest"] != now["data_digest"]:
         differences.append("the data files have changed")
     if before["model_fingerprint"] != now["model_fingerprint"]:
         differences.append("the model's files have changed")
     return differences or ["this version of tspin-mlx plans otherwise"]
+
+
+def _plain(value: Any) -> str:
+    return "null" if value is None else json.dumps(value, ensure_ascii=False)

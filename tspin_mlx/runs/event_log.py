@@ -1,59 +1,95 @@
-"""The run's event log: one JSON object per line, only ever appended to."""
+"""The run's event log: one JSON object per line, only ever appended to, and read while it grows."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from ..events import Event, EventKind
+from .. import durable
+from ..events import FIELDS, Event, parse_event
 
 
 class EventLog:
     """Appends events to a file and hands each to a listener.
 
     Args:
-        path: ``events.jsonl``; created when missing.
+        path: ``events.jsonl``; created when missing. A line that a crash has left half-written is cut off.
         listener: called with each event after it was written.
     """
 
     def __init__(self, path: Path, listener: Callable[[Event], None] | None = None) -> None:
-        _cut_torn_tail(path)
-        self._file = path.open("a", encoding="utf-8")
+        durable.cut_torn_tail(path)
+        self._path = path
         self._listener = listener
 
-    def emit(self, kind: EventKind, **fields: Any) -> None:
-        """Write one event."""
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Write one event.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        assert kind in FIELDS
         event: Event = {"time": round(time.time(), 3), "kind": kind, **fields}
-        self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
-        self._file.flush()
+        durable.append_line(self._path, event, sync=False)
         if self._listener is not None:
             self._listener(event)
 
-    def __enter__(self) -> EventLog:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+class EventTail:
+    """Reads a log from where it was left the last time.
+
+    Args:
+        path: ``events.jsonl``; it need not exist yet.
+        offset: bytes to leave out.
+    """
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self._path = path
+        self._offset = offset
+
+    def read(self) -> list[Event]:
+        """The events that have come since; a line that is not complete waits for the next time."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        complete = content[: content.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [event for line in complete.split(b"\n") if line and (event := parse_event(line)) is not None]
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """All complete events of a log; a last line that was cut off is left out."""
-    if not path.exists():
-        return
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        yield json.loads(line)
+    """All complete events of a log; what cannot be read is left out."""
+    yield from EventTail(path).read()
 
 
-def _cut_torn_tail(path: Path) -> None:
-    """Remove a last line that a crash left without its end."""
+def last_events(path: Path, size: int = 1 << 16) -> list[Event]:
+    """The events in the last ``size`` bytes of a log."""
+    try:
+        offset = max(0, path.stat().st_size - size)
+    except FileNotFoundError:
+        return []
+    # A line that is cut at its beginning is no event.
+    return EventTail(path, offset).read()
+
+
+def offset_of_last_start(path: Path) -> int:
+    """Where in a log the present, or last, start of the run begins; in bytes."""
     if not path.exists():
-        return
-    with path.open("r+b") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+        return 0
+    position = start = 0
+    with path.open("rb") as file:
+        for line in file:
+            if b'"run_started"' in line and (event := parse_event(line)) and event["kind"] == "run_started":
+                start = position
+            position += len(line)
+    return start
+
+
+def log_size(path: Path) -> int:
+    """Bytes of a log, 0 if it is not there."""
+    return path.stat().st_size if path.exists() else 0

@@ -1,104 +1,151 @@
-"""The one place that makes something durable: written aside, synced, then renamed to its final name.
-
-A name that exists is complete. Every write of a run goes through here.
-"""
+"""The files of one run: written durably, each with its sha256 in ``manifest.jsonl``, and read with that in mind."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .. import durable
+from ..errors import DamagedError
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that ``path`` holds either its old content or all of ``text``."""
-    aside = _aside(path)
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        _sync(file.fileno())
-    _commit(aside, path)
+_MANIFEST = "manifest.jsonl"
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write one JSON document, indented."""
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+class Store:
+    """What is kept below one folder. Names are relative to it; a file is written once and not changed.
+
+    A file's digest is in the manifest before the file has its name, so that a crash between the two leaves a line
+    too many and never a file without one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def recover(self) -> None:
+        """After a crash, before the first write: cut what it left half-written off the manifest."""
+        durable.cut_torn_tail(self.root / _MANIFEST)
+
+    def has(self, name: str) -> bool:
+        """Whether something is complete under this name."""
+        return (self.root / name).exists()
+
+    # --- writing
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file in UTF-8."""
+        self._record(name, hashlib.sha256(text.encode()).hexdigest())
+        durable.write_text(self.root / name, text)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write one JSON document, indented."""
+        self.write_text(name, durable.to_json(content))
+
+    def write_jsonl(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Write one JSON object per line."""
+        self.write_text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    @contextmanager
+    def new_folder(self, name: str) -> Iterator[Path]:
+        """A folder to fill, which gets its name when the block ends without an error."""
+        with durable.new_folder(self.root / name) as aside:
+            yield aside
+            self._record_folder(aside, name)
+
+    def commit_folder(self, aside: str, name: str) -> None:
+        """Give a folder that was filled by this store its final name."""
+        self._record_folder(self.root / aside, name)
+        durable.commit_folder(self.root / aside, self.root / name)
+
+    def point(self, link: str, target: str) -> None:
+        """Make a symbolic link within the run."""
+        durable.point(self.root / link, self.root / target)
+
+    def remove(self, name: str) -> None:
+        """Remove a file or folder, if it is there."""
+        durable.remove(self.root / name)
+
+    # --- reading
+
+    def read_json(self, name: str) -> Any:
+        """The document in a file, if the file is what was written.
+
+        Raises:
+            DamagedError: it is not.
+        """
+        return json.loads(self._read(name))
+
+    def read_jsonl(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a file, if the file is what was written.
+
+        Raises:
+            DamagedError: it is not.
+        """
+        # Not str.splitlines: it would also split at U+2028 and others, which JSON leaves unescaped.
+        return [json.loads(line) for line in self._read(name).split("\n") if line]
+
+    def damaged(self, name: str) -> list[str]:
+        """Names of the files at or below ``name`` that are not what was written, or are missing."""
+        known, path = self._digests(), self.root / name
+        files = [path] if path.is_file() else _files_below(path)
+        found = {file.relative_to(self.root).as_posix(): _sha256_of(file) for file in files}
+        written = {file for file in known if file == name or file.startswith(f"{name}/")}
+        return sorted(file for file in found.keys() | written if found.get(file) != known.get(file))
+
+    def is_intact(self, name: str) -> bool:
+        """Whether something is there, and is what was written."""
+        return self.has(name) and not self.damaged(name)
+
+    def _read(self, name: str) -> str:
+        try:
+            content = (self.root / name).read_bytes()
+        except OSError as error:
+            raise DamagedError(f"{self.root / name} cannot be read: {error.strerror}") from None
+        if self._digests().get(name) != hashlib.sha256(content).hexdigest():
+            raise DamagedError(f"{self.root / name} is not what was written there (its sha256 differs)", hint=REPAIR)
+        return content.decode()
+
+    # --- the manifest
+
+    def _record(self, name: str, digest: str) -> None:
+        durable.append_line(self.root / _MANIFEST, {"file": name, "sha256": digest}, sync=True)
+
+    def _record_folder(self, aside: Path, name: str) -> None:
+        for file in _files_below(aside):
+            self._record(f"{name}/{file.relative_to(aside).as_posix()}", _sha256_of(file))
+
+    def _digests(self) -> dict[str, str]:
+        """sha256 by name; of several lines for a name the last counts."""
+        path = self.root / _MANIFEST
+        try:
+            lines = path.read_bytes().split(b"\n")[:-1]  # what has no end yet was not finished
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be read: {error.strerror}", hint=REPAIR) from None
+        digests = {}
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                digests[row["file"]] = row["sha256"]
+            except (ValueError, KeyError, TypeError):
+                raise DamagedError(f"{path}:{number} is damaged", hint=REPAIR) from None
+        return digests
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object per line."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+#: What to do about a damaged file.
+REPAIR = (
+    "a result can be made again exactly: remove it and resume; or start anew from what is intact with "
+    "`tspin-mlx run RECIPE --fork NAME`"
+)
 
 
-def read_json(path: Path) -> Any:
-    """The JSON document in ``path``."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def _files_below(folder: Path) -> list[Path]:
+    """All files but hidden ones, which are never ours; macOS's Finder leaves some in folders that one looks into."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file."""
-    # Not str.splitlines: it would also split at U+2028 and others, which JSON leaves unescaped.
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill; it becomes ``path`` when the block ends without an error, else it disappears."""
-    aside = _aside(path)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        for file in (path for path in aside.rglob("*") if path.is_file()):
-            with file.open("rb") as handle:
-                _sync(handle.fileno())
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    commit_folder(aside, path)
-
-
-def commit_folder(aside: Path, path: Path) -> None:
-    """Give a finished folder, whose files are already synced, its final name."""
-    _sync_folder(aside)
-    _commit(aside, path)
-
-
-def point(link: Path, target: Path) -> None:
-    """Make ``link`` a relative symbolic link to ``target``, replacing an older one at once."""
-    aside = _aside(link)
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(os.path.relpath(target, link.parent))
-    _commit(aside, link)
-
-
-def _aside(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.partial")
-
-
-def _commit(aside: Path, path: Path) -> None:
-    aside.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync(descriptor: int) -> None:
-    if sys.platform == "darwin":
-        import fcntl
-
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync on macOS does not reach the medium
-    else:
-        os.fsync(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

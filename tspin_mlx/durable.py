@@ -1,0 +1,240 @@
+"""Make things durable: written aside, synced, then renamed. A name that exists is complete.
+
+Everything that must survive a crash goes through the operations of :class:`Disk`; tests put one that fails in its
+place (``durable.disk``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import StorageError
+
+#: Fills a file; it may be called with any path.
+Fill = Callable[[Path], object]
+
+_BLOCK = 1 << 16
+
+
+class Disk:
+    """The operations that change what a later start of the program will find."""
+
+    def write(self, path: Path, fill: Fill) -> None:
+        """Make a file under a name that nobody reads yet."""
+        fill(path)
+
+    def append(self, path: Path, line: bytes) -> None:
+        """Add a line to a log, whole or not at all (unless the process is killed meanwhile)."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            length = os.fstat(descriptor).st_size
+            try:
+                written = os.write(descriptor, line)
+                if written < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(descriptor, length)
+                raise
+        finally:
+            os.close(descriptor)
+
+    def sync(self, path: Path) -> None:
+        """Bring a file's content, or a folder's list of names, to the medium."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            if sys.platform == "darwin" and not path.is_dir():
+                import fcntl
+
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync on macOS does not reach the medium
+            else:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give something its final name, replacing a file or link that has it."""
+        source.replace(target)
+
+    def link(self, link: Path, target: str) -> None:
+        """Make a symbolic link."""
+        link.symlink_to(target)
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cut the end of a log off."""
+        os.truncate(path, size)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, a link or a whole folder, if it is there."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+#: What carries the operations out.
+disk = Disk()
+
+
+def write_file(path: Path, fill: Fill) -> None:
+    """Make a file so that ``path`` holds either its old content or all of the new one.
+
+    Raises:
+        StorageError: no space, no permission, or a failing disk; ``path`` is as it was.
+    """
+    with _storage_errors(path):
+        aside = aside_of(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            disk.write(aside, fill)
+            disk.sync(aside)
+        except (OSError, RuntimeError):
+            with contextlib.suppress(OSError):
+                disk.remove(aside)  # what is left of it takes space that the next try needs
+            raise
+        _commit(aside, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8, at once."""
+    content = text.encode()  # before anything is touched: not every str has an encoding
+    write_file(path, lambda aside: aside.write_bytes(content))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write one JSON document, indented."""
+    write_text(path, to_json(content))
+
+
+def to_json(content: Any) -> str:
+    """An indented JSON document."""
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+def append_line(path: Path, content: dict[str, Any], *, sync: bool) -> None:
+    """Add a JSON object as a line to a log.
+
+    Args:
+        sync: bring it to the medium before returning.
+    """
+    with _storage_errors(path):
+        disk.append(path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
+        if sync:
+            disk.sync(path)
+
+
+def cut_torn_tail(path: Path) -> None:
+    """Remove a last line that a crash left without its end; needed before the first :func:`append_line`."""
+    if not path.exists():
+        return
+    with _storage_errors(path):
+        with path.open("rb") as file:
+            end = size = file.seek(0, os.SEEK_END)
+            while end > 0:
+                start = max(0, end - _BLOCK)
+                file.seek(start)
+                found = file.read(end - start).rfind(b"\n")
+                if found >= 0:
+                    end = start + found + 1
+                    break
+                end = start
+        if end < size:
+            disk.truncate(path, end)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill; it becomes ``path`` when the block ends without an error, else it disappears.
+
+    Raises:
+        StorageError: no space, no permission, or a failing disk; there is no ``path``.
+    """
+    with _storage_errors(path):
+        aside = aside_of(path)
+        disk.remove(aside)
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            for file in (path for path in aside.rglob("*") if path.is_file()):
+                disk.sync(file)
+            commit_folder(aside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                disk.remove(aside)
+            raise
+
+
+def commit_folder(aside: Path, path: Path) -> None:
+    """Give a folder, whose files are already synced, its final name."""
+    with _storage_errors(path):
+        disk.sync(aside)
+        _commit(aside, path)
+
+
+def point(link: Path, target: Path) -> None:
+    """Make ``link`` a relative symbolic link to ``target``, replacing an older one at once."""
+    with _storage_errors(link):
+        aside = aside_of(link)
+        disk.remove(aside)
+        disk.link(aside, os.path.relpath(target, link.parent))
+        _commit(aside, link)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    with _storage_errors(path):
+        disk.remove(path)
+
+
+def aside_of(path: Path) -> Path:
+    """Where something is made before it gets its name."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to begin what would fill the disk.
+
+    Args:
+        needed: bytes.
+
+    Raises:
+        StorageError: less is free.
+    """
+    free = _free_bytes(folder)
+    if free < needed:
+        raise StorageError(
+            f"{folder}: {free / 1e6:.0f} MB are free there, and the run may need {needed / 1e6:.0f} MB",
+            hint="make room, or put the run elsewhere with run.folder=FOLDER",
+        )
+
+
+def _free_bytes(path: Path) -> int:
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _commit(aside: Path, path: Path) -> None:
+    disk.rename(aside, path)
+    disk.sync(path.parent)
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """MLX reports a full disk as a RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise StorageError(
+            f"{path} could not be written: {reason} ({_free_bytes(path) / 1e6:.0f} MB are free there)",
+            hint="make room, or see to the folder's permissions, and start again: nothing that was finished is lost",
+        ) from error

@@ -1,0 +1,112 @@
+"""How the engine's process ended, and whether it is worth starting it again. Pure."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import ResourcesError
+
+Kind = Literal[
+    "finished", "reported", "stopped", "out of memory", "Metal's resource limit", "the GPU watchdog", "killed", "bug"
+]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a process.
+
+    Attributes:
+        kind: ``reported`` is a failure that the engine has written into the event log itself.
+        exit_code: what the command that waits for it should return.
+        restartable: less computed at once may help.
+        message, hint: for the event log, as far as the engine cannot have written them itself.
+    """
+
+    kind: Kind
+    exit_code: int
+    restartable: bool = False
+    message: str = ""
+    hint: str | None = None
+
+
+_REPORTED = range(2, 9)  # the exit codes of errors.py
+_STOPPED = {130: 130, 143: 143, -signal.SIGINT: 130, -signal.SIGTERM: 143, -signal.SIGUSR1: 143}
+
+_LESS_MEMORY = (
+    "resume with what it has, or start a run that needs less: training.recompute=true, a smaller "
+    "training.micro_batch_size or generation.batch_size, shorter data.max_tokens, fewer lora.layers"
+)
+
+# What MLX says, on Metal, CUDA and the CPU; and Python, and Linux.
+_SYMPTOMS: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
+    (
+        "Metal's resource limit",
+        ("resource limit",),
+        "resume it; a smaller generation.batch_size or generation.shard_size keeps below the limit",
+    ),
+    (
+        "the GPU watchdog",
+        (
+            "kiogpucommandbuffercallbackerrortimeout",
+            "gpu timeout",
+            "impactinginteractivity",
+            "gpu hang",
+            "victim of gpu error",
+        ),
+        "resume it with other programs closed; a smaller training.micro_batch_size gives the GPU shorter tasks",
+    ),
+    (
+        "out of memory",
+        (
+            "out of memory",
+            "outofmemory",
+            "insufficient memory",
+            "unable to allocate",
+            "attempting to allocate",
+            "bad_alloc",
+            "memoryerror",
+        ),
+        _LESS_MEMORY,
+    ),
+)
+
+
+def classify(returncode: int, log: str) -> Ending:
+    """Tell how a process ended.
+
+    Args:
+        returncode: as :class:`subprocess.Popen` gives it: negative is a signal.
+        log: the last lines of what it wrote.
+    """
+    if returncode == 0:
+        return Ending("finished", 0)
+    if returncode in _STOPPED:
+        return Ending("stopped", _STOPPED[returncode], message="stopped")
+    if returncode in _REPORTED:
+        return Ending("reported", returncode)
+    words = log.casefold()
+    for kind, symptoms, hint in _SYMPTOMS:
+        if any(symptom in words for symptom in symptoms):
+            return Ending(kind, ResourcesError.exit_code, True, f"the engine stopped: {kind}", hint)
+    if returncode == -signal.SIGKILL:
+        return Ending(
+            "killed",
+            128 + signal.SIGKILL,
+            message="the engine was killed: by the system, if by nobody else (it does that when memory runs out)",
+        )
+    how = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"
+    return Ending(
+        "bug",
+        1,
+        message=f"the engine crashed ({how}): {_last_words(log)}",
+        hint="this is a bug of tspin-mlx: please report it with the run's engine.log; resuming is safe",
+    )
+
+
+def _last_words(log: str) -> str:
+    """The last line of a log; of what faulthandler dumps after a signal, the first one, which names the reason."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith("Fatal Python error: ")]
+    return next(iter(fatal[-1:] or lines[-1:]), "nothing was logged")

@@ -1,0 +1,98 @@
+"""One writer per run: a flock on ``lock``. Whoever holds it is alive; nobody has to tidy up after a crash."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import BusyError
+
+_PATIENCE_S = 0.3  # a look at the lock holds it for some microseconds
+
+
+class RunLock:
+    """The lock of one run, held as long as any process has its descriptor open.
+
+    Args:
+        descriptor: of a lock file that this process, or the one that started it, has locked.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @classmethod
+    def acquire(cls, run: Path) -> RunLock:
+        """Become the only one that works on a run.
+
+        Raises:
+            BusyError: somebody else is; the process is named.
+        """
+        descriptor = os.open(_file(run), os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    continue
+                os.close(descriptor)
+                raise busy(run) from None
+            lock = cls(descriptor)
+            lock.name_worker(os.getpid())
+            return lock
+
+    def name_worker(self, pid: int) -> None:
+        """Write down which process to signal."""
+        content = json.dumps({"pid": pid, "since": round(time.time(), 3)}).encode()
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, content, 0)
+
+    def close(self) -> None:
+        """Let go, as far as this process is concerned."""
+        os.close(self.descriptor)
+
+
+def is_held(run: Path) -> bool:
+    """Whether some process works on the run."""
+    try:
+        descriptor = os.open(_file(run), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def holder(run: Path) -> dict[str, Any] | None:
+    """``pid`` and ``since`` (seconds since 1970) of who works on the run; None if nobody does."""
+    if not is_held(run):
+        return None
+    try:
+        found = json.loads(_file(run).read_text())
+        return {"pid": int(found["pid"]), "since": float(found["since"])}
+    except (ValueError, KeyError, TypeError, OSError):
+        return None  # it is just being written
+
+
+def busy(run: Path) -> BusyError:
+    """The error of whoever comes second."""
+    first = holder(run)
+    who = f"process {first['pid']}" if first else "another process"
+    return BusyError(
+        f"the run {run.name!r} is being worked on by {who}",
+        hint=f"`tspin-mlx watch {run}` shows it, `tspin-mlx stop {run}` stops it",
+    )
+
+
+def _file(run: Path) -> Path:
+    return run / "lock"

@@ -1,0 +1,39 @@
+"""What a run is doing, derived from its lock and its files."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .directory import Run
+from .event_log import last_events
+from .lock import is_held
+
+State = Literal["running", "stalled", "interrupted", "failed", "finished"]
+
+_PATIENCE_S = 90.0
+_PATIENCE_STEPS = 6
+
+
+def state_of(run: Run, now: float) -> State:
+    """The state of a run.
+
+    Args:
+        now: seconds since 1970.
+
+    Returns:
+        ``stalled`` if somebody works on it but has said nothing for longer than 90 s and six of its recent steps;
+        ``interrupted`` if nobody does, although it neither finished nor failed.
+    """
+    if is_held(run.path):
+        return "stalled" if _is_silent(run, now) else "running"
+    if run.is_finished:
+        return "finished"
+    events = last_events(run.events_path)
+    return "failed" if events and events[-1]["kind"] == "run_failed" else "interrupted"
+
+
+def _is_silent(run: Run, now: float) -> bool:
+    sign_of_life = max(path.stat().st_mtime for path in (run.events_path, run.path / "lock") if path.exists())
+    steps = [event["elapsed_s"] for event in last_events(run.events_path) if event["kind"] == "step"]
+    patience = max(_PATIENCE_S, _PATIENCE_STEPS * max(steps, default=0.0))
+    return now - sign_of_life > patience

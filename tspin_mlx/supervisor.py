@@ -1,0 +1,152 @@
+"""Starts the engine in a process of its own, watches it, and tries once more with less at a time if that may help.
+
+It imports no MLX: its process is small, and stays when the engine's is killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from .ending import Ending, classify
+from .errors import StorageError
+from .events import LAST
+from .runs.directory import Run
+from .runs.event_log import EventLog, last_events
+from .runs.lock import RunLock
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_TAIL = 1 << 14  # bytes of the engine's log that are looked at
+
+
+def start(run: Run, lock: RunLock, *, trusted: bool) -> subprocess.Popen[bytes]:
+    """Start a supervisor that outlives this process and its terminal.
+
+    Args:
+        lock: held by this process; the supervisor and the engine take it over.
+        trusted: code that comes with the model may run.
+    """
+    command = _python("tspin_mlx.supervisor", str(run.path.resolve()), "--lock", str(lock.descriptor), trusted=trusted)
+    with run.engine_log.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[lock.descriptor],
+        )
+    lock.name_worker(process.pid)
+    lock.close()
+    return process
+
+
+class Supervisor:
+    """Watches the engine of one run.
+
+    Args:
+        lock: of the run, taken over from the process that started this one.
+    """
+
+    def __init__(self, run: Run, lock: RunLock, *, trusted: bool) -> None:
+        self._run, self._lock, self._trusted = run, lock, trusted
+        self._engine: subprocess.Popen[bytes] | None = None
+        self._stopped_by: int | None = None
+
+    def supervise(self) -> int:
+        """Run the engine to its end, and return the exit code that tells how it ended."""
+        for number in _SIGNALS:
+            signal.signal(number, self._forward)
+        ending = self._run_engine()
+        if ending.restartable and self._stopped_by is None and self._halve(ending):
+            ending = self._run_engine()
+        if ending.kind in ("stopped", "killed"):
+            self._say_last("run_stopped", message=ending.message, exit_code=ending.exit_code)
+        elif ending.message:
+            self._say_last("run_failed", message=ending.message, hint=ending.hint, exit_code=ending.exit_code)
+        return ending.exit_code
+
+    def _run_engine(self) -> Ending:
+        log = self._run.engine_log
+        begin = log.stat().st_size
+        command = _python("tspin_mlx.worker", str(self._run.path), trusted=self._trusted)
+        self._engine = subprocess.Popen(command, pass_fds=[self._lock.descriptor])
+        self._lock.name_worker(self._engine.pid)
+        if self._stopped_by is not None:
+            self._engine.send_signal(self._stopped_by)
+        with _awake(self._engine.pid):
+            returncode = self._engine.wait()
+        with log.open("rb") as file:
+            file.seek(max(begin, log.stat().st_size - _TAIL))
+            return classify(returncode, file.read().decode(errors="replace"))
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        self._stopped_by = number
+        if self._engine is not None and self._engine.poll() is None:
+            self._engine.send_signal(number)
+
+    def _halve(self, ending: Ending) -> bool:
+        """Decide to compute half as much at once; False if there is nothing left to halve."""
+        plan = self._run.plan()
+        micro = next((phase.updates.micro_batch_size for phase in plan.phases if phase.updates), 1)
+        generation = plan.recipe.generation.batch_size
+        if micro == generation == 1:
+            return False
+        sizes = {"micro_batch_size": max(1, micro // 2), "generation_batch_size": max(1, generation // 2)}
+        self._run.decide(ending.kind, **sizes)
+        self._say("restarted", reason=ending.kind, **sizes)
+        return True
+
+    def _say_last(self, kind: str, **fields: object) -> None:
+        """For an engine that could not say it itself."""
+        events = last_events(self._run.events_path)
+        if not events or events[-1]["kind"] not in LAST:
+            self._say(kind, **fields)
+
+    def _say(self, kind: str, **fields: object) -> None:
+        with contextlib.suppress(StorageError):
+            EventLog(self._run.events_path).emit(kind, **fields)
+
+
+@contextlib.contextmanager
+def _awake(pid: int) -> Iterator[None]:
+    """On macOS, keep the system (not its display) from sleeping while a process lives."""
+    if sys.platform != "darwin" or shutil.which("caffeinate") is None:
+        yield
+        return
+    guardian = subprocess.Popen(["caffeinate", "-i", "-s", "-w", str(pid)], stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        guardian.terminate()
+        guardian.wait()
+
+
+def _python(module: str, *arguments: str, trusted: bool) -> list[str]:
+    """A command of this Python; -P keeps modules of the current folder out."""
+    flags = ["--trust-remote-code"] if trusted else []
+    return [sys.executable, "-P", "-X", "faulthandler", "-m", module, *arguments, *flags]
+
+
+def main() -> None:
+    """``python -m tspin_mlx.supervisor RUN --lock DESCRIPTOR [--trust-remote-code]``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--lock", type=int, required=True)
+    parser.add_argument("--trust-remote-code", action="store_true")
+    arguments = parser.parse_args()
+    os.set_inheritable(arguments.lock, False)
+    run = Run(arguments.run)
+    sys.exit(Supervisor(run, RunLock(arguments.lock), trusted=arguments.trust_remote_code).supervise())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The engine's process: verify the run, load the model, do what is left of the plan."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .durable import check_space
+from .engine import run_plan
+from .errors import SetupError, Stopped, StorageError, TspinError
+from .events import Emit, Event
+from .models import ModelFolder, Policy, load_policy, open_model, resolve_model
+from .plan import Plan
+from .runs.directory import Run
+from .runs.event_log import EventLog
+from .seeds import derive
+from .stop import Stop, listen
+
+
+def work(
+    run: Run, listener: Callable[[Event], None] | None = None, stop: Stop | None = None, *, trusted: bool = False
+) -> None:
+    """All that is left to do of a run, in this process, which must hold the run's lock.
+
+    Args:
+        listener: hears every event after it was written to the run's log.
+        stop: where to ask for an early end.
+        trusted: code that comes with the model may run.
+
+    Raises:
+        Stopped: somebody asked for it; the log says so.
+        TspinError: of the kind that fits; the log says so as far as it can be written.
+    """
+    log = EventLog(run.events_path, listener)
+    stop = stop or Stop()
+    stop.on_request = lambda after: log.emit("stopping", after=after)
+    try:
+        run.recover()
+        run.verify()
+        plan = run.plan()
+        run_plan(run, plan, lambda: _load(run, plan, trusted), log.emit, stop)
+    except Stopped as stopped:
+        log.emit("run_stopped", message="stopped", exit_code=stopped.exit_code)
+        raise
+    except TspinError as error:
+        _report(log.emit, error)
+        raise
+
+
+def _report(emit: Emit, error: TspinError) -> None:
+    with contextlib.suppress(StorageError):  # then the disk is full, and the exit code has to say it
+        emit("run_failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
+
+
+def _load(run: Run, plan: Plan, trusted: bool) -> Policy:
+    recipe = plan.recipe
+    policy = load_policy(_model(run, plan, trusted), recipe.model.dtype, recipe.lora, derive(recipe.run.seed, "lora"))
+    check_space(run.path, _space(plan, policy))
+    return policy
+
+
+def _model(run: Run, plan: Plan, trusted: bool) -> ModelFolder:
+    """The model that the run was made with: where it was, else wherever it is found now."""
+    known = run.about["model"]
+    if Path(known["path"]).is_dir():
+        model = open_model(Path(known["path"]), known["name"], trusted=trusted)
+    else:
+        model = resolve_model(plan.recipe.model, trusted=trusted)
+    if model.fingerprint != known["fingerprint"]:
+        raise SetupError(
+            f"{model.path}: the model's files are not those that the run was made with",
+            hint="put them back, or start a new run with run.name=NAME",
+        )
+    return model
+
+
+def _space(plan: Plan, policy: Policy) -> int:
+    """Bytes that the run may still need: an adapter per policy, checkpoints with the optimiser's two moments, and
+    as much again of text."""
+    adapter = sum(value.nbytes for value in policy.adapter().values())
+    policies = 2 + plan.recipe.training.iterations
+    return adapter * (policies + 9) + (16 << 20)
+
+
+def main() -> None:
+    """``python -m tspin_mlx.worker RUN [--trust-remote-code]``; the exit code says how it ended."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--trust-remote-code", action="store_true")
+    arguments = parser.parse_args()
+    stop = Stop()
+    listen(stop)
+    try:
+        work(Run(arguments.run), stop=stop, trusted=arguments.trust_remote_code)
+    except (Stopped, TspinError) as end:
+        sys.exit(end.exit_code)
+
+
+if __name__ == "__main__":
+    main()
