@@ -16,6 +16,7 @@ import pytest
 
 from tspin_mlx import durable, phases, training
 from tspin_mlx.catalog import find_recipe, parse_source
+from tspin_mlx.errors import StorageError
 from tspin_mlx.launch import prepare
 from tspin_mlx.models import adapter_digest
 from tspin_mlx.runs.directory import Run
@@ -128,9 +129,7 @@ def results(run):
     """Everything that must be the same: tensors, triplets, measures, and what was seen at each step."""
     found = {f"{path.parent.relative_to(run.path)}": adapter_digest(path) for path in run.path.glob("**/adapter")}
     kept = ("eval.json", "triplets.jsonl", "result.json", "test.json")
-    found |= {
-        str(path.relative_to(run.path)): path.read_text() for path in run.path.glob("**/*") if path.name in kept
-    }
+    found |= {str(path.relative_to(run.path)): path.read_text() for path in run.path.glob("**/*") if path.name in kept}
     for event in read_events(run.events_path):
         if event["kind"] == "step":
             seen = {name: value for name, value in event.items() if name not in TIMES}
@@ -184,12 +183,40 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(task, watched, tmp_p
     run, deaths = made(task, tmp_path), 0
     while not run.is_finished:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(durable, "disk", DyingDisk(chance.randrange(20, 80)))
+            patched.setattr(durable, "disk", DyingDisk(chance.randrange(15, 50)))
             try:
                 work(run)
             except Dead:
                 deaths += 1
     assert deaths > 5
+    assert results(run) == watched[0]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError(28, "No space left"), RuntimeError("x")])
+@pytest.mark.parametrize("operation", ["write", "append", "sync", "rename", "remove"])
+def test_a_failing_disk_stops_the_run_and_it_continues_later(task, watched, tmp_path, operation, error):
+    class FailingDisk(durable.Disk):
+        """The tenth operation of one kind fails; MLX reports a failed write as a RuntimeError."""
+
+        def __init__(self):
+            self.left = 10
+
+        def __getattribute__(self, name):
+            if name == operation:
+                self.left -= 1
+                if self.left == 0:
+                    raise error
+            return super().__getattribute__(name)
+
+    run = made(task, tmp_path)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(durable, "disk", FailingDisk())
+        with pytest.raises(StorageError, match="could not be written"):
+            work(run)
+    assert not run.is_finished
+    last = list(read_events(run.events_path))[-1]
+    assert (last["kind"], last["exit_code"]) == ("run_failed", 7)
+    work(run)
     assert results(run) == watched[0]
 
 

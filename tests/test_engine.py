@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -10,10 +11,12 @@ from mlx_lm.utils import load
 
 from tspin_mlx import phases
 from tspin_mlx.catalog import find_recipe, parse_source
-from tspin_mlx.errors import UsageError
+from tspin_mlx.errors import DamagedError, SetupError, Stopped, StorageError, UsageError
 from tspin_mlx.launch import prepare
 from tspin_mlx.models import adapter_digest
 from tspin_mlx.plan import BASE, INITIAL
+from tspin_mlx.runs.directory import Run
+from tspin_mlx.stop import Stop
 from tspin_mlx.triplets import triplet_from_row
 from tspin_mlx.worker import work
 
@@ -252,3 +255,164 @@ def test_self_play_on_part_of_the_prompts(workshop, tmp_path):
     rows = launch.run.store.read_jsonl("iterations/000/triplets.jsonl")
     assert [row["prompt"]["id"] for row in rows] == [p.id for p in launch.run.prompts().train[:5]]
     assert launch.plan.phases[1].updates.steps == 2  # the warm-up sees all 8
+
+
+RUINOUS = ("training.learning_rate=3", "objective.nll_weight=0", "guard.nll_rise=0.01")
+
+
+def test_signs_of_collapse_are_told_and_best_leads_to_the_start(workshop, tmp_path):
+    launch = launched(workshop, tmp_path, *RUINOUS, "training.iterations=1")
+    warnings = [event["message"] for event in started(launch) if event["kind"] == "warning"]
+    assert [message for message in warnings if message.startswith("iteration 0 shows signs of collapse: the expert's")]
+    assert launch.run.evaluations()["iterations/000"]["signs_of_collapse"]
+    assert launch.run.result()["best"] == INITIAL
+    assert (launch.run.path / "best").readlink() == Path("initial/adapter")
+
+
+def test_a_collapse_can_end_self_play(workshop, tmp_path):
+    launch = launched(workshop, tmp_path, *RUINOUS, "guard.stop=true")
+    started(launch)
+    assert launch.run.is_finished
+    assert set(launch.run.result()["candidates"]) == {BASE, INITIAL, "iterations/000"}
+    assert not (launch.run.path / "iterations/001").exists()
+    assert set(launch.run.test()) == {BASE, INITIAL}
+    assert [event["kind"] for event in started(launch)] == ["run_started", "run_finished"]
+
+
+def test_if_everything_makes_it_worse_best_is_the_untouched_model(workshop, tmp_path, tiny_model):
+    launch = launched(workshop, tmp_path, "warmup.learning_rate=30", "training.iterations=0")
+    started(launch)
+    assert launch.run.result()["best"] == BASE
+    plain, _ = load(str(tiny_model))
+    same, _ = load(str(tiny_model), adapter_path=str(launch.run.path / "best"))
+    probe = mx.array([[5, 6, 7]])
+    np.testing.assert_allclose(np.array(same(probe)), np.array(plain(probe)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_fork_takes_over_what_is_still_valid_and_ends_as_if_it_had_made_it(finished, workshop, tmp_path):
+    source = find_recipe(str(workshop / "task.yaml"))
+    changed = [f"run.folder={tmp_path}", "objective.beta=0.7", "run.name=new"]
+    origin = finished[0].run
+    fork = prepare(parse_source(source, changed), source, origin=origin)
+    reused = fork.run.about["forked_from"]["reused"]
+    assert "iterations/001/triplets.jsonl" in reused  # the first iteration has no historical term
+    assert "iterations/001/adapter" not in reused
+    events = started(fork)
+    assert not {event["phase"] for event in events if event["kind"] == "phase_started"} & set(reused)
+    afresh = launched(workshop, tmp_path / "afresh", "objective.beta=0.7")
+    started(afresh)
+    assert digests(fork.run) == digests(afresh.run)
+    assert digests(fork.run) != digests(origin)
+    assert fork.run.result() == afresh.run.result() and fork.run.test() == afresh.run.test()
+
+
+def test_a_fork_does_not_take_over_what_is_damaged(finished, workshop, tmp_path):
+    origin = tmp_path / "origin"
+    shutil.copytree(finished[0].run.path, origin, symlinks=True)
+    with (origin / "initial/adapter/adapters.safetensors").open("ab") as file:
+        file.write(b"x")
+    source = find_recipe(str(workshop / "task.yaml"))
+    recipe = parse_source(source, [f"run.folder={tmp_path}", "run.name=new"])
+    fork = prepare(recipe, source, origin=Run(origin))
+    assert "initial/adapter" not in fork.run.about["forked_from"]["reused"]
+    started(fork)
+    assert digests(fork.run) == digests(finished[0].run)
+
+
+@pytest.fixture
+def stopped_at(workshop, tmp_path):
+    """A run that was stopped when it had emitted an event of some kind for the n-th time."""
+
+    def stop_at(kind, count, *overrides):
+        launch = launched(workshop, tmp_path, "run.checkpoint_steps=1", *overrides)
+        stop, seen = Stop(), []
+
+        def listen(event):
+            seen.extend([event] * (event["kind"] == kind))
+            if len(seen) == count:
+                stop.request("step")
+
+        with pytest.raises(Stopped):
+            work(launch.run, listen, stop)
+        return launch
+
+    return stop_at
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def test_a_stopped_run_makes_no_step_twice(finished, stopped_at):
+    launch = stopped_at("step", 1, "warmup.epochs=1")
+    assert list((launch.run.path / "initial/checkpoints").iterdir())
+    events = started(launch)
+    assert next(event["step"] for event in events if event["kind"] == "step") == 2
+    assert digests(launch.run) == digests(finished[0].run)
+    assert not (launch.run.path / "initial/checkpoints").exists()
+
+
+def test_a_damaged_checkpoint_is_left_out_and_the_one_before_it_used(finished, workshop, stopped_at):
+    launch = stopped_at("step", 3, "training.epochs=2")
+    checkpoints = sorted((launch.run.path / "iterations/000/checkpoints").iterdir())
+    assert len(checkpoints) == 1
+    damage(checkpoints[0] / "optimizer.safetensors")
+    events = started(launch)
+    assert next(event["message"] for event in events if event["kind"] == "warning").startswith(
+        "iterations/000/checkpoints/step-000001/optimizer.safetensors is damaged"
+    )
+    assert next(event["step"] for event in events if event["kind"] == "step") == 1
+    afresh = launched(workshop, launch.run.path.parent / "afresh", "training.epochs=2")
+    started(afresh)
+    assert digests(launch.run) == digests(afresh.run)
+
+
+def test_a_damaged_shard_is_sampled_again(finished, workshop, tmp_path, monkeypatch):
+    launch = launched(workshop, tmp_path)
+    commit = launch.run.store.commit_folder
+
+    def no_more(aside, name):
+        raise KeyError
+
+    monkeypatch.setattr(launch.run.store, "commit_folder", no_more)
+    with pytest.raises(KeyError):
+        started(launch)
+    monkeypatch.setattr(launch.run.store, "commit_folder", commit)
+    damage(launch.run.path / "iterations/000/.proto_synthetic.partial/shard-0001.jsonl")
+    events = started(launch)
+    assert "shard-0001.jsonl is damaged" in next(event for event in events if event["kind"] == "warning")["message"]
+    assert digests(launch.run) == digests(finished[0].run)
+
+
+def test_a_damaged_result_is_refused_and_made_again_when_it_is_removed(finished, workshop, tmp_path):
+    path = tmp_path / "task"
+    shutil.copytree(finished[0].run.path, path, symlinks=True)
+    for name in ("result.json", "test.json"):
+        (path / name).unlink()
+    damage(path / "iterations/000/adapter/adapters.safetensors")
+    with pytest.raises(DamagedError, match=r"iterations/000/adapter/adapters.safetensors") as caught:
+        work(Run(path))
+    assert "remove it and resume" in caught.value.hint
+    shutil.rmtree(path / "iterations/000/adapter")
+    work(Run(path))
+    assert digests(Run(path)) == digests(finished[0].run)
+
+
+def test_a_model_that_has_changed_under_a_run_is_refused(workshop, tmp_path, tiny_model):
+    other = tmp_path / "model"
+    shutil.copytree(tiny_model, other)
+    launch = launched(workshop, tmp_path, f"model={other}")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "rope_theta": 5.0}))
+    with pytest.raises(SetupError, match="not those that the run was made with"):
+        work(launch.run)
+
+
+def test_a_run_that_would_not_fit_on_the_disk_does_not_begin(workshop, tmp_path, monkeypatch):
+    launch = launched(workshop, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
+        with pytest.raises(StorageError, match=r"1 MB are free there, and the run may need 1\d MB"):
+            work(launch.run)
+    work(launch.run)
+    assert launch.run.is_finished

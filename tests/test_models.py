@@ -2,14 +2,29 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from huggingface_hub import errors
 from mlx_lm.utils import load
 
-from tspin_mlx.errors import SetupError, TspinError
-from tspin_mlx.models import adapter_digest, load_policy, resolve_model, save_adapter, set_adapter
+from tspin_mlx import durable
+from tspin_mlx.errors import DamagedError, HubError, SetupError, TspinError
+from tspin_mlx.models import (
+    adapter_digest,
+    context_length,
+    load_policy,
+    load_tensors,
+    load_tokenizer,
+    open_model,
+    resolve_model,
+    save_adapter,
+    save_tensors,
+    set_adapter,
+    vocabulary_size,
+)
 from tspin_mlx.recipe import LoraSection, ModelSection
 
 PROBE = mx.array([[5, 6, 7, 8]])
@@ -26,6 +41,23 @@ def shaken(policy):
     return policy
 
 
+def saved(policy, folder):
+    with durable.new_folder(folder) as made:
+        save_adapter(policy, made)
+
+
+@pytest.fixture
+def model(tiny_model, tmp_path):
+    """A copy of the tiny model that may be changed."""
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+def configure(model, **changes):
+    path = model / "config.json"
+    config = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+
+
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_an_untouched_adapter_changes_nothing(tiny_model, kind):
     plain, _ = load(str(tiny_model))
@@ -37,14 +69,14 @@ def test_an_untouched_adapter_changes_nothing(tiny_model, kind):
 @pytest.mark.parametrize("lora", [{}, {"kind": "dora"}, {"layers": 1}, {"keys": ("self_attn.q_proj",)}, {"scale": 7}])
 def test_mlx_lm_loads_a_saved_adapter_and_answers_the_same(tiny_model, tmp_path, lora):
     policy = shaken(policy_of(tiny_model, **lora))
-    save_adapter(policy, tmp_path / "adapter")
+    saved(policy, tmp_path / "adapter")
     loaded, _ = load(str(tiny_model), adapter_path=str(tmp_path / "adapter"))
     np.testing.assert_allclose(np.array(loaded(PROBE)), np.array(policy.model(PROBE)), rtol=1e-5, atol=1e-5)
 
 
 def test_an_adapter_comes_back_exactly(tiny_model, tmp_path):
     policy = shaken(policy_of(tiny_model))
-    save_adapter(policy, tmp_path / "adapter")
+    saved(policy, tmp_path / "adapter")
     other = policy_of(tiny_model, seed=9)
     set_adapter(other, tmp_path / "adapter")
     for name, value in policy.adapter().items():
@@ -69,8 +101,8 @@ def test_adapter_weights_are_float32_on_a_bfloat16_model(tiny_model):
 
 def test_equal_adapters_have_equal_digests(tiny_model, tmp_path):
     for name in ("a", "b"):
-        save_adapter(shaken(policy_of(tiny_model)), tmp_path / name)
-    save_adapter(policy_of(tiny_model), tmp_path / "c")
+        saved(shaken(policy_of(tiny_model)), tmp_path / name)
+    saved(policy_of(tiny_model), tmp_path / "c")
     assert adapter_digest(tmp_path / "a") == adapter_digest(tmp_path / "b") != adapter_digest(tmp_path / "c")
 
 
@@ -79,8 +111,71 @@ def test_a_non_finite_adapter_is_not_saved(tiny_model, tmp_path):
     name, value = next(iter(policy.adapter().items()))
     policy.model.load_weights([(name, mx.full(value.shape, float("inf")))], strict=False)
     with pytest.raises(TspinError, match="non-finite"):
-        save_adapter(policy, tmp_path / "adapter")
+        save_adapter(policy, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_adapter_names_its_base_model_and_how_it_is_attached(tiny_model, tmp_path):
+    policy = policy_of(tiny_model, scale=3, keys=("self_attn.q_proj",))
+    saved(policy, tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text()) == {
+        "fine_tune_type": "lora",
+        "num_layers": 0,
+        "lora_parameters": {"rank": 4, "scale": 3.0, "dropout": 0.0, "keys": ["self_attn.q_proj"]},
+        "base": {"name": str(tiny_model), "fingerprint": open_model(tiny_model, "tiny").fingerprint},
+    }
+    assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapters.safetensors",
+    ]
+
+
+def test_the_bytes_of_tensors_do_not_depend_on_their_order(tmp_path):
+    tensors = {"b": mx.array([1.5, 2.5]), "a": mx.zeros((2, 3), mx.bfloat16), "c": mx.array(7, mx.uint64)}
+    save_tensors(tmp_path / "x.safetensors", tensors)
+    save_tensors(tmp_path / "y.safetensors", dict(reversed(tensors.items())))
+    assert (tmp_path / "x.safetensors").read_bytes() == (tmp_path / "y.safetensors").read_bytes()
+    found = load_tensors(tmp_path / "x.safetensors")
+    assert found.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert (found[name].shape, found[name].dtype) == (value.shape, value.dtype)
+        assert (found[name] == value).all()
+
+
+def test_tensors_in_memory_do_not_change_with_their_file(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": mx.arange(1000)})
+    found = load_tensors(path)
+    path.write_bytes(bytes(path.stat().st_size))
+    assert found["a"].sum().item() == 499_500
+
+
+@pytest.mark.parametrize("content", [None, b"", b"junk" * 100, "cut", "header"])
+def test_a_file_of_tensors_that_cannot_be_read_is_damaged(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": mx.ones((10, 10))})
+    whole = path.read_bytes()
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes({"cut": whole[:-1], "header": whole[:20]}.get(content, content))
+    with pytest.raises(DamagedError) as caught:
+        load_tensors(path)
+    assert caught.value.message.startswith(f"{path} cannot be read (")
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("full", ["adapters.safetensors", "adapter_config.json"])
+def test_an_adapter_is_written_where_a_full_disk_is_noticed(tiny_model, tmp_path, monkeypatch, full):
+    class Full(durable.Disk):
+        def write(self, path, fill):
+            if path.name == full:
+                raise OSError(28, "No space left on device")
+            super().write(path, fill)
+
+    monkeypatch.setattr(durable, "disk", Full())
+    with pytest.raises(OSError, match="No space"):
+        save_adapter(policy_of(tiny_model), tmp_path)
 
 
 def damaged(tensors, how):
@@ -96,33 +191,133 @@ def damaged(tensors, how):
     return tensors
 
 
-@pytest.mark.parametrize("how", ["missing", "extra", "shape", "nan", "truncated"])
-def test_a_damaged_adapter_is_refused_and_nothing_is_loaded(tiny_model, tmp_path, how):
-    save_adapter(shaken(policy_of(tiny_model)), tmp_path / "good")
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ("missing", SetupError, "not an adapter for this policy: 1 tensors are missing, extra, of another shape"),
+        ("extra", SetupError, "1 tensors are missing, extra, of another shape or not finite: model.layers.9.lora_a"),
+        ("shape", SetupError, "not an adapter for this policy: 1 tensors"),
+        ("nan", SetupError, "not an adapter for this policy: 1 tensors"),
+        ("truncated", DamagedError, r"adapters\.safetensors cannot be read"),
+        ("gone", DamagedError, r"adapters\.safetensors cannot be read"),
+    ],
+)
+def test_a_damaged_adapter_is_refused_and_nothing_is_loaded(tiny_model, tmp_path, how, error, words):
+    saved(shaken(policy_of(tiny_model)), tmp_path / "good")
     shutil.copytree(tmp_path / "good", tmp_path / "bad")
     file = tmp_path / "bad" / "adapters.safetensors"
     if how == "truncated":
         file.write_bytes(file.read_bytes()[:-40])
+    elif how == "gone":
+        file.unlink()
     else:
         tensors = damaged(dict(mx.load(str(tmp_path / "good" / "adapters.safetensors"))), how)
         mx.save_safetensors(str(file), tensors)
     policy = policy_of(tiny_model)
     before = {name: np.array(value) for name, value in policy.adapter().items()}
-    with pytest.raises(SetupError, match="adapter"):
+    with pytest.raises(error, match=words):
         set_adapter(policy, tmp_path / "bad")
     for name, value in policy.adapter().items():
         np.testing.assert_array_equal(np.array(value), before[name])
 
 
-def test_a_model_that_brings_code_is_refused(tiny_model, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_model, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_file": "evil.py"}))
-    (folder / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()")
-    with pytest.raises(SetupError, match="custom module"):
-        policy_of(folder)
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"base": {"name": "org/other", "fingerprint": "f"}}, "made for another base model \\(org/other, not "),
+        ({"base": None}, "made for another base model \\(unknown, not "),
+        ({}, "made for another base model \\(unknown, not "),
+        ([], r"adapter_config\.json is not a JSON object"),
+        (None, r"adapter_config\.json cannot be read"),
+    ],
+    ids=["other", "null", "none", "list", "gone"],
+)
+def test_an_adapter_of_another_base_model_is_refused(tiny_model, tmp_path, config, words):
+    saved(shaken(policy_of(tiny_model)), tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.unlink() if config is None else path.write_text(json.dumps(config))
+    policy = policy_of(tiny_model)
+    before = {name: np.array(value) for name, value in policy.adapter().items()}
+    with pytest.raises(SetupError, match=words):
+        set_adapter(policy, tmp_path / "adapter")
+    for name, value in policy.adapter().items():
+        np.testing.assert_array_equal(np.array(value), before[name])
+
+
+def with_code(model, canary):
+    """The model, saying that it needs a module of its own, which leaves a trace when it runs."""
+    configure(model, model_file="mine.py")
+    (model / "mine.py").write_text(
+        f"from mlx_lm.models.llama import Model, ModelArgs\nopen({str(canary)!r}, 'w').close()\n"
+    )
+
+
+def test_a_model_that_brings_code_is_refused_before_it_runs(model, tmp_path):
+    with_code(model, tmp_path / "canary")
+    with pytest.raises(SetupError) as caught:
+        policy_of(model)
+    assert caught.value.message == f"{model}: the model brings code of its own (mine.py), which was not run"
+    assert "--trust-remote-code" in caught.value.hint
     assert not (tmp_path / "canary").exists()
+
+
+def test_a_model_that_brings_code_loads_if_it_is_trusted(model, tmp_path):
+    with_code(model, tmp_path / "canary")
+    folder = open_model(model, "mine", trusted=True)
+    assert folder.trusted
+    assert not (tmp_path / "canary").exists()
+    load_policy(folder, "auto", LoraSection(rank=2), 0)
+    assert (tmp_path / "canary").exists()
+
+
+def test_a_model_is_known_by_its_configuration_and_its_weight_files(model, tiny_model):
+    first = open_model(model, "a")
+    assert (first.name, first.path, first.trusted) == ("a", model, False)
+    assert first.fingerprint == open_model(tiny_model, "b").fingerprint
+    (model / "README.md").write_text("not a weight")
+    assert open_model(model, "a").fingerprint == first.fingerprint
+    configure(model, rope_theta=1.0)
+    second = open_model(model, "a")
+    with (model / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    third = open_model(model, "a")
+    (model / "model-00002.safetensors").write_bytes(b"")
+    fourth = open_model(model, "a")
+    assert len({found.fingerprint for found in (first, second, third, fourth)}) == 4
+
+
+def test_what_the_configuration_says_of_lengths_and_words(model):
+    assert (vocabulary_size(open_model(model, "a")), context_length(open_model(model, "a"))) == (258, 256)
+    configure(model, vocab_size=None, text_config={"vocab_size": 99}, max_position_embeddings=None)
+    assert (vocabulary_size(open_model(model, "a")), context_length(open_model(model, "a"))) == (99, None)
+    configure(model, text_config=None)
+    with pytest.raises(SetupError, match=r"config\.json: vocab_size is missing"):
+        vocabulary_size(open_model(model, "a"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "is not a JSON object"),
+        ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("", "cannot be read"),
+    ],
+    ids=["list", "torn", "deep", "empty"],
+)
+def test_a_configuration_that_is_none_is_named(model, content, words):
+    (model / "config.json").write_text(content)
+    with pytest.raises(SetupError) as caught:
+        open_model(model, "a")
+    assert caught.value.message.startswith(f"{model / 'config.json'} {words}")
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(model):
+    (model / "tokenizer.json").unlink()
+    (model / "tokenizer_config.json").unlink()
+    with pytest.raises(SetupError, match="the tokenizer cannot be used: ") as caught:
+        load_tokenizer(open_model(model, "a"))
+    assert "\n" not in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -134,9 +329,61 @@ def test_a_model_that_is_not_there_is_named(path, message):
         resolve_model(ModelSection(path=path))
 
 
-def test_an_empty_folder_is_no_model(tmp_path):
-    with pytest.raises(SetupError, match="not a model folder"):
+@pytest.mark.parametrize("files", [[], ["config.json"], ["config.json", "pytorch_model.bin"], ["model.safetensors"]])
+def test_a_folder_without_configuration_or_safe_weights_is_no_model(tmp_path, files):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(SetupError, match="not a model folder") as caught:
         resolve_model(ModelSection(path=str(tmp_path)))
+    assert "never from a pickle" in caught.value.hint
+
+
+@pytest.fixture
+def hub(tiny_model, monkeypatch):
+    """A Hub that has every model, and keeps what was asked for."""
+    asked = {}
+
+    def snapshot_download(name, **options):
+        asked.update(options, name=name)
+        if isinstance(asked.get("error"), Exception):
+            raise asked["error"]
+        return str(tiny_model)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    return asked
+
+
+def test_code_is_fetched_from_the_hub_only_if_it_is_trusted(hub, tiny_model):
+    found = resolve_model(ModelSection(path="org/name", revision="v1"))
+    assert (found.path, found.name, found.trusted) == (tiny_model, "org/name", False)
+    assert (hub["name"], hub["revision"]) == ("org/name", "v1")
+    assert not [pattern for pattern in hub["allow_patterns"] if pattern.endswith((".py", ".bin", "*"))]
+    assert "model*.safetensors" in hub["allow_patterns"]
+    assert resolve_model(ModelSection(path="org/name"), trusted=True).trusted
+    assert "*.py" in hub["allow_patterns"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message", "hint"),
+    [
+        (lambda e, r: e.GatedRepoError("no", response=r), "model 'org/name' is gated", "hf auth login"),
+        (lambda e, r: e.RepositoryNotFoundError("no", response=r), "model 'org/name' was not found", "spelling"),
+        (
+            lambda e, r: e.HfHubHTTPError("500\nmore", response=r),
+            "model 'org/name' could not be fetched: 500",
+            "network",
+        ),
+        (lambda e, r: e.LocalEntryNotFoundError("offline"), "model 'org/name' could not be fetched: off", "network"),
+        (lambda e, r: OSError("no route"), "model 'org/name' could not be fetched: no route", "network"),
+    ],
+    ids=["gated", "unknown", "server", "offline", "network"],
+)
+def test_what_the_hub_refuses_is_said_in_a_line(hub, make, message, hint):
+    hub["error"] = make(errors, SimpleNamespace(headers={}, request=None))
+    with pytest.raises(HubError) as caught:
+        resolve_model(ModelSection(path="org/name"))
+    assert caught.value.message.startswith(message) and "\n" not in caught.value.message
+    assert hint in caught.value.hint
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path, monkeypatch):

@@ -7,30 +7,52 @@ import pytest
 from tspin_mlx.chat import BadExample, Example, read_example
 from tspin_mlx.choice import choose
 from tspin_mlx.data import load_examples
-from tspin_mlx.errors import DataError, RecipeError
+from tspin_mlx.errors import DataError, RecipeError, UsageError
+from tspin_mlx.lineage import lineage
 from tspin_mlx.metrics import json_exact, json_field_f1, json_valid
+from tspin_mlx.plan import make_plan
 from tspin_mlx.recipe import DataSection
 from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.runs import store
+from tspin_mlx.runs.directory import find_run
 from tspin_mlx.runs.event_log import EventLog, read_events
+from tspin_mlx.runs.store import Store
 from tspin_mlx.text import shorten
 
 DATA = "data: {train: t.jsonl}\n"
 GOOD = {"prompt": "p", "response": "r"}
+WARNING = '{"time": 1.5, "kind": "warning", "message": "é"}\n'.encode()
+COUNTS = {"train": 4, "validation": 2, "test": 2}
+LONGER = "evaluation.max_tokens=512"
 
 
 def test_a_log_with_a_torn_line_can_be_continued(tmp_path):
     path = tmp_path / "e.jsonl"
-    path.write_text('{"kind": "a"}\n{"kind": "b')
-    with EventLog(path) as log:
-        log.emit("warning", message="x")
-    assert [event["kind"] for event in read_events(path)] == ["a", "warning"]
+    path.write_bytes(WARNING + WARNING[:20])
+    EventLog(path).emit("warning", message="x")
+    assert [event["message"] for event in read_events(path)] == ["é", "x"]
 
 
 def test_a_line_torn_within_a_character_is_left_out(tmp_path):
     path = tmp_path / "e.jsonl"
-    path.write_bytes('{"kind": "a"}\n{"kind": "é'.encode()[:-1])
-    assert [event["kind"] for event in read_events(path)] == ["a"]
+    path.write_bytes(WARNING + WARNING[: WARNING.index("é".encode()) + 1])
+    assert [event["message"] for event in read_events(path)] == ["é"]
+
+
+def test_a_time_of_400_digits_ends_no_watching(tmp_path):
+    path = tmp_path / "e.jsonl"
+    path.write_bytes(WARNING.replace(b"1.5", b"9" * 400) + WARNING.replace(b"1.5", b'"1.5"') + WARNING)
+    assert [event["time"] for event in read_events(path)] == [10**400 - 1, 1.5]
+
+
+def test_a_run_of_nobodys_home_is_refused(tmp_path):
+    with pytest.raises(UsageError):
+        find_run("~nobody-of-this-name/run", tmp_path)
+
+
+def test_longer_answers_in_the_evaluation_are_another_evaluation():
+    plans = [make_plan(parse_recipe(DATA, "r.yaml", overrides), COUNTS) for overrides in ([], [LONGER])]
+    targets = ("initial/eval.json", "result.json", "test.json")
+    assert all(lineage(plans[0])[target] != lineage(plans[1])[target] for target in targets)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +153,6 @@ def test_nan_is_never_the_best():
 
 
 def test_a_new_folder_may_hold_folders(tmp_path):
-    with store.new_folder(tmp_path / "run") as made:
+    with Store(tmp_path).new_folder("run") as made:
         (made / "sub").mkdir()
     assert (tmp_path / "run" / "sub").is_dir()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tspin_mlx.objective import SUPERVISED
-from tspin_mlx.plan import NO_INFLUENCE, make_plan, policy_name
+from tspin_mlx.plan import NO_INFLUENCE, make_plan, plan_from_row, policy_name
 from tspin_mlx.recipe_text import flatten, parse_recipe
 
 COUNTS = {"train": 100, "validation": 10, "test": 5}
@@ -39,8 +39,8 @@ def test_a_run_without_warm_up_is_made_of_these_phases():
         ("pair", "iterations/001/triplets.jsonl", "iterations/000", 1),
         ("train", "iterations/001/adapter", "iterations/000", 1),
         ("evaluate", "iterations/001/eval.json", "iterations/001", 1),
-        ("choose", "result.json", "iterations/001", None),
-        ("test", "test.json", "iterations/001", None),
+        ("choose", "result.json", "base", None),
+        ("test", "test.json", "base", None),
     ]
 
 
@@ -57,8 +57,8 @@ def test_without_iterations_the_warmed_up_model_is_the_result():
         ("evaluate", "base"),
         ("warmup", "base"),
         ("evaluate", "initial"),
-        ("choose", "initial"),
-        ("test", "initial"),
+        ("choose", "base"),
+        ("test", "base"),
     ]
 
 
@@ -74,6 +74,11 @@ def test_every_policy_is_evaluated_and_trained_from_the_one_before():
     assert [phase.policy for phase in phases(made, "evaluate")] == ["initial", *folders]
     assert [phase.policy for phase in phases(made, "train")] == ["initial", *folders[:-1]]
     assert [phase.target for phase in phases(made, "train")] == [f"{folder}/adapter" for folder in folders]
+
+
+def test_the_choice_starts_from_no_iteration_because_a_collapse_may_end_them_early():
+    made = plan("training.iterations=3")
+    assert [phase.policy for phase in made.phases[-2:]] == ["base", "base"]
 
 
 def test_the_historical_term_is_off_in_the_first_iteration_only():
@@ -165,6 +170,49 @@ def test_a_plan_is_plain_values():
     assert [phase["target"] for phase in row["phases"]] == [phase.target for phase in made.phases]
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("warmup.epochs=1", "training.iterations=2", "evaluation.metrics=[regex]", "evaluation.regex='\\d\u2028é'"),
+        ("lora.keys=[self_attn.q_proj, mlp.up_proj]", "training.max_grad_norm=null", "guard.stop=true"),
+        ("training.learning_rate=1e-7", "objective.alpha=0.1", "run.seed=123456789", "run.name=other"),
+    ],
+)
+def test_a_plan_comes_back_from_its_row(overrides):
+    made = plan(*overrides, model_fingerprint="m", data_digest="d")
+    again = plan_from_row(json.loads(json.dumps(made.to_row())))
+    assert again == made
+    assert again.fingerprint == made.fingerprint
+
+
+def test_a_row_of_an_earlier_version_gets_the_defaults_that_were_added_since():
+    made = plan(model_fingerprint="m", data_digest="d")
+    row = made.to_row()
+    del row["recipe"]["guard"], row["recipe"]["run"]["checkpoint_steps"]
+    assert plan_from_row(row) == made
+
+
+def test_less_at_once_leaves_the_optimisers_batches_and_everything_else():
+    made = plan("warmup.epochs=1", "training.micro_batch_size=4", "generation.batch_size=32")
+    less = made.with_batches(2, 16)
+    assert less.recipe.generation.batch_size == 16
+    assert {phase.updates.micro_batch_size for phase in less.phases if phase.updates} == {2}
+    assert {phase.updates.batch_size for phase in less.phases if phase.updates} == {16}
+    assert (less.steps, less.counts) == (made.steps, made.counts)
+    assert [(phase.target, phase.seed, phase.objective) for phase in less.phases] == [
+        (phase.target, phase.seed, phase.objective) for phase in made.phases
+    ]
+    assert less.with_batches(4, 32) == less  # never more than the plan says
+    assert made.phases[1].updates.micro_batch_size == 4  # as it was
+
+
+def test_less_at_once_is_another_plan_because_results_may_be_rounded_otherwise():
+    made = plan()
+    assert len({made.fingerprint, made.with_batches(2, 32).fingerprint, made.with_batches(4, 16).fingerprint}) == 3
+    assert made.with_batches(4, 32).fingerprint == made.fingerprint
+
+
 BASIS = ("warmup.epochs=1", "evaluation.metrics=[regex, numeric]", "evaluation.regex=a")
 CHANGES = {
     "model.revision": "main",
@@ -216,6 +264,10 @@ CHANGES = {
     "evaluation.regex": "b",
     "evaluation.best": "numeric",
     "evaluation.max_tokens": 64,
+    "guard.stop_rate_drop": 0.1,
+    "guard.nll_rise": 0.1,
+    "guard.truncated_rise": 0.1,
+    "guard.stop": "true",
     "run.seed": 1,
 }
 IGNORED = {
@@ -227,6 +279,7 @@ IGNORED = {
     "evaluation.samples": 1,
     "run.name": "other",
     "run.folder": "elsewhere",
+    "run.checkpoint_steps": 1,
 }
 
 

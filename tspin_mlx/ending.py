@@ -96,7 +96,8 @@ def classify(returncode: int, log: str) -> Ending:
             128 + signal.SIGKILL,
             message="the engine was killed: by the system, if by nobody else (it does that when memory runs out)",
         )
-    how = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"
+    names = {number.value: number.name for number in signal.Signals}
+    how = f"signal {names.get(-returncode, -returncode)}" if returncode < 0 else f"exit code {returncode}"
     return Ending(
         "bug",
         1,

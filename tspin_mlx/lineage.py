@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from .plan import BASE, INITIAL, Phase, Plan, iteration_folder
+from .plan import BASE, Phase, Plan
 from .recipe import Recipe
 
 
@@ -29,34 +29,35 @@ def lineage(plan: Plan) -> dict[str, str]:
 
 
 def _inputs(phase: Phase, plan: Plan) -> list[str]:
-    """Targets of the phases whose results this one reads."""
-    found = [] if phase.policy == BASE else [f"{phase.policy}/adapter"]
-    if phase.kind in ("pair", "train"):
-        before = ("generate",) if phase.kind == "pair" else ("pair",)
-        first_and_this = (0, phase.iteration) if phase.kind == "pair" else (phase.iteration,)
-        found += [other.target for other in plan.phases if other.kind in before and other.iteration in first_and_this]
-    if phase.kind == "evaluate" and phase.iteration is not None:
-        previous = iteration_folder(phase.iteration - 1) if phase.iteration else INITIAL
-        found += [f"{folder}/eval.json" for folder in (INITIAL, previous)]
-    if phase.kind in ("choose", "test"):
-        found += [other.target for other in plan.phases if other.kind == "evaluate"]
-    if phase.kind == "test":
-        found += [other.target for other in plan.phases if other.kind == "choose"]
-    return found
+    """Targets of the phases whose results this one reads; what those have read comes in through them."""
+    policy = [] if phase.policy == BASE else [f"{phase.policy}/adapter"]
+    return policy + [other.target for other in plan.phases if _reads(phase, other)]
+
+
+def _reads(phase: Phase, other: Phase) -> bool:
+    if phase.kind == "pair":
+        return other.kind == "generate" and other.iteration in (0, phase.iteration)
+    if phase.kind == "train":
+        return other.kind == "pair" and other.iteration == phase.iteration
+    return (phase.kind, other.kind) in (("choose", "evaluate"), ("test", "choose"))
 
 
 def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
     """What a phase reads of the recipe beyond what the plan says of it."""
     sections = recipe.model_dump(mode="json")
     generation, evaluation = sections["generation"], sections["evaluation"]
-    measured = {name: evaluation[name] for name in ("metrics", "regex", "max_tokens")}
-    answered = {name: generation[name] for name in ("max_tokens", "batch_size")}
+    measured = {
+        "metrics": evaluation["metrics"],
+        "regex": evaluation["regex"],
+        "max_tokens": evaluation["max_tokens"] or generation["max_tokens"],
+        "batch_size": generation["batch_size"],
+    }
     if phase.kind == "generate":
         return generation
     if phase.kind == "pair":
         return {"historical": bool(recipe.objective.beta and phase.iteration)}
     if phase.kind == "evaluate":
-        return {**measured, **answered, "guard": sections["guard"]}
+        return {**measured, "guard": sections["guard"]}
     if phase.kind == "choose":
         return {"best": evaluation["best"]}
-    return {**measured, **answered} if phase.kind == "test" else {}
+    return measured if phase.kind == "test" else {}

@@ -157,8 +157,6 @@ def _train(desk: Desk, phase: Phase) -> None:
 
 def _evaluate(desk: Desk, phase: Phase) -> None:
     """Measure the policy on the validation examples, and say so when it shows signs of collapse."""
-    if phase.policy == BASE and not desk.store.has(f"{BASE}/adapter"):
-        desk.save(BASE)  # untouched; what is left to the user if nothing else is better
     measures, responses = _measured(desk, phase, desk.prompts.validation)
     signs: list[str] = []
     if phase.iteration is not None:
@@ -200,6 +198,9 @@ def _best_so_far(desk: Desk) -> dict[str, Any]:
     metric = desk.plan.recipe.evaluation.best
     values = {folder: content["metrics"][metric] for folder, content in desk.run.evaluations().items()}
     best = choose(values, lower=better_is_lower(metric))
+    if best == BASE and not desk.store.has(f"{BASE}/adapter"):
+        desk.use(BASE)
+        desk.save(BASE)
     desk.store.point("best", f"{best}/adapter")
     return {"best": best, "metric": metric, "value": values[best], "candidates": values}
 

@@ -127,14 +127,15 @@ class Plan:
         return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
 
     def with_batches(self, micro_batch_size: int, generation_batch_size: int) -> Plan:
-        """The same plan with less computed at once; the optimiser's batches stay. Its fingerprint is another."""
-        phases = [
-            replace(phase, updates=replace(phase.updates, micro_batch_size=micro_batch_size))
-            if phase.updates
-            else phase
-            for phase in self.phases
-        ]
-        generation = self.recipe.generation.model_copy(update={"batch_size": generation_batch_size})
+        """The same plan with at most so much computed at once; the optimiser's batches stay."""
+        phases = []
+        for phase in self.phases:
+            if phase.updates:
+                size = min(micro_batch_size, phase.updates.micro_batch_size)
+                phase = replace(phase, updates=replace(phase.updates, micro_batch_size=size))
+            phases.append(phase)
+        generation = self.recipe.generation
+        generation = generation.model_copy(update={"batch_size": min(generation_batch_size, generation.batch_size)})
         return replace(self, recipe=self.recipe.model_copy(update={"generation": generation}), phases=tuple(phases))
 
     def to_row(self) -> dict[str, Any]:
@@ -197,9 +198,9 @@ def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:
     for iteration in range(recipe.training.iterations):
         phases += _iteration(recipe, counts, iteration, policy)
         policy = iteration_folder(iteration)
-    phases.append(Phase("choose", "choose the best policy", "result.json", policy, derive(seed, "choose")))
+    phases.append(Phase("choose", "choose the best policy", "result.json", BASE, derive(seed, "choose")))
     if counts["test"]:
-        phases.append(Phase("test", "test the chosen policy", "test.json", policy, derive(seed, "test")))
+        phases.append(Phase("test", "test the chosen policy", "test.json", BASE, derive(seed, "test")))
     return phases
 
 

@@ -16,11 +16,13 @@ class Curve:
         values: in the order of the steps; a step that was repeated after a crash counts once.
         marks: indices into ``values``.
         phase: of the last value.
+        first: the step of that phase that was seen first.
     """
 
     values: tuple[float, ...] = ()
     marks: tuple[int, ...] = ()
     phase: str | None = None
+    first: int = 1
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,12 @@ def _extended(curve: Curve, event: Event, name: str) -> Curve:
     """The curve with one more step. A run that was killed repeats what it had done since its last checkpoint."""
     if (value := event.get(name)) is None:
         return curve
-    marks = curve.marks if event["phase"] == curve.phase else (*curve.marks, len(curve.values))
-    known = curve.values[: marks[-1] + event["step"] - 1]
-    return Curve((*known, value), marks, event["phase"])
+    if event["phase"] == curve.phase:
+        marks, first = curve.marks, min(curve.first, event["step"])
+    else:
+        marks, first = (*curve.marks, len(curve.values)), event["step"]
+    known = curve.values[: marks[-1] + event["step"] - first]
+    return Curve((*known, value), marks, event["phase"], first)
 
 
 def _resumed(view: RunView, event: Event) -> RunView:

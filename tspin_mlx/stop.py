@@ -72,8 +72,9 @@ def listen(stop: Stop) -> None:
     """Turn signals into requests, from now on.
 
     SIGINT and SIGTERM stop after the step, SIGUSR1 after the iteration; a second SIGINT or SIGTERM ends the process
-    at once. To be called before any other thread is started. A thread of its own waits for the signals: a handler
-    would run only when the main thread comes back from MLX.
+    at once. A thread of its own waits for them: a handler would run only when the main thread comes back from MLX.
+    All threads must have them blocked, those of a BLAS too, which start when this package is imported: so the
+    process should be started with them blocked.
     """
     signals = set(EXIT_CODES)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -22,8 +22,8 @@ from .events import LAST
 from .runs.directory import Run
 from .runs.event_log import EventLog, last_events
 from .runs.lock import RunLock
+from .stop import EXIT_CODES
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _TAIL = 1 << 14  # bytes of the engine's log that are looked at
 
 
@@ -63,7 +63,7 @@ class Supervisor:
 
     def supervise(self) -> int:
         """Run the engine to its end, and return the exit code that tells how it ended."""
-        for number in _SIGNALS:
+        for number in EXIT_CODES:
             signal.signal(number, self._forward)
         ending = self._run_engine()
         if ending.restartable and self._stopped_by is None and self._halve(ending):
@@ -78,15 +78,21 @@ class Supervisor:
         log = self._run.engine_log
         begin = log.stat().st_size
         command = _python("tspin_mlx.worker", str(self._run.path), trusted=self._trusted)
-        self._engine = subprocess.Popen(command, pass_fds=[self._lock.descriptor])
+        with _blocked(EXIT_CODES):  # the engine starts with them blocked: all its threads must be, before it listens
+            self._engine = subprocess.Popen(command, pass_fds=[self._lock.descriptor])
         self._lock.name_worker(self._engine.pid)
         if self._stopped_by is not None:
             self._engine.send_signal(self._stopped_by)
         with _awake(self._engine.pid):
-            returncode = self._engine.wait()
+            returncode = self._wait(self._engine)
         with log.open("rb") as file:
             file.seek(max(begin, log.stat().st_size - _TAIL))
             return classify(returncode, file.read().decode(errors="replace"))
+
+    def _wait(self, engine: subprocess.Popen[bytes]) -> int:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return engine.wait(timeout=1.0)  # handlers run in between, whichever thread the signal came to
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         self._stopped_by = number
@@ -114,6 +120,15 @@ class Supervisor:
     def _say(self, kind: str, **fields: object) -> None:
         with contextlib.suppress(StorageError):
             EventLog(self._run.events_path).emit(kind, **fields)
+
+
+@contextlib.contextmanager
+def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def _tell_of_run(run: Run, tell: Callable[[str], None]) -> None:
     if origin := run.about["forked_from"]:
         tell(f"forked   from {origin['run']}, whose results of {len(origin['reused'])} phases are taken over")
     if 0 < len(pending) < len(phases):
-        tell(f"done     {len(phases) - len(pending)} phases; going on from there")
+        tell(f"done     {len(phases) - len(pending)} of {len(phases)} phases; going on from there")
     tell("")
 
 

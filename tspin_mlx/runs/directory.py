@@ -233,7 +233,8 @@ def find_run(name: str, folder: Path) -> Run:
 
 def run_paths(folder: Path) -> list[Path]:
     """The runs in a folder, by name."""
-    return sorted(path.parent for path in folder.glob("*/run.json") if not path.parent.name.startswith("."))
+    found = [path.parent for path in folder.glob("*/run.json")]
+    return sorted(path for path in found if not path.name.startswith(".") and not path.is_symlink())
 
 
 def prompt_rows(prompts: Splits[Prompt]) -> list[dict[str, Any]]:
