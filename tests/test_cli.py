@@ -136,7 +136,7 @@ def test_plan_shows_every_phase_without_a_model(task):
         assert target in done.stdout
     row = json.loads(cli("plan", "task.yaml", "--json", cwd=task).stdout)
     assert row["counts"] == {"train": 16, "validation": 4, "test": 0}
-    assert [phase["kind"] for phase in row["phases"]][:3] == ["evaluate", "warmup", "evaluate"]
+    assert [phase["kind"] for phase in row["phases"]][:4] == ["keep", "evaluate", "warmup", "evaluate"]
     assert not (task / "runs").exists()
 
 

@@ -26,7 +26,8 @@ def kept(*overrides, **more):
     return {target for target, digest in after.items() if before.get(target) == digest}
 
 
-WARMED_UP = {"initial/adapter"}
+UNTOUCHED = {"base/adapter"}
+WARMED_UP = UNTOUCHED | {"initial/adapter"}
 MEASURED = {"base/eval.json", "initial/eval.json"}
 FIRST_TRIPLETS = {"iterations/000/proto_synthetic", "iterations/000/triplets.jsonl"}
 FIRST = FIRST_TRIPLETS | {"iterations/000/adapter", "iterations/000/eval.json"}
@@ -41,7 +42,7 @@ TRAINED = {target for target in ALL if target.startswith("it") or target in WARM
     "iterations/001/eval.json",
 }
 BEFORE_SELF_PLAY = WARMED_UP | MEASURED
-BASE_ONLY = {"base/eval.json"}
+BASE_ONLY = UNTOUCHED | {"base/eval.json"}
 
 #: What is kept when one key gets another value.
 KEPT = {
@@ -68,7 +69,7 @@ KEPT = {
     "evaluation.samples": (1, ALL),
     "run.name": ("other", ALL),
     "run.folder": ("elsewhere", ALL),
-    "run.checkpoint_steps": (3, ALL),
+    "run.checkpoint_seconds": (3, ALL),
     # what everything rests on
     "model.dtype": ("float32", set()),
     "lora.kind": ("dora", set()),
@@ -109,10 +110,10 @@ KEPT = {
     "evaluation.metrics": ("[regex]", TRAINED),
     "evaluation.regex": ("b", TRAINED),
     "evaluation.max_tokens": (64, TRAINED),
-    "guard.stop_rate_drop": (0.1, TRAINED),
-    "guard.nll_rise": (0.1, TRAINED),
-    "guard.truncated_rise": (0.1, TRAINED),
-    "guard.stop": ("true", TRAINED),
+    "guard.stop_rate_drop": (0.1, TRAINED | MEASURED),
+    "guard.nll_rise": (0.1, TRAINED | MEASURED),
+    "guard.truncated_rise": (0.1, TRAINED | MEASURED),
+    "guard.stop": ("true", TRAINED | MEASURED),
     "evaluation.best": ("numeric", ALL - CONCLUSIONS),
 }
 

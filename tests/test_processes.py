@@ -36,7 +36,7 @@ objective: {{alpha: 0.5, nll_weight: 0.5}}
 warmup: {{epochs: 6, learning_rate: 0.01}}
 training: {{iterations: 2, epochs: 6, batch_size: 4, micro_batch_size: 2, learning_rate: 0.01}}
 evaluation: {{metrics: [exact_match], samples: 2}}
-run: {{seed: 3, checkpoint_steps: 3}}
+run: {{seed: 3, checkpoint_seconds: 0}}
 """
 
 #: The engine, with something broken in it. It breaks only while more than one triplet is computed at once.

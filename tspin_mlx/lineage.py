@@ -57,7 +57,7 @@ def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
     if phase.kind == "pair":
         return {"historical": bool(recipe.objective.beta and phase.iteration)}
     if phase.kind == "evaluate":
-        return {**measured, "guard": sections["guard"]}
+        return {**measured, "guard": None if phase.iteration is None else sections["guard"]}
     if phase.kind == "choose":
         return {"best": evaluation["best"]}
     return measured if phase.kind == "test" else {}

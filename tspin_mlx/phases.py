@@ -1,4 +1,4 @@
-"""What is done in each kind of phase: warm up, generate, pair, train, evaluate, choose, test."""
+"""What is done in each kind of phase: keep, warm up, generate, pair, train, evaluate, choose, test."""
 
 from __future__ import annotations
 
@@ -80,8 +80,13 @@ class Desk:
         return [response_from_row(row) for row in rows]
 
 
+def _keep(desk: Desk, phase: Phase) -> None:
+    """Save the untouched adapter, under which the model answers as it always did."""
+    desk.save(Path(phase.target).parent.as_posix())
+
+
 def _warm_up(desk: Desk, phase: Phase) -> None:
-    """Supervised training; with 0 steps the untouched adapter is saved as the initial policy."""
+    """Supervised training on all training examples."""
     _optimise(desk, phase, [(prompt, (prompt.annotated,)) for prompt in desk.prompts.train])
 
 
@@ -198,9 +203,6 @@ def _best_so_far(desk: Desk) -> dict[str, Any]:
     metric = desk.plan.recipe.evaluation.best
     values = {folder: content["metrics"][metric] for folder, content in desk.run.evaluations().items()}
     best = choose(values, lower=better_is_lower(metric))
-    if best == BASE and not desk.store.has(f"{BASE}/adapter"):
-        desk.use(BASE)
-        desk.save(BASE)
     desk.store.point("best", f"{best}/adapter")
     return {"best": best, "metric": metric, "value": values[best], "candidates": values}
 
@@ -220,21 +222,22 @@ def _test(desk: Desk, phase: Phase) -> None:
 def _optimise(desk: Desk, phase: Phase, examples: Sequence[Scored]) -> None:
     """All steps of a phase that are not in a checkpoint, then the adapter."""
     assert phase.updates is not None and phase.objective is not None
-    steps, every = phase.updates.steps, desk.plan.recipe.run.checkpoint_steps
+    steps, pause = phase.updates.steps, desk.plan.recipe.run.checkpoint_seconds
     checkpoints = Checkpoints(desk.store, phase.target, desk.emit)
-    if steps:
-        trainer = Trainer(desk.policy, phase.objective, phase.updates, phase.seed)
-        done = checkpoints.restore(trainer)
-        if done:
-            desk.emit("resumed", phase=phase.target, done=done, total=steps)
+    trainer = Trainer(desk.policy, phase.objective, phase.updates, phase.seed)
+    if done := checkpoints.restore(trainer):
+        desk.emit("resumed", phase=phase.target, done=done, total=steps)
+    saved = time.monotonic()
 
-        def on_step(step: int, metrics: dict[str, float]) -> None:
-            desk.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
-            if step < steps and (step % every == 0 or desk.stop.now):
-                checkpoints.save(trainer, step)
-                desk.stop.check()
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        nonlocal saved
+        desk.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
+        if step < steps and (time.monotonic() - saved >= pause or desk.stop.now):
+            checkpoints.save(trainer, step)
+            desk.stop.check()
+            saved = time.monotonic()
 
-        trainer.run(examples, on_step, done)
+    trainer.run(examples, on_step, done)
     desk.save(Path(phase.target).parent.as_posix())
     checkpoints.clear()
 
@@ -285,6 +288,7 @@ def _generation_measures(prompts: Sequence[Prompt], responses: Sequence[Response
 
 #: The function of each kind of phase.
 WORK: dict[PhaseKind, Callable[[Desk, Phase], None]] = {
+    "keep": _keep,
     "evaluate": _evaluate,
     "warmup": _warm_up,
     "generate": _generate,

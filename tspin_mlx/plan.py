@@ -16,7 +16,7 @@ from .recipe import Recipe
 from .recipe_text import flatten
 from .seeds import derive
 
-PhaseKind = Literal["evaluate", "warmup", "generate", "pair", "train", "choose", "test"]
+PhaseKind = Literal["keep", "evaluate", "warmup", "generate", "pair", "train", "choose", "test"]
 
 #: The folder of the policy at the start of self-play, after the warm-up if there is one.
 INITIAL = "initial"
@@ -34,7 +34,7 @@ NO_INFLUENCE = frozenset(
         "data.validation",
         "data.test",
         "evaluation.samples",
-        "run.checkpoint_steps",
+        "run.checkpoint_seconds",
     )
 )
 
@@ -179,20 +179,22 @@ def policy_name(folder: str) -> str:
 def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:
     seed = recipe.run.seed
     warmup = recipe.warmup
-    phases = []
     if warmup.epochs:
-        phases.append(_evaluation(BASE, "evaluate the base model", seed))
-    phases.append(
-        Phase(
-            kind="warmup",
-            title="warm up on the expert's answers" if warmup.epochs else "keep the model as it is",
-            target=f"{INITIAL}/adapter",
-            policy=BASE,
-            seed=derive(seed, "warmup"),
-            updates=_updates(recipe, counts["train"], warmup.epochs, warmup.learning_rate),
-            objective=SUPERVISED,
-        )
-    )
+        phases = [
+            _kept(BASE, seed),
+            _evaluation(BASE, "evaluate the base model", seed),
+            Phase(
+                kind="warmup",
+                title="warm up on the expert's answers",
+                target=f"{INITIAL}/adapter",
+                policy=BASE,
+                seed=derive(seed, "warmup"),
+                updates=_updates(recipe, counts["train"], warmup.epochs, warmup.learning_rate),
+                objective=SUPERVISED,
+            ),
+        ]
+    else:
+        phases = [_kept(INITIAL, seed)]
     phases.append(_evaluation(INITIAL, "evaluate the initial policy", seed))
     policy = INITIAL
     for iteration in range(recipe.training.iterations):
@@ -237,6 +239,10 @@ def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: s
         ),
         phase("evaluate", "evaluate", "eval.json", folder),
     ]
+
+
+def _kept(folder: str, seed: int) -> Phase:
+    return Phase("keep", "keep the model as it is", f"{folder}/adapter", BASE, derive(seed, "keep"))
 
 
 def _evaluation(folder: str, title: str, seed: int) -> Phase:

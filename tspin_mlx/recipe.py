@@ -252,8 +252,9 @@ class RunSection(Section):
     """Folder that holds the runs."""
     seed: Count = 0
     """The one seed: it decides splits, order, dropout and samples."""
-    checkpoint_steps: Positive = 10
-    """Optimiser steps between checkpoints: what a killed run repeats at most. The results do not depend on it."""
+    checkpoint_seconds: NotNegative = 30.0
+    """Seconds between checkpoints, 0 for one after every step: what a killed run repeats at most. The results do not
+    depend on it."""
 
 
 class Recipe(Section):

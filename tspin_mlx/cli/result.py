@@ -34,6 +34,9 @@ def print_result(run: Run, samples: int) -> None:
         console.print(_table(f"Test ({counts['test']} examples)", _metrics(test), best, warm))
     if result:
         console.print(_verdict(result))
+    for note in _notes(run):
+        console.print(Text(note, style="yellow"))
+    if result:
         _print_samples(console, run, best or INITIAL, samples)
         _print_next(console, run)
 
@@ -86,6 +89,21 @@ def _verdict(result: dict[str, Any]) -> Text:
     if best == BASE:
         text += " Training did not improve on the model as it was."
     return Text(text)
+
+
+def _notes(run: Run) -> list[str]:
+    """What one should know before trusting the table."""
+    notes = [
+        f"Since a failure ({decision['reason']}) it computed {decision['micro_batch_size']} triplets and "
+        f"{decision['generation_batch_size']} answers at once."
+        for decision in run.decisions()
+    ]
+    for folder, content in run.evaluations().items():
+        notes += [
+            f"{policy_name(folder).capitalize()} shows signs of collapse: {sign}."
+            for sign in content["signs_of_collapse"]
+        ]
+    return notes
 
 
 def _print_samples(console: Console, run: Run, best: str, samples: int) -> None:

@@ -15,7 +15,7 @@ from .. import durable
 from ..data import Splits
 from ..errors import DamagedError, UsageError
 from ..lineage import lineage
-from ..plan import BASE, NO_INFLUENCE, Plan, plan_from_row
+from ..plan import NO_INFLUENCE, Plan, plan_from_row
 from ..recipe_text import flatten
 from ..triplets import Prompt, prompt_from_row, to_row
 from .store import REPAIR, Store
@@ -122,8 +122,8 @@ class Run:
         Raises:
             DamagedError: names the files that differ.
         """
-        done = [f"{BASE}/adapter", *(row["target"] for row in self.plan_row["phases"])]
-        names = [*_MADE_AT_ONCE, *filter(self.store.has, done)]
+        targets = [row["target"] for row in self.plan_row["phases"]]
+        names = [*_MADE_AT_ONCE, *filter(self.store.has, targets)]
         damaged = [file for name in names for file in self.store.damaged(name)]
         if damaged:
             more = f" (and {len(damaged) - 3} more)" if len(damaged) > 3 else ""
@@ -251,16 +251,14 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
     theirs = lineage(plan_from_row(origin.plan_row))
     same = [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
-    # The untouched model's adapter comes with its evaluation.
-    made = {target: (f"{BASE}/adapter", target) if target == f"{BASE}/eval.json" else (target,) for target in same}
-    reused = [target for target in same if all(map(origin.store.is_intact, made[target]))]
+    reused = [target for target in same if origin.store.is_intact(target)]
     store = Store(folder)
-    for name in (name for target in reused for name in made[target]):
-        if (origin.path / name).is_dir():
-            with store.new_folder(name) as aside:
-                shutil.copytree(origin.path / name, aside, dirs_exist_ok=True)
+    for target in reused:
+        if (origin.path / target).is_dir():
+            with store.new_folder(target) as aside:
+                shutil.copytree(origin.path / target, aside, dirs_exist_ok=True)
         else:
-            store.write_text(name, (origin.path / name).read_text(encoding="utf-8"))
+            store.write_text(target, (origin.path / target).read_text(encoding="utf-8"))
     if "result.json" in reused:
         store.point("best", f"{store.read_json('result.json')['best']}/adapter")
     for decision in origin.decisions():

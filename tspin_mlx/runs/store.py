@@ -37,7 +37,7 @@ class Store:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file in UTF-8."""
-        self._record(name, hashlib.sha256(text.encode()).hexdigest())
+        self._record({name: hashlib.sha256(text.encode()).hexdigest()})
         durable.write_text(self.root / name, text)
 
     def write_json(self, name: str, content: Any) -> None:
@@ -110,12 +110,14 @@ class Store:
 
     # --- the manifest
 
-    def _record(self, name: str, digest: str) -> None:
-        durable.append_line(self.root / _MANIFEST, {"file": name, "sha256": digest}, sync=True)
+    def _record(self, digests: dict[str, str]) -> None:
+        for name, digest in digests.items():
+            last = name == next(reversed(digests))
+            durable.append_line(self.root / _MANIFEST, {"file": name, "sha256": digest}, sync=last)
 
     def _record_folder(self, aside: Path, name: str) -> None:
-        for file in _files_below(aside):
-            self._record(f"{name}/{file.relative_to(aside).as_posix()}", _sha256_of(file))
+        files = _files_below(aside)
+        self._record({f"{name}/{file.relative_to(aside).as_posix()}": _sha256_of(file) for file in files})
 
     def _digests(self) -> dict[str, str]:
         """sha256 by name; of several lines for a name the last counts."""
