@@ -20,7 +20,7 @@ FLOORS = [
     },
     # effects: files, models, the machine
     {
-        "durable", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "scoring", "generation",
+        "durable", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "prefix", "scoring", "generation",
         "training", "checkpoints", "evaluation",
     },
     # orchestration
@@ -30,7 +30,7 @@ FLOORS = [
 ]  # fmt: skip
 
 MAY_IMPORT_MLX_LM = {"models", "generation"}
-MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"machine", "method", "gguf", "scoring", "training"}
+MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"machine", "method", "gguf", "prefix", "scoring", "training"}
 
 
 def modules():

@@ -10,7 +10,7 @@ from tspin_mlx import scoring
 from tspin_mlx.batching import collate
 from tspin_mlx.models import load_policy, resolve_model
 from tspin_mlx.recipe import LoraSection, ModelSection
-from tspin_mlx.scoring import Scorer, as_arrays, score, token_logps
+from tspin_mlx.scoring import Scorer, as_arrays, chunked_logps, frozen_head_logps, score, token_logps
 from tspin_mlx.triplets import Prompt, Response
 
 from .conftest import save_tiny_model
@@ -66,57 +66,131 @@ def test_padding_changes_nothing(policy):
     np.testing.assert_allclose(together, np.stack(alone, axis=1), rtol=1e-5)
 
 
-def test_gradient_equals_that_of_the_plain_computation(policy):
-    scorer, batch = Scorer(policy.model), as_arrays(collate(EXAMPLES))
-    weights = mx.array([[1.0, -2.0, 3.0], [0.5, 1.5, -1.0]])
+LOGP_WEIGHTS = mx.array([[1.0, -2.0, 3.0], [0.5, 1.5, -1.0]])
+ENTROPY_WEIGHTS = mx.array([[-0.4, 0.1, 0.2], [0.3, -0.2, 0.5]])
 
-    def ours():
-        return (scorer(batch)[0] * weights).sum()
 
-    def plain():
-        return sum(
-            plain_logps(policy.model, prompt.tokens, response.tokens)[0] * weights[row, column]
-            for column, (prompt, responses) in enumerate(EXAMPLES)
-            for row, response in enumerate(responses)
-        )
+def gradient_of(model, total):
+    return dict(tree_flatten(nn.value_and_grad(model, total)()[1]))
 
-    found = dict(tree_flatten(nn.value_and_grad(policy.model, ours)()[1]))
-    expected = dict(tree_flatten(nn.value_and_grad(policy.model, plain)()[1]))
+
+def plain_gradient(model, *, entropies):
+    """Of weighted log-probabilities, and entropies if wanted."""
+
+    def total():
+        found = mx.array(0.0)
+        for column, (prompt, responses) in enumerate(EXAMPLES):
+            for row, response in enumerate(responses):
+                logp, entropy = plain_logps(model, prompt.tokens, response.tokens)
+                found = found + logp * LOGP_WEIGHTS[row, column]
+                if entropies:
+                    found = found + entropy * ENTROPY_WEIGHTS[row, column]
+        return found
+
+    return gradient_of(model, total)
+
+
+def scorer_gradient(scorer, *, entropies):
+    """The same by a scorer."""
+    batch = as_arrays(collate(EXAMPLES))
+
+    def total():
+        logps, found = scorer(batch, "both" if entropies else "logps")
+        return (logps * LOGP_WEIGHTS).sum() + (found * ENTROPY_WEIGHTS * entropies).sum()
+
+    return gradient_of(scorer.model, total)
+
+
+def assert_close(found, expected):
+    """Relative to the largest of each tensor."""
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         scale = mx.abs(gradient).max().item()
-        np.testing.assert_allclose(np.array(found[name]), np.array(gradient), rtol=1e-4, atol=1e-5 * scale)
+        assert scale > 0
+        np.testing.assert_allclose(np.array(found[name]), np.array(gradient), rtol=0, atol=1e-5 * scale, err_msg=name)
 
 
-def test_chunks_of_the_head_change_neither_values_nor_gradients(policy, monkeypatch):
-    batch = as_arrays(collate(EXAMPLES))
+@pytest.mark.parametrize("entropies", [False, True])
+def test_gradient_equals_that_of_the_plain_computation(policy, entropies):
+    found = scorer_gradient(Scorer(policy.model), entropies=entropies)
+    assert_close(found, plain_gradient(policy.model, entropies=entropies))
 
+
+def test_without_an_entropy_gradient_none_flows_through_the_entropies(policy):
+    scorer, batch = Scorer(policy.model), as_arrays(collate(EXAMPLES))
+    found = gradient_of(policy.model, lambda: scorer(batch, "logps")[1].sum())
+    assert found
+    assert all(not gradient.any() for gradient in found.values())
+    assert any(g.any() for g in gradient_of(policy.model, lambda: scorer(batch, "both")[1].sum()).values())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_that_is_trained_gets_its_gradient(tmp_path, tied):
+    save_tiny_model(tmp_path, tied=tied)
+    model = perturbed(
+        load_policy(resolve_model(ModelSection(path=str(tmp_path))), "auto", LoraSection(rank=2), 0)
+    ).model
+    (model.model.embed_tokens if tied else model.lm_head).unfreeze()
+    found = scorer_gradient(Scorer(model), entropies=True)
+    assert ("model.embed_tokens.weight" if tied else "lm_head.weight") in found
+    assert_close(found, plain_gradient(model, entropies=True))
+
+
+@pytest.mark.parametrize("entropies", [False, True])
+def test_chunks_of_the_head_change_neither_values_nor_gradients(policy, monkeypatch, entropies):
     def result():
         scorer = Scorer(policy.model)
-        value, gradient = nn.value_and_grad(policy.model, lambda: scorer(batch)[0].sum())()
-        return value.item(), dict(tree_flatten(gradient))
+        values = scorer(as_arrays(collate(EXAMPLES)))
+        return [np.array(value) for value in values], scorer_gradient(scorer, entropies=entropies)
 
-    whole = result()
+    values, gradient = result()
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 4 * 258)
-    pieces = result()
-    assert pieces[0] == pytest.approx(whole[0], rel=1e-6)
-    for name, gradient in whole[1].items():
-        assert mx.abs(gradient).max() > 0
-        np.testing.assert_allclose(np.array(pieces[1][name]), np.array(gradient), rtol=1e-4, atol=1e-5)
+    chunked_values, chunked_gradient = result()
+    np.testing.assert_allclose(chunked_values, values, rtol=1e-6)
+    assert_close(chunked_gradient, gradient)
 
 
-def test_the_end_token_is_scored_and_nothing_after_it(policy):
-    """Whatever follows in the row's padding, the sum has exactly the response's tokens."""
-    prompt, response = [5, 6, 7], [8, 9, 1]
-    micro = collate([example(prompt, response)])
-    assert micro.targets[: len(response)].tolist() == response
-    assert (micro.rows >= 0).sum() == len(response)
+@pytest.mark.parametrize("function", [chunked_logps, frozen_head_logps])
+def test_a_chunk_is_what_goes_through_the_head_at_once(function):
+    head, features, targets = head_features_targets(dense)
+    sizes = []
+
+    def watched(features):
+        sizes.append(features.shape[0])
+        return head(features)
+
+    chunked = function(watched, features, targets, 3)
+    assert sizes == [3, 3, 1]
+    np.testing.assert_allclose(chunked, function(head, features, targets, 7), rtol=1e-6)
+
+
+def test_a_chunk_is_never_empty(policy, monkeypatch):
+    expected = score(Scorer(policy.model), EXAMPLES, 3)
+    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 1)
+    np.testing.assert_allclose(score(Scorer(policy.model), EXAMPLES, 3), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_the_end_token_is_scored_and_nothing_after_it(policy, share):
+    """Whatever is in the padding of rows and of scored tokens, the sums have exactly the responses' tokens."""
+    prompt, responses = list(range(20, 32)), ([8, 9, 1], [10, 1])
+    micro = collate([example(prompt, *responses)], share=share)
+    assert micro.prefix.shape == (1, 10 if share else 0)
+    real = micro.numbers >= 0
+    assert [micro.targets[micro.numbers == number].tolist() for number in (0, 1)] == list(responses)
+    assert real.sum() == 5 and not real.all()
     arrays = as_arrays(micro)
     before, _ = Scorer(policy.model)(arrays)
-    arrays["tokens"][:, len(prompt) + len(response) - 1 :] = 99
-    arrays["targets"][len(response) :] = 99
+    changed = 0
+    for tokens, _ in arrays["groups"]:
+        # Tokens are not 0, so that what is 0 is padding.
+        padding = tokens == 0
+        changed += padding.sum().item()
+        tokens[:] = mx.where(padding, 99, tokens)
+    assert changed > 0
+    arrays["targets"] = mx.where(mx.array(real), arrays["targets"], 99)
     after, _ = Scorer(policy.model)(arrays)
-    assert before.item() == after.item()
+    assert before.tolist() == after.tolist()
 
 
 def test_an_untied_head_is_found_too(tmp_path):
@@ -175,3 +249,97 @@ def test_half_precision_logits_are_scored_in_float32():
     logps, _ = token_logps(mx.array([[4.0, 2.0, 1.0]], mx.bfloat16), mx.array([0]))
     assert logps.dtype == mx.float32
     assert logps.item() == pytest.approx(-np.log(1 + np.exp(-2) + np.exp(-3)), rel=1e-6)
+
+
+def dense(linear):
+    return linear
+
+
+def quantised(linear):
+    return nn.QuantizedLinear.from_linear(linear, group_size=32, bits=4)
+
+
+def capped(linear):
+    # Low enough for the logits below to feel it.
+    return lambda features: mx.tanh(linear(features) / 2) * 2
+
+
+def head_features_targets(kind):
+    """A head, and 7 positions whose logits have a spread of about 3."""
+    mx.random.seed(2)
+    linear = nn.Linear(64, 96, bias=False)
+    linear.weight = 0.4 * mx.random.normal(linear.weight.shape)
+    return kind(linear), mx.random.normal((7, 64)), mx.random.randint(0, 96, (7,))
+
+
+def both_gradients(kind, cotangents, entropy_gradient):
+    """Of the features: by the frozen head, and by plain autodiff."""
+    head, features, targets = head_features_targets(kind)
+
+    def frozen(features):
+        logps, entropies = frozen_head_logps(head, features, targets, 7, "both" if entropy_gradient else "logps")
+        return (logps * cotangents[0]).sum() + (entropies * cotangents[1]).sum()
+
+    def plain(features):
+        logps, entropies = token_logps(head(features), targets)
+        return (logps * cotangents[0]).sum() + (entropies * cotangents[1] * entropy_gradient).sum()
+
+    return np.array(mx.grad(frozen)(features)), np.array(mx.grad(plain)(features))
+
+
+def assert_rows_close(found, expected):
+    """Relative to the largest of each row."""
+    largest = np.abs(expected).max(axis=1, keepdims=True)
+    assert largest.all()
+    np.testing.assert_allclose(found / largest, expected / largest, rtol=0, atol=1e-5)
+
+
+HEADS = pytest.mark.parametrize("kind", [dense, quantised, capped])
+ENTROPY_GRADIENT = pytest.mark.parametrize("entropy_gradient", [False, True])
+
+
+@HEADS
+@ENTROPY_GRADIENT
+def test_a_frozen_head_gives_the_values_of_a_plain_one(kind, entropy_gradient):
+    head, features, targets = head_features_targets(kind)
+    found = frozen_head_logps(head, features, targets, 7, "both" if entropy_gradient else "logps")
+    for ours, plain in zip(found, token_logps(head(features), targets), strict=True):
+        assert ours.dtype == mx.float32
+        np.testing.assert_allclose(np.array(ours), np.array(plain), rtol=1e-6)
+
+
+@HEADS
+@ENTROPY_GRADIENT
+def test_a_frozen_head_gives_the_gradient_of_plain_autodiff(kind, entropy_gradient):
+    mx.random.seed(3)
+    found, expected = both_gradients(kind, mx.random.normal((2, 7)), entropy_gradient)
+    assert_rows_close(found, expected)
+
+
+@HEADS
+@ENTROPY_GRADIENT
+def test_cotangents_near_the_smallest_numbers_give_no_gradient_and_small_ones_theirs(kind, entropy_gradient):
+    scale = mx.array([1e-35, -1e-35, 1e-25, -1e-25, 1e-35, 1.0, -1e-35])
+    vanishing = np.abs(np.array(scale)) < 1e-30
+    found, expected = both_gradients(kind, mx.stack([scale, scale]), entropy_gradient)
+    assert expected[vanishing].any(axis=1).all()
+    assert not found[vanishing].any()
+    assert_rows_close(found[~vanishing], expected[~vanishing])
+
+
+def test_a_cotangent_that_is_no_number_is_not_hidden():
+    cotangents = mx.array([[1.0, float("nan"), float("inf"), 0, 0, 0, 0], [0.0] * 7])
+    found, _ = both_gradients(dense, cotangents, True)
+    assert np.isfinite(found[0]).all()
+    assert not np.isfinite(found[1:3]).any()
+
+
+@HEADS
+def test_half_precision_features_get_a_half_precision_gradient(kind):
+    head, features, targets = head_features_targets(kind)
+    features = features.astype(mx.bfloat16)
+    gradient = mx.grad(lambda x: frozen_head_logps(head, x, targets, 7)[0].sum())(features)
+    exact = mx.grad(lambda x: token_logps(head(x), targets)[0].sum())(features.astype(mx.float32))
+    assert gradient.dtype == mx.bfloat16
+    scale = mx.abs(exact).max().item()
+    np.testing.assert_allclose(np.array(gradient.astype(mx.float32)), np.array(exact), rtol=0, atol=0.02 * scale)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,69 +12,183 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from .batching import MicroBatch, Scored, collate
+from .prefix import UnshareableError, shared_features
 
 #: From hidden states (N, d) to logits (N, vocabulary).
 Head = Callable[[mx.array], mx.array]
 
-#: Logits held at once (times 4 bytes). More scored positions are computed in chunks, each again in the backward
-#: pass.
-LOGITS_AT_ONCE = 2**26
+#: Of which results a gradient will be asked.
+Differentiate = Literal["nothing", "logps", "both"]
+
+#: Logits of one chunk of scored positions. MLX works on up to ten operations at a time, so that some fifteen arrays of
+#: this many float32 live at once.
+LOGITS_AT_ONCE = 2**23
+#: The same where memory is dearer than time.
+FEW_LOGITS_AT_ONCE = 2**21
+
+_PROBE = 12  # tokens
 
 
 class Scorer:
     """Computes log pi(response | prompt) with a policy's model.
 
-    The model is split where its vocabulary head begins, so that logits exist only at scored positions. The
-    split is checked against the model itself; where they differ, ``split`` is False and whole logits are used.
+    The model is split where its vocabulary head begins, so that logits exist only at scored positions, and the
+    beginnings of prompts are computed once for all their responses. Both are checked against the model itself; where
+    they differ, whole logits are used (``split`` is False), or each response brings its whole prompt (``shares`` is
+    False).
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, logits_at_once: int | None = None) -> None:
         self.model = model
-        probe = mx.arange(8)[None]
+        probe = mx.arange(2 * _PROBE).reshape(2, _PROBE)
         logits = model(probe)
         head = _head_module(model)
         self._body, self._head = _parts(model, head)
         self.split = head is not None and _agree(self._head(self._body(probe)), logits)
-        self._chunk = max(1, LOGITS_AT_ONCE // logits.shape[-1])
+        self._chunk = max(1, (logits_at_once or LOGITS_AT_ONCE) // logits.shape[-1])
         self._head_is_frozen = head is not None and not tree_flatten(head.trainable_parameters())
+        self._windows: set[int] = set()
+        self.shares = self.split and self._can_share(probe)
 
-    def __call__(self, batch: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
-        """Score one micro-batch; differentiable.
+    @property
+    def longest_shared(self) -> float:
+        """Longest sequence, in tokens with padding, whose prompt can be shared: the model's smallest sliding window."""
+        return min(self._windows, default=math.inf)
+
+    def collate(self, examples: Sequence[Scored]) -> MicroBatch:
+        """The arrays of some examples, with shared prompts if the model allows it for their lengths."""
+        batch = collate(examples, share=self.shares)
+        return batch if batch.longest <= self.longest_shared else collate(examples, share=False)
+
+    def __call__(self, batch: dict[str, Any], differentiate: Differentiate = "both") -> tuple[mx.array, mx.array]:
+        """Score one micro-batch.
 
         Args:
             batch: the arrays of :class:`tspin_mlx.batching.MicroBatch`, see :func:`as_arrays`.
+            differentiate: what gradients will be asked of; the less, the less is computed.
 
         Returns:
             ``logps`` and ``entropies``, both (k, m) float32: per response, the sum over its tokens of
             log pi(token) and of the policy's entropy at that position, in nats.
         """
-        if self.split:
-            features, head = self._body(batch["tokens"]), self._head
-        else:
-            features, head = self.model(batch["tokens"]), _identity
-        features = features.reshape(-1, features.shape[-1])[batch["positions"]]
-        logps, entropies = self._chunked(head, features, batch["targets"])
+        features = self._features(batch)[batch["positions"]]
+        logps, entropies = self._through_head(features, batch["targets"], differentiate)
         # Sums of masked values, not a scatter: the order of additions is then the same on every backend.
-        mine = batch["rows"][None] == mx.arange(batch["tokens"].shape[0])[:, None]
-        shape = batch["lengths"].shape
-        return _row_sums(mine, logps).reshape(shape), _row_sums(mine, entropies).reshape(shape)
+        k, m = batch["lengths"].shape
+        mine = batch["numbers"][None] == mx.arange(k * m)[:, None]
+        return _row_sums(mine, logps).reshape(k, m), _row_sums(mine, entropies).reshape(k, m)
 
-    def _chunked(self, head: Head, features: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-        count = features.shape[0]
-        if count <= self._chunk:
-            return token_logps(head(features), targets)
-        pieces = []
-        for start in range(0, count, self._chunk):
-            scored = partial(_scored, head, targets[start : start + self._chunk])
-            if self._head_is_frozen:  # a checkpoint hands no gradient to weights that it has captured
-                scored = mx.checkpoint(scored)
-            pieces.append(scored(features[start : start + self._chunk]))
-        logps, entropies = zip(*pieces, strict=True)
-        return mx.concatenate(logps), mx.concatenate(entropies)
+    def _features(self, batch: dict[str, Any]) -> mx.array:
+        if batch["prefix"].shape[1]:
+            return shared_features(self._body, len(self.model.layers), batch["prefix"], batch["groups"], self._windows)
+        body = self._body if self.split else self.model
+        found = [body(tokens) for tokens, _ in batch["groups"]]
+        return mx.concatenate([features.reshape(-1, features.shape[-1]) for features in found])
+
+    def _through_head(
+        self, features: mx.array, targets: mx.array, differentiate: Differentiate
+    ) -> tuple[mx.array, mx.array]:
+        if not self.split:
+            return token_logps(features, targets)
+        if differentiate == "nothing":
+            return chunked_logps(self._head, features, targets, self._chunk)
+        if self._head_is_frozen:
+            return frozen_head_logps(self._head, features, targets, self._chunk, differentiate)
+        return token_logps(self._head(features), targets)
+
+    def _can_share(self, tokens: mx.array) -> bool:
+        """Whether shared prompts give what the model gives, tried on two rows."""
+        half = _PROBE // 2
+        groups = [(tokens[::-1, half:], mx.array([1, 0]))]
+        try:
+            layers = len(self.model.layers)
+            found = shared_features(self._body, layers, tokens[:, :half], groups, self._windows)
+        except (UnshareableError, TypeError, AttributeError, ValueError, IndexError):
+            return False  # a cache of its own kind: recurrent, hybrid, or with other methods
+        return _agree(found.reshape(2, half, -1)[::-1], self._body(tokens)[:, half:])
 
 
-def _scored(head: Head, targets: mx.array, features: mx.array) -> tuple[mx.array, mx.array]:
-    return token_logps(head(features), targets)
+def frozen_head_logps(
+    head: Head, features: mx.array, targets: mx.array, chunk: int, differentiate: Differentiate = "logps"
+) -> tuple[mx.array, mx.array]:
+    """Log-probabilities and entropies through a head that is not trained, with the gradient made in the forward pass.
+
+    At each position d logp / d features does not depend on the loss, so that it is found while the logits are there;
+    the backward pass only scales it, and no logits are kept.
+
+    Args:
+        head: from features to logits.
+        features: (N, d).
+        targets: (N,) token ids.
+        chunk: positions whose logits are held at once.
+        differentiate: ``logps``, and nothing flows back from the entropies; or ``both``.
+
+    Returns:
+        Two arrays (N,) float32, see :func:`token_logps`.
+    """
+
+    def with_slopes(features: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
+        def weighted(features: mx.array) -> tuple[mx.array, tuple[mx.array, ...]]:
+            logits = head(features).astype(mx.float32)
+            logps, entropies, slope_of_logps, slope_of_entropies = _with_slopes(mx.stop_gradient(logits), targets)
+            second = (slope_of_entropies,) if differentiate == "both" else ()
+            return (logits * slope_of_logps).sum(), (logps, entropies, *second)
+
+        (_, (logps, entropies, *second)), slope = mx.value_and_grad(weighted)(features)
+        if not second:
+            return logps, entropies, slope
+        return logps, entropies, slope, mx.grad(lambda x: (head(x).astype(mx.float32) * second[0]).sum())(features)
+
+    @mx.custom_function
+    def scored(features: mx.array) -> tuple[mx.array, ...]:
+        return _by_chunks(with_slopes, features, targets, chunk)
+
+    @scored.vjp
+    def _(primals: Any, cotangents: Any, outputs: Any) -> mx.array:
+        slopes = outputs[2:]
+        return sum(_settled(c)[:, None].astype(s.dtype) * s for c, s in zip(cotangents, slopes, strict=False))
+
+    logps, entropies, *_ = scored(features)
+    return logps, entropies
+
+
+def _with_slopes(logits: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
+    """:func:`token_logps`, and its derivatives by the logits, both (N, vocabulary): ``1[target] - p`` for the
+    log-probability and ``-p (log p + H)`` for the entropy H."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    weights = mx.exp(shifted)
+    total = weights.sum(axis=-1, keepdims=True)
+    log_total = mx.log(total)
+    chosen = mx.take_along_axis(shifted, targets[:, None], axis=-1)
+    entropies = log_total - (weights * shifted).sum(axis=-1, keepdims=True) / total
+    shares = weights / total
+    of_logps = (mx.arange(logits.shape[-1])[None] == targets[:, None]) - shares
+    of_entropies = -shares * (shifted - log_total + entropies)
+    return (chosen - log_total)[:, 0], entropies[:, 0], of_logps, of_entropies
+
+
+def chunked_logps(head: Head, features: mx.array, targets: mx.array, chunk: int) -> tuple[mx.array, mx.array]:
+    """The same values, where nothing is differentiated."""
+    logps, entropies = _by_chunks(lambda x, y: token_logps(head(x), y), features, targets, chunk)
+    return logps, entropies
+
+
+def _by_chunks(
+    function: Callable[..., tuple[mx.array, ...]], features: mx.array, targets: mx.array, chunk: int
+) -> tuple[mx.array, ...]:
+    """One chunk after another: left to itself, MLX may begin them all before it has finished any."""
+    found: list[tuple[mx.array, ...]] = []
+    for start in range(0, features.shape[0], chunk):
+        piece = features[start : start + chunk]
+        if found:
+            piece = mx.depends([piece], list(found[-1]))[0]
+        found.append(function(piece, targets[start : start + chunk]))
+    return tuple(mx.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def _settled(cotangents: mx.array) -> mx.array:
+    """Without what a saturated triplet leaves: x86 computes several times slower with numbers as small as these."""
+    return mx.where(mx.abs(cotangents) < 1e-30, 0, cotangents)
 
 
 def token_logps(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
@@ -96,9 +210,11 @@ def token_logps(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array
     return chosen - log_total, log_total - (weights * shifted).sum(axis=-1) / total
 
 
-def as_arrays(batch: MicroBatch) -> dict[str, mx.array]:
-    """A micro-batch as MLX arrays."""
-    return {name: mx.array(value) for name, value in vars(batch).items()}
+def as_arrays(batch: MicroBatch) -> dict[str, Any]:
+    """A micro-batch as MLX arrays; each group as a pair of tokens and owners."""
+    groups = [(mx.array(group.tokens), mx.array(group.owners)) for group in batch.groups]
+    flat = {name: mx.array(value) for name, value in vars(batch).items() if name != "groups"}
+    return {**flat, "groups": groups}
 
 
 def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +232,7 @@ def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> tuple[
     entropies = np.zeros_like(logps)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        found = scorer(as_arrays(collate([examples[i] for i in chosen])))
+        found = scorer(as_arrays(scorer.collate([examples[i] for i in chosen])), "nothing")
         mx.eval(found)
         logps[:, chosen], entropies[:, chosen] = np.array(found[0]), np.array(found[1])
     return logps, entropies
@@ -148,10 +264,6 @@ def _parts(model: nn.Module, module: nn.Module | None) -> tuple[Callable[[mx.arr
 
 def _agree(found: mx.array, expected: mx.array) -> bool:
     return found.shape == expected.shape and bool(mx.allclose(found, expected, rtol=1e-3, atol=1e-3))
-
-
-def _identity(logits: mx.array) -> mx.array:
-    return logits
 
 
 def _row_sums(mine: mx.array, values: mx.array) -> mx.array:

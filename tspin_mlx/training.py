@@ -15,14 +15,15 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
-from .batching import MicroBatch, Scored, batch_order, collate, micro_batches
+from .batching import MicroBatch, Scored, batch_order, micro_batches
 from .errors import DivergedError, SetupError
 from .method import batch_loss
 from .models import Policy
 from .objective import Counts, Objective
 from .plan import Updates
+from .prefix import PrefixCache
 from .schedule import learning_rate_at
-from .scoring import Scorer, as_arrays
+from .scoring import FEW_LOGITS_AT_ONCE, Scorer, as_arrays
 from .seeds import derive
 from .step_metrics import step_metrics
 
@@ -45,7 +46,8 @@ class Trainer:
         self.policy, self.objective, self.updates, self.seed = policy, objective, updates, seed
         self.optimizer = make_optimizer(updates)
         self.optimizer.init(policy.model.trainable_parameters())
-        self._gradients = _compiled_gradients(policy.model, Scorer(policy.model), objective)
+        self._scorer = Scorer(policy.model, FEW_LOGITS_AT_ONCE if updates.recompute else None)
+        self._gradients = _gradients(policy.model, self._scorer, objective, compiled=not updates.recompute)
 
     def run(self, examples: Sequence[Scored], on_step: Callable[[int, dict[str, float]], None], done: int = 0) -> None:
         """All steps.
@@ -122,7 +124,7 @@ class Trainer:
         counts = mx.array(list(vars(batch_counts(batch)).values()), mx.float32)
         loss, grads, seen = mx.array(0.0), None, []
         for chosen in micro_batches(batch, self.updates.micro_batch_size):
-            micro = collate(chosen)
+            micro = self._scorer.collate(chosen)
             (share, logps, entropies), share_grads = self._gradients(as_arrays(micro), counts)
             loss = loss + share
             grads = share_grads if grads is None else tree_map(mx.add, grads, share_grads)
@@ -162,25 +164,44 @@ def recomputed_layers(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 
 def _recomputing(original: Callable) -> Callable:
-    def call(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        def inner(parameters: dict, *args: Any, **kwargs: Any) -> Any:
-            layer.update(parameters)  # a checkpoint differentiates only what it is handed
-            return original(layer, *args, **kwargs)
+    def call(layer: nn.Module, x: mx.array, *args: Any, **kwargs: Any) -> Any:
+        cache = next((value for value in (*args, *kwargs.values()) if isinstance(value, PrefixCache)), None)
+        prefix = cache.prefix if cache else ()
 
-        return mx.checkpoint(inner)(layer.trainable_parameters(), *args, **kwargs)
+        # A checkpoint differentiates only what it is handed, and what comes out of it must be returned.
+        def inner(parameters: dict, prefix: tuple[mx.array, ...], x: mx.array) -> Any:
+            layer.update(parameters)
+            if cache:
+                cache.prefix = prefix
+            found = original(layer, x, *args, **kwargs)
+            return found, cache.recorded if cache else ()
+
+        parameters = layer.trainable_parameters()
+        found, recorded = mx.checkpoint(inner)(parameters, prefix, x)
+        layer.update(parameters)  # a second call of the layer must not find what belongs to the first
+        if cache:
+            cache.prefix, cache.recorded = prefix, recorded
+        return found
 
     return call
 
 
-def _compiled_gradients(model: nn.Module, scorer: Scorer, objective: Objective) -> Callable:
-    """``(arrays of a micro-batch, counts) -> (loss share, logps, entropies), gradients``, compiled per shape."""
+def _gradients(model: nn.Module, scorer: Scorer, objective: Objective, *, compiled: bool) -> Callable:
+    """``(arrays of a micro-batch, counts) -> (loss share, logps, entropies), gradients``.
+
+    Args:
+        compiled: once per shape. Recomputed layers with shared prompts cannot be (MLX 0.32.4 loses an array).
+    """
 
     def loss_of(batch: dict[str, mx.array], counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-        logps, entropies = scorer(batch)
+        logps, entropies = scorer(batch, "both" if objective.entropy_weight else "logps")
         return batch_loss(logps, entropies, batch["lengths"], counts, objective), logps, entropies
 
+    gradients = nn.value_and_grad(model, loss_of)
+    if not compiled:
+        return gradients
     state = [model.state, mx.random.state]
-    return mx.compile(nn.value_and_grad(model, loss_of), inputs=state, outputs=state)
+    return mx.compile(gradients, inputs=state, outputs=state)
 
 
 def batch_counts(batch: Sequence[Scored]) -> Counts:
