@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,6 +14,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 
 from tspin_mlx.batching import Scored, collate
+from tspin_mlx.machine import on_cpu
 from tspin_mlx.method.losses import tspin_loss
 from tspin_mlx.objective import Objective
 from tspin_mlx.plan import Updates
@@ -22,30 +25,41 @@ from .workload import Workload, random_model, step_flops, with_adapter
 OBJECTIVE = Objective(alpha=1.0, beta=0.1, nll_weight=0.0, entropy_weight=0.0, length_normalize=False)
 
 
+@dataclass
+class Seen:
+    """What an arm gives: the seconds of each step, FLOPs of one, and the loss of the first."""
+
+    seconds: list[float]
+    flops: float
+    loss: float | None = None
+
+
+#: Runs so many steps after one that is not counted.
+Arm = Callable[[Workload, int], Seen]
+
+
 def measure(arm: str, work: Workload, steps: int) -> dict[str, Any]:
-    """Seconds of each step after the first, which compiles; peak memory; FLOPs; and the loss of the first step."""
-    started = ARMS[arm](work)
-    weights = mx.get_active_memory()
-    losses, seconds, flops = [], [], 0.0
-    for number in range(steps + 1):
-        mx.reset_peak_memory()
-        begun = time.perf_counter()
-        loss, flops = started(number)
-        losses.append(loss)
-        seconds.append(time.perf_counter() - begun)
+    """Seconds of each step after the first, which compiles; memory; FLOPs; and the loss of the first step."""
+    seen = ARMS[arm](work, steps)
     return {
-        "seconds": seconds[1:],
+        "seconds": seen.seconds[1:],
         "peak_bytes": mx.get_peak_memory(),
-        "weights_bytes": weights,
-        "flops": flops,
-        "loss": losses[0],
+        "flops": seen.flops,
+        "loss": seen.loss,
     }
 
 
-Step = Callable[[int], tuple[float, float]]
+def _timed(step: Callable[[int], float], steps: int, flops: float) -> Seen:
+    mx.reset_peak_memory()
+    losses, seconds = [], []
+    for number in range(steps + 1):
+        begun = time.perf_counter()
+        losses.append(step(number))
+        seconds.append(time.perf_counter() - begun)
+    return Seen(seconds, flops, losses[0])
 
 
-def _ours(work: Workload, *, share: bool = True, recompute: bool = False) -> Step:
+def _ours(work: Workload, steps: int, *, share: bool = True, recompute: bool = False) -> Seen:
     policy = with_adapter(random_model(work.shape))
     updates = Updates(
         steps=1000, epochs=1, batch_size=work.triplets, micro_batch_size=1 if recompute else work.triplets,
@@ -59,11 +73,11 @@ def _ours(work: Workload, *, share: bool = True, recompute: bool = False) -> Ste
     examples = work.examples(3)
     flops = our_flops(work, examples, updates.micro_batch_size, share=share, recompute=recompute)
 
-    def step(number: int) -> tuple[float, float]:
-        with recomputed_layers(policy.model, recompute):
-            return trainer.step(number + 1, examples)["loss"], flops
+    def step(number: int) -> float:
+        return trainer.step(number + 1, examples)["loss"]
 
-    return step
+    with recomputed_layers(policy.model, recompute):
+        return _timed(step, steps, flops)
 
 
 def our_flops(work: Workload, examples: Sequence[Scored], size: int, *, share: bool, recompute: bool) -> float:
@@ -80,7 +94,7 @@ def our_flops(work: Workload, examples: Sequence[Scored], size: int, *, share: b
     return total
 
 
-def _naive(work: Workload, *, recompute: bool = False) -> Step:
+def _naive(work: Workload, steps: int, *, recompute: bool = False) -> Seen:
     """Three padded forwards with full logits: what one writes first."""
     policy = with_adapter(random_model(work.shape))
     model, optimizer = policy.model, optim.AdamW(learning_rate=1e-4, weight_decay=0.0)
@@ -101,20 +115,19 @@ def _naive(work: Workload, *, recompute: bool = False) -> Step:
         optimizer.update(model, grads)
         return loss
 
-    rows, length = batches[0][0].shape
-    flops = 0.0
-    for tokens, _ in batches:
-        rows, length = tokens.shape
-        length -= 1
-        flops += step_flops(work, rows * length, rows * length, rows * length**2 / 2, recompute=recompute)
+    def step(number: int) -> float:
+        loss = compiled(batches)
+        mx.eval(loss, state)
+        return loss.item()
 
-    def step(number: int) -> tuple[float, float]:
-        with recomputed_layers(model, recompute):
-            loss = compiled(batches)
-            mx.eval(loss, state)
-        return loss.item(), flops
+    flops = sum(_padded_flops(work, *tokens.shape, recompute=recompute) for tokens, _ in batches)
+    with recomputed_layers(model, recompute):
+        return _timed(step, steps, flops)
 
-    return step
+
+def _padded_flops(work: Workload, rows: int, length: int, *, recompute: bool) -> float:
+    inputs = rows * (length - 1)
+    return step_flops(work, inputs, inputs, inputs * (length - 1) / 2, recompute=recompute)
 
 
 def _padded(examples: Sequence[Scored], number: int) -> tuple[mx.array, mx.array]:
@@ -128,15 +141,13 @@ def _padded(examples: Sequence[Scored], number: int) -> tuple[mx.array, mx.array
     return mx.array(tokens), mx.array(masks)
 
 
-def _mlx_lm_lora(work: Workload, *, recompute: bool = False) -> Step:
-    """mlx-lm-lora's DPO from its package, unmodified: two responses, and a reference that shares the weights."""
+def _mlx_lm_lora(work: Workload, steps: int, *, recompute: bool = False) -> Seen:
+    """mlx-lm-lora's DPO from its package, unmodified: two responses, and a reference model
+    of its own, as its command line loads one."""
     from mlx_lm_lora.trainer.dpo_trainer import DPOTrainingArgs, train_dpo
 
-    model, reference = random_model(work.shape), random_model("tiny")
-    reference = type(model)(model.args)
-    reference.update(model.parameters())
-    reference.freeze()
-    policy = with_adapter(model)
+    reference = random_model(work.shape).freeze()
+    policy = with_adapter(random_model(work.shape))
     policy.model.train()
     rows = [
         {
@@ -151,21 +162,35 @@ def _mlx_lm_lora(work: Workload, *, recompute: bool = False) -> Step:
         def on_train_loss_report(self, info: dict[str, Any]) -> None:
             seconds.append(1 / info["iterations_per_second"])
 
-    def run(steps: int) -> None:
+        def on_val_loss_report(self, info: dict[str, Any]) -> None:
+            pass
+
+    longest = max(len(row[name]) for row in rows for name in ("chosen", "rejected"))
+    with tempfile.TemporaryDirectory() as folder:
         arguments = DPOTrainingArgs(
-            batch_size=work.triplets, iters=steps, steps_per_report=1, steps_per_save=10**9, val_batches=0,
-            max_seq_length=4096, grad_checkpoint=recompute, adapter_file="/dev/null",
+            batch_size=work.triplets, iters=steps + 1, steps_per_report=1, steps_per_save=10**9,
+            max_seq_length=4096, grad_checkpoint=recompute, adapter_file=f"{folder}/adapters.safetensors",
         )  # fmt: skip
         optimizer = optim.AdamW(learning_rate=1e-4, weight_decay=0.0)
+        if on_cpu():  # it sets a limit that only a GPU has
+            mx.device_info = lambda: {"max_recommended_working_set_size": 0}
+        mx.reset_peak_memory()
         train_dpo(policy.model, reference, optimizer, rows, args=arguments, training_callback=Clock())
+    trained = 2 * _padded_flops(work, work.triplets, longest, recompute=recompute)
+    return Seen(seconds, trained + 2 * _forward_flops(work, work.triplets, longest))
 
-    raise NotImplementedError(run)
+
+def _forward_flops(work: Workload, rows: int, length: int) -> float:
+    """Of a forward pass only, as of a reference: about half of a step's without LoRA and gradients."""
+    return _padded_flops(work, rows, length, recompute=False) / 2
 
 
-ARMS: dict[str, Callable[[Workload], Step]] = {
+ARMS: dict[str, Arm] = {
     "shared": _ours,
-    "shared, recompute": partial(_ours, recompute=True),
+    "shared, lean": partial(_ours, recompute=True),
     "stacked": partial(_ours, share=False),
     "naive": _naive,
     "naive, recompute": partial(_naive, recompute=True),
+    "mlx-lm-lora DPO": _mlx_lm_lora,
+    "mlx-lm-lora DPO, recompute": partial(_mlx_lm_lora, recompute=True),
 }
