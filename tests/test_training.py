@@ -5,7 +5,10 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
+from tspin_mlx import training
+from tspin_mlx.batching import micro_batches
 from tspin_mlx.errors import DivergedError
 from tspin_mlx.models import load_policy, resolve_model
 from tspin_mlx.objective import SUPERVISED, Objective
@@ -67,11 +70,7 @@ def first_gradients(tiny_model, updates, objective, rows):
     trainer.policy.model.load_weights(
         [(name, value + 0.05) for name, value in trainer.policy.adapter().items()], strict=False
     )
-    from mlx.utils import tree_flatten
-
-    from tspin_mlx.training import recomputed_layers
-
-    with recomputed_layers(trainer.policy.model, updates.recompute):
+    with training.recomputed_layers(trainer.policy.model, updates.recompute):
         loss, grads, _ = trainer._accumulated(rows)
     return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
 
@@ -172,3 +171,33 @@ def test_a_non_finite_loss_stops_before_the_update_and_names_step_and_examples(t
 def test_dora_trains_too(tiny_model):
     after, _ = trained(tiny_model, kind="dora")
     assert any(name.endswith(".m") for name in after)
+
+
+def test_shapes_that_come_again_are_compiled_and_at_most_so_many(tiny_model, monkeypatch):
+    trainer = Trainer(fresh(tiny_model), OBJECTIVE, UPDATES, 0)
+    once, often = examples(count=2), examples(count=4)
+    trainer.compile_for([once, often, often])
+    micros = [trainer._scorer.collate(micro) for micro in micro_batches(often, UPDATES.micro_batch_size)]
+    assert trainer._worth_compiling >= {micro.signature for micro in micros}
+    monkeypatch.setattr(training, "_COMPILED_SHAPES", 1)
+    trainer.compile_for([often] * 3)
+    assert len(trainer._worth_compiling) == 1
+    trainer.compile_for([])
+    assert not trainer._worth_compiling
+
+
+def test_compiled_and_plain_steps_agree(tiny_model):
+    rows = examples(count=4)
+
+    def gradients(compiled):
+        trainer = Trainer(fresh(tiny_model), OBJECTIVE, UPDATES, 0)
+        if compiled:
+            trainer.compile_for([rows, rows])
+            assert trainer._worth_compiling
+        loss, grads, _ = trainer._accumulated(rows)
+        return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
+
+    (plain, expected), (compiled, found) = gradients(False), gradients(True)
+    assert compiled == pytest.approx(plain, rel=1e-6)
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-5 * np.abs(gradient).max())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -29,6 +30,9 @@ from .step_metrics import step_metrics
 
 OPTIMIZERS = {"adamw": optim.AdamW, "adam": optim.Adam, "rmsprop": optim.RMSprop, "lion": optim.Lion}
 
+_COMPILED_SHAPES = 32  # at most
+_LOOKED_AT = 2000  # micro-batches, to find the frequent shapes
+
 #: A micro-batch with the log-probabilities and entropies found for it, each (k, m).
 Seen = tuple[MicroBatch, np.ndarray, np.ndarray]
 
@@ -47,7 +51,8 @@ class Trainer:
         self.optimizer = make_optimizer(updates)
         self.optimizer.init(policy.model.trainable_parameters())
         self._scorer = Scorer(policy.model, FEW_LOGITS_AT_ONCE if updates.recompute else None)
-        self._gradients = _gradients(policy.model, self._scorer, objective, compiled=not updates.recompute)
+        self._plain, self._compiled = _gradients(policy.model, self._scorer, objective)
+        self._worth_compiling: frozenset[tuple[int, ...]] = frozenset()
 
     def run(self, examples: Sequence[Scored], on_step: Callable[[int, dict[str, float]], None], done: int = 0) -> None:
         """All steps.
@@ -64,12 +69,24 @@ class Trainer:
         model.train()
         try:
             with recomputed_layers(model, updates.recompute):
-                order = batch_order(len(examples), updates.epochs, updates.batch_size, self.seed)
+                order = list(batch_order(len(examples), updates.epochs, updates.batch_size, self.seed))
+                self.compile_for([examples[i] for i in chosen] for chosen in order)
                 for step, chosen in islice(enumerate(order, start=1), done, None):
                     metrics = self.step(step, [examples[i] for i in chosen])
                     on_step(step, {"epoch": step * updates.epochs / updates.steps, **metrics})
         finally:
             model.eval()
+
+    def compile_for(self, batches: Iterable[Sequence[Scored]]) -> None:
+        """Compile the shapes that come more than once, the most frequent ones: MLX keeps every compiled graph.
+
+        Others are computed as they come. It follows from the batches alone, so that a resumed run does the same.
+        """
+        if self.updates.recompute:  # with shared prompts MLX 0.32.4 loses an array when it compiles this
+            return
+        micros = (micro for batch in batches for micro in micro_batches(batch, self.updates.micro_batch_size))
+        shapes = Counter(self._scorer.collate(micro).signature for micro in islice(micros, _LOOKED_AT))
+        self._worth_compiling = frozenset(shape for shape, times in shapes.most_common(_COMPILED_SHAPES) if times > 1)
 
     def step(self, number: int, batch: Sequence[Scored]) -> dict[str, float]:
         """One update, and what was seen on the way (see :func:`tspin_mlx.step_metrics.step_metrics`)."""
@@ -125,7 +142,8 @@ class Trainer:
         loss, grads, seen = mx.array(0.0), None, []
         for chosen in micro_batches(batch, self.updates.micro_batch_size):
             micro = self._scorer.collate(chosen)
-            (share, logps, entropies), share_grads = self._gradients(as_arrays(micro), counts)
+            gradients = self._compiled if micro.signature in self._worth_compiling else self._plain
+            (share, logps, entropies), share_grads = gradients(as_arrays(micro), counts)
             loss = loss + share
             grads = share_grads if grads is None else tree_map(mx.add, grads, share_grads)
             mx.eval(loss, grads, logps, entropies)
@@ -186,22 +204,16 @@ def _recomputing(original: Callable) -> Callable:
     return call
 
 
-def _gradients(model: nn.Module, scorer: Scorer, objective: Objective, *, compiled: bool) -> Callable:
-    """``(arrays of a micro-batch, counts) -> (loss share, logps, entropies), gradients``.
-
-    Args:
-        compiled: once per shape. Recomputed layers with shared prompts cannot be (MLX 0.32.4 loses an array).
-    """
+def _gradients(model: nn.Module, scorer: Scorer, objective: Objective) -> tuple[Callable, Callable]:
+    """``(arrays of a micro-batch, counts) -> (loss share, logps, entropies), gradients``: as it is, and compiled."""
 
     def loss_of(batch: dict[str, mx.array], counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         logps, entropies = scorer(batch, "both" if objective.entropy_weight else "logps")
         return batch_loss(logps, entropies, batch["lengths"], counts, objective), logps, entropies
 
     gradients = nn.value_and_grad(model, loss_of)
-    if not compiled:
-        return gradients
     state = [model.state, mx.random.state]
-    return mx.compile(gradients, inputs=state, outputs=state)
+    return gradients, mx.compile(gradients, inputs=state, outputs=state)
 
 
 def batch_counts(batch: Sequence[Scored]) -> Counts:
