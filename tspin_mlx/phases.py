@@ -36,10 +36,11 @@ class Desk:
         self.self_play_prompts = self.prompts.train[: plan.recipe.generation.prompts]
         self._untouched = policy.adapter()
         self._current = BASE
-        if not Scorer(policy.model).split:
-            emit(
-                "warning", message="this model's head is not known: training computes all logits, and needs more memory"
-            )
+        scorer = Scorer(policy.model)
+        if not scorer.split:
+            emit("warning", message="this model's head is not known: training computes all logits, which is slower")
+        elif not scorer.shares:
+            emit("warning", message="this model's prompts cannot be shared: each is computed once for every response")
 
     def use(self, folder: str) -> None:
         """Make the policy the one saved in ``folder``; ``base`` is the untouched adapter."""
