@@ -550,3 +550,20 @@ def test_the_digest_of_the_data_tells_contents_and_parts_apart():
     ]
     assert len({data_digest(splits) for splits in different}) == len(different)
     assert data_digest(Splits((a,), (b,), (), skipped=("t.jsonl:3: bad",))) == data_digest(different[0])
+
+
+def test_a_run_that_is_nearly_the_name_of_another_is_suggested(made):
+    with pytest.raises(UsageError, match="quik: no such run") as caught:
+        find_run("quik", made.path.parent)
+    assert caught.value.hint == "did you mean quick?"
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "{}", '{"reason": "x", "micro_batch_size": 0, "generation_batch_size": 1}']
+)
+def test_damaged_decisions_are_refused(made, line):
+    made.decide("out of memory", micro_batch_size=2, generation_batch_size=16)
+    with (made.path / "decisions.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DamagedError, match=r"decisions\.jsonl cannot be read"):
+        made.plan()

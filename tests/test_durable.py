@@ -239,7 +239,7 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(tmp_path, failing, opera
 def test_a_full_folder_is_not_replaced_by_a_new_one(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").write_text("x")
-    with pytest.raises(StorageError, match="not empty"), durable.new_folder(tmp_path / "run") as made:
+    with pytest.raises(StorageError, match="exists already"), durable.new_folder(tmp_path / "run") as made:
         (made / "new").write_text("y")
     assert names(tmp_path) == ["run"]
     assert names(tmp_path / "run") == ["old"]
@@ -418,3 +418,19 @@ def test_what_would_fill_the_disk_is_not_begun(tmp_path, monkeypatch, free, said
         assert caught.value.message == f"{run}: {said} MB are free there, and the run may need 5 MB"
         assert "run.folder=FOLDER" in caught.value.hint
     assert asked == [tmp_path]
+
+
+def test_two_processes_may_make_the_same_and_one_of_them_does(tmp_path):
+    """The second does not touch what the first is filling, and what a killed third has left is tidied away."""
+    crash(tmp_path, "with durable.new_folder(folder / 'run', contested=True) as made: (made / 'half').write_text('x')")
+    assert [name.startswith(".run.") for name in names(tmp_path)] == [True]
+    theirs = tmp_path / f".run.{os.getppid()}.partial"
+    theirs.mkdir()
+    with durable.new_folder(tmp_path / "run", contested=True) as made:
+        (made / "whole").write_text("ours")
+        assert made != theirs
+    assert names(tmp_path) == [theirs.name, "run"]
+    with pytest.raises(StorageError, match="exists already"), durable.new_folder(tmp_path / "run", contested=True):
+        pass
+    assert (tmp_path / "run" / "whole").read_text() == "ours"
+    assert names(tmp_path) == [theirs.name, "run"]

@@ -98,9 +98,10 @@ def test_the_command_line_loads_no_mlx_before_it_needs_it():
     assert not {"mlx.core", "mlx_lm", "pydantic", "transformers", "huggingface_hub"} & loaded
 
 
-def test_what_a_screen_needs_loads_no_mlx():
+def test_screens_and_the_supervisor_load_no_mlx():
     loaded = loaded_after(
-        "import tspin_mlx.run_view, tspin_mlx.runs.directory, tspin_mlx.runs.event_log, tspin_mlx.plan"
+        "import tspin_mlx.run_view, tspin_mlx.runs.directory, tspin_mlx.runs.event_log, tspin_mlx.plan, "
+        "tspin_mlx.supervisor, tspin_mlx.cli.control"
     )
     assert not {"mlx.core", "mlx_lm", "transformers"} & loaded
 

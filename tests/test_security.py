@@ -9,7 +9,7 @@ import pytest
 from mlx_lm.models import llama
 
 from tspin_mlx.catalog import find_recipe, parse_source
-from tspin_mlx.errors import RecipeError, SetupError, UsageError
+from tspin_mlx.errors import RecipeError, SetupError, StorageError, UsageError
 from tspin_mlx.launch import prepare, run_path
 from tspin_mlx.models import load_policy, load_tokenizer, open_model
 from tspin_mlx.recipe import LoraSection
@@ -158,6 +158,6 @@ def test_a_run_folder_that_is_there_is_never_written_over(task, tmp_path):
     launch = prepare(parse_source(source, [f"run.folder={tmp_path / 'runs'}"]), source)
     before = {path: path.read_bytes() for path in launch.run.path.iterdir()}
     prompts = launch.run.prompts()
-    with pytest.raises(Exception, match="could not be written"):
+    with pytest.raises(StorageError, match="exists already"):
         create_run(launch.run.path, launch.plan, "", launch.run.about["model"], prompts)
     assert {path: path.read_bytes() for path in launch.run.path.iterdir()} == before

@@ -151,14 +151,17 @@ def cut_torn_tail(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, contested: bool = False) -> Iterator[Path]:
     """A folder to fill; it becomes ``path`` when the block ends without an error, else it disappears.
 
+    Args:
+        contested: another process may be making the same, since no lock is held; then each fills one of its own.
+
     Raises:
-        StorageError: no space, no permission, or a failing disk; there is no ``path``.
+        StorageError: no space, no permission, a failing disk, or ``path`` exists already; it is as it was.
     """
     with _storage_errors(path):
-        aside = aside_of(path)
+        aside = _aside_of_our_own(path) if contested else aside_of(path)
         disk.remove(aside)
         aside.mkdir(parents=True)
         try:
@@ -222,6 +225,25 @@ def _free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
+def _aside_of_our_own(path: Path) -> Path:
+    """Where this process makes something that others may be making as well; what the dead left of it is removed."""
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        pid = left.name.split(".")[-2]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            disk.remove(left)
+    return aside_of(path.with_name(f"{path.name}.{os.getpid()}"))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _commit(aside: Path, path: Path) -> None:
     disk.rename(aside, path)
     disk.sync(path.parent)
@@ -233,6 +255,8 @@ def _storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise StorageError(f"{path} exists already", hint="another process has just made it: try again") from error
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         raise StorageError(
             f"{path} could not be written: {reason} ({_free_bytes(path) / 1e6:.0f} MB are free there)",

@@ -17,6 +17,7 @@ from ..errors import DamagedError, UsageError
 from ..lineage import lineage
 from ..plan import NO_INFLUENCE, Plan, plan_from_row
 from ..recipe_text import flatten
+from ..text import did_you_mean
 from ..triplets import Prompt, prompt_from_row, to_row
 from .store import REPAIR, Store
 
@@ -85,9 +86,15 @@ class Run:
         if not path.exists():
             return []
         try:
-            return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
-        except ValueError:
-            raise DamagedError(f"{path} cannot be read") from None
+            rows = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+            whole = all(
+                min(row["micro_batch_size"], row["generation_batch_size"]) >= 1 and row["reason"] for row in rows
+            )
+        except (ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise DamagedError(f"{path} cannot be read", hint="mend it, or start anew with run.name=NAME")
+        return rows
 
     def decide(self, reason: str, micro_batch_size: int, generation_batch_size: int) -> None:
         """Continue with smaller batches from now on."""
@@ -176,7 +183,7 @@ def create_run(
         model: ``name``, ``path`` and ``fingerprint`` of the base model.
         origin: a run whose results are copied as far as this plan would make the same.
     """
-    with durable.new_folder(path) as folder:
+    with durable.new_folder(path, contested=True) as folder:
         store = Store(folder)
         reused = _reuse(origin, plan, folder) if origin else []
         about = {
@@ -228,6 +235,8 @@ def find_run(name: str, folder: Path) -> Run:
         leads_elsewhere = True
     if leads_elsewhere:
         raise UsageError(f"{name!r} is not the name or the path of a run", hint="`tspin-mlx runs ls` lists them")
+    if not path.exists() and (nearest := did_you_mean(path.name, [run.name for run in run_paths(path.parent)])):
+        raise UsageError(f"{path}: no such run", hint=f"did you mean {nearest}?")
     return Run(path)
 
 
