@@ -64,11 +64,11 @@ def _ours(work: Workload, steps: int, *, share: bool = True, recompute: bool = F
     updates = Updates(
         steps=1000, epochs=1, batch_size=work.triplets, micro_batch_size=1 if recompute else work.triplets,
         optimizer="adamw", learning_rate=1e-4, schedule="constant", warmup_steps=0, weight_decay=0.0,
-        max_grad_norm=None, recompute=recompute,
+        max_grad_norm=None, memory="lean" if recompute else "fast",
     )  # fmt: skip
     trainer = Trainer(policy, OBJECTIVE, updates, seed=0)
     if not share:
-        trainer._scorer.collate = lambda examples: collate(examples, share=False)
+        policy.scorer.collate = lambda examples: collate(examples, share=False)
     policy.model.train()
     examples = work.examples(3)
     flops = our_flops(work, examples, updates.micro_batch_size, share=share, recompute=recompute)

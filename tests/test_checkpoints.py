@@ -29,7 +29,7 @@ UPDATES = Updates(
     warmup_steps=1,
     weight_decay=0.1,
     max_grad_norm=1.0,
-    recompute=False,
+    memory="fast",
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 from tspin_mlx import durable
 from tspin_mlx.data import Splits
 from tspin_mlx.errors import DamagedError, StorageError, UsageError
-from tspin_mlx.plan import make_plan
+from tspin_mlx.plan import Sizes, make_plan
 from tspin_mlx.recipe_text import parse_recipe
 from tspin_mlx.runs.directory import Run, create_run, data_digest, find_run, open_run, run_paths
 from tspin_mlx.triplets import Prompt, Response
@@ -312,27 +312,27 @@ def test_result_and_test_are_nothing_before_the_end(made):
 
 def test_decisions_are_kept_and_the_last_one_counts(made):
     assert made.decisions() == []
-    made.decide("out of memory", micro_batch_size=2, generation_batch_size=16)
-    made.decide("the GPU watchdog", micro_batch_size=1, generation_batch_size=8)
+    made.decide("out of memory", Sizes("fast", 2, 16))
+    made.decide("the GPU watchdog", Sizes("fast", 1, 8))
     found = Run(made.path).decisions()
-    assert [decision.pop("time") > 0 for decision in found] == [True, True]
-    assert found == [
-        {"reason": "out of memory", "micro_batch_size": 2, "generation_batch_size": 16},
-        {"reason": "the GPU watchdog", "micro_batch_size": 1, "generation_batch_size": 8},
+    assert [made.time > 0 for made in found] == [True, True]
+    assert [(made.reason, made.sizes) for made in found] == [
+        ("out of memory", Sizes("fast", 2, 16)),
+        ("the GPU watchdog", Sizes("fast", 1, 8)),
     ]
-    assert Run(made.path).plan() == plan().with_batches(1, 8)
+    assert Run(made.path).plan() == plan().with_sizes(Sizes("fast", 1, 8))
     assert open_run(made.path, plan()).name == "quick"  # the recipe is still the one it was made with
 
 
 def test_a_decision_that_a_crash_left_half_written_was_not_made(made):
-    made.decide("out of memory", micro_batch_size=2, generation_batch_size=16)
+    made.decide("out of memory", Sizes("fast", 2, 16))
     path = made.path / "decisions.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"time": 1, "reason": "half')
-    assert made.plan() == plan().with_batches(2, 16)
-    made.decide("again", micro_batch_size=1, generation_batch_size=8)
+    assert made.plan() == plan().with_sizes(Sizes("fast", 2, 16))
+    made.decide("again", Sizes("fast", 1, 8))
     assert path.read_bytes().startswith(whole + b'{"time": ')
-    assert [decision["reason"] for decision in made.decisions()] == ["out of memory", "again"]
+    assert [decision.reason for decision in made.decisions()] == ["out of memory", "again"]
 
 
 def test_decisions_that_cannot_be_read_are_damage(made):
@@ -520,10 +520,10 @@ def test_a_fork_of_a_run_that_was_not_finished_takes_over_what_there_is(made):
 
 
 def test_a_fork_computes_as_much_at_once_as_its_origin_had_come_to(origin):
-    origin.decide("out of memory", micro_batch_size=2, generation_batch_size=16)
+    origin.decide("out of memory", Sizes("fast", 2, 16))
     forked = fork(origin, "objective.beta=0.3")
     assert forked.decisions() == origin.decisions()
-    assert forked.plan() == plan("objective.beta=0.3").with_batches(2, 16)
+    assert forked.plan() == plan("objective.beta=0.3").with_sizes(Sizes("fast", 2, 16))
 
 
 def test_a_fork_does_not_need_its_origin_any_more_and_leaves_it_as_it_was(origin):
@@ -559,10 +559,15 @@ def test_a_run_that_is_nearly_the_name_of_another_is_suggested(made):
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", "{}", '{"reason": "x", "micro_batch_size": 0, "generation_batch_size": 1}']
+    "line",
+    [
+        *("{", "[]", "{}"),
+        '{"time": 1, "reason": "x", "memory": "fast", "micro_batch_size": 0, "generation_batch_size": 1}',
+        '{"time": 1, "reason": "x", "memory": "auto", "micro_batch_size": 1, "generation_batch_size": 1}',
+    ],
 )
 def test_damaged_decisions_are_refused(made, line):
-    made.decide("out of memory", micro_batch_size=2, generation_batch_size=16)
+    made.decide("out of memory", Sizes("fast", 2, 16))
     with (made.path / "decisions.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(DamagedError, match=r"decisions\.jsonl cannot be read"):

@@ -3,7 +3,7 @@
 import pytest
 
 from tspin_mlx.lineage import lineage
-from tspin_mlx.plan import make_plan
+from tspin_mlx.plan import Sizes, make_plan
 from tspin_mlx.recipe_text import flatten, parse_recipe
 
 COUNTS = {"train": 100, "validation": 10, "test": 5}
@@ -89,7 +89,7 @@ KEPT = {
     "training.warmup_ratio": (0.5, BASE_ONLY),
     "training.weight_decay": (0.1, BASE_ONLY),
     "training.max_grad_norm": ("null", BASE_ONLY),
-    "training.recompute": ("true", BASE_ONLY),
+    "training.memory": ("lean", BASE_ONLY),
     "training.epochs": (3, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "training.learning_rate": (0.1, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "training.iterations": (3, BEFORE_SELF_PLAY | FIRST | SECOND),
@@ -168,5 +168,5 @@ def test_without_a_test_everything_else_is_kept():
 def test_smaller_batches_decided_on_later_are_another_lineage():
     plan = make_plan(parse_recipe("data: {train: t.jsonl}", "r.yaml", BASIS), COUNTS, "m", "d")
     assert lineage(plan) == digests()
-    assert lineage(plan.with_batches(2, 32)) == digests("training.micro_batch_size=2")
-    assert lineage(plan.with_batches(4, 16)) == digests("generation.batch_size=16")
+    assert lineage(plan.with_sizes(Sizes("auto", 2, 32))) == digests("training.micro_batch_size=2")
+    assert lineage(plan.with_sizes(Sizes("auto", 4, 16))) == digests("generation.batch_size=16")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tspin_mlx.objective import SUPERVISED
-from tspin_mlx.plan import NO_INFLUENCE, make_plan, plan_from_row, policy_name
+from tspin_mlx.plan import NO_INFLUENCE, Sizes, make_plan, plan_from_row, policy_name
 from tspin_mlx.recipe_text import flatten, parse_recipe
 
 COUNTS = {"train": 100, "validation": 10, "test": 5}
@@ -198,7 +198,7 @@ def test_a_row_of_an_earlier_version_gets_the_defaults_that_were_added_since():
 
 def test_less_at_once_leaves_the_optimisers_batches_and_everything_else():
     made = plan("warmup.epochs=1", "training.micro_batch_size=4", "generation.batch_size=32")
-    less = made.with_batches(2, 16)
+    less = made.with_sizes(Sizes("fast", 2, 16))
     assert less.recipe.generation.batch_size == 16
     assert {phase.updates.micro_batch_size for phase in less.phases if phase.updates} == {2}
     assert {phase.updates.batch_size for phase in less.phases if phase.updates} == {16}
@@ -206,14 +206,15 @@ def test_less_at_once_leaves_the_optimisers_batches_and_everything_else():
     assert [(phase.target, phase.seed, phase.objective) for phase in less.phases] == [
         (phase.target, phase.seed, phase.objective) for phase in made.phases
     ]
-    assert less.with_batches(4, 32) == less  # never more than the plan says
+    assert less.with_sizes(Sizes("fast", 4, 32)) == less  # never more than the plan says
     assert made.phases[2].updates.micro_batch_size == 4  # as it was
 
 
 def test_less_at_once_is_another_plan_because_results_may_be_rounded_otherwise():
     made = plan()
-    assert len({made.fingerprint, made.with_batches(2, 32).fingerprint, made.with_batches(4, 16).fingerprint}) == 3
-    assert made.with_batches(4, 32).fingerprint == made.fingerprint
+    others = [Sizes("auto", 2, 32), Sizes("auto", 4, 16), Sizes("lean", 4, 32)]
+    assert len({made.fingerprint, *(made.with_sizes(sizes).fingerprint for sizes in others)}) == 4
+    assert made.with_sizes(made.sizes).fingerprint == made.fingerprint
 
 
 BASIS = ("warmup.epochs=1", "evaluation.metrics=[regex, numeric]", "evaluation.regex=a")
@@ -262,7 +263,7 @@ CHANGES = {
     "training.warmup_ratio": 0.2,
     "training.weight_decay": 0.1,
     "training.max_grad_norm": "null",
-    "training.recompute": "true",
+    "training.memory": "lean",
     "evaluation.metrics": "[regex]",
     "evaluation.regex": "b",
     "evaluation.best": "numeric",

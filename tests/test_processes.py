@@ -16,6 +16,7 @@ import pytest
 from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.launch import prepare
 from tspin_mlx.models import adapter_digest
+from tspin_mlx.plan import Sizes
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.runs.lock import RunLock, holder, is_held
@@ -308,7 +309,7 @@ def test_what_less_at_once_may_help_is_tried_once_and_recorded(supervised, reaso
     assert code == 0 and run.is_finished
     restarted = [event for event in events if event["kind"] == "restarted"]
     assert [(event["reason"], event["micro_batch_size"]) for event in restarted] == [(reason, 1)]
-    assert [(row["reason"], row["micro_batch_size"]) for row in run.decisions()] == [(reason, 1)]
+    assert [(made.reason, made.sizes) for made in run.decisions()][-1] == (reason, Sizes("lean", 1, 1))
     later = events[events.index(restarted[0]) :]
     assert next(event for event in later if event["kind"] == "resumed")["done"] >= 3  # from the last checkpoint
     assert {phase.updates.batch_size for phase in run.plan().phases if phase.updates} == {4}
@@ -319,7 +320,7 @@ def test_the_second_failure_is_told_with_advice(supervised):
     assert code == 8
     assert [event["kind"] for event in events].count("restarted") == 1
     assert events[-1]["kind"] == "run_failed"
-    assert "out of memory" in events[-1]["message"] and "training.recompute=true" in events[-1]["hint"]
+    assert "out of memory" in events[-1]["message"] and "training.memory=lean" in events[-1]["hint"]
     assert state_of(run, time.time()) == "failed"
 
 

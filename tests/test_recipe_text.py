@@ -187,7 +187,7 @@ def test_warm_up_alone_is_something_to_do():
         ("training.learning_rate=1e-4", "training.learning_rate", 1e-4),
         ("training.learning_rate=0.25", "training.learning_rate", 0.25),
         ("training.epochs=7", "training.epochs", 7),
-        ("training.recompute=true", "training.recompute", True),
+        ("objective.length_normalize=true", "objective.length_normalize", True),
         ("training.max_grad_norm=null", "training.max_grad_norm", None),
         ("training.max_grad_norm=", "training.max_grad_norm", None),
         ("evaluation.metrics=[json_valid, numeric]", "evaluation.metrics", ["json_valid", "numeric"]),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from tspin_mlx import scoring
 from tspin_mlx.batching import collate
 from tspin_mlx.models import load_policy, resolve_model
 from tspin_mlx.recipe import LoraSection, ModelSection
@@ -90,12 +89,12 @@ def plain_gradient(model, *, entropies):
     return gradient_of(model, total)
 
 
-def scorer_gradient(scorer, *, entropies):
+def scorer_gradient(scorer, *, entropies, **chunk):
     """The same by a scorer."""
     batch = as_arrays(collate(EXAMPLES))
 
     def total():
-        logps, found = scorer(batch, "both" if entropies else "logps")
+        logps, found = scorer(batch, "both" if entropies else "logps", **chunk)
         return (logps * LOGP_WEIGHTS).sum() + (found * ENTROPY_WEIGHTS * entropies).sum()
 
     return gradient_of(scorer.model, total)
@@ -137,15 +136,14 @@ def test_a_head_that_is_trained_gets_its_gradient(tmp_path, tied):
 
 
 @pytest.mark.parametrize("entropies", [False, True])
-def test_chunks_of_the_head_change_neither_values_nor_gradients(policy, monkeypatch, entropies):
-    def result():
+def test_chunks_of_the_head_change_neither_values_nor_gradients(policy, entropies):
+    def result(**chunk):
         scorer = Scorer(policy.model)
-        values = scorer(as_arrays(collate(EXAMPLES)))
-        return [np.array(value) for value in values], scorer_gradient(scorer, entropies=entropies)
+        values = scorer(as_arrays(collate(EXAMPLES)), **chunk)
+        return [np.array(value) for value in values], scorer_gradient(scorer, entropies=entropies, **chunk)
 
     values, gradient = result()
-    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 4 * 258)
-    chunked_values, chunked_gradient = result()
+    chunked_values, chunked_gradient = result(logits_at_once=4 * 258)
     np.testing.assert_allclose(chunked_values, values, rtol=1e-6)
     assert_close(chunked_gradient, gradient)
 
@@ -164,10 +162,9 @@ def test_a_chunk_is_what_goes_through_the_head_at_once(function):
     np.testing.assert_allclose(chunked, function(head, features, targets, 7), rtol=1e-6)
 
 
-def test_a_chunk_is_never_empty(policy, monkeypatch):
-    expected = score(Scorer(policy.model), EXAMPLES, 3)
-    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 1)
-    np.testing.assert_allclose(score(Scorer(policy.model), EXAMPLES, 3), expected, rtol=1e-5)
+def test_a_chunk_is_never_empty(policy):
+    scorer, batch = Scorer(policy.model), as_arrays(collate(EXAMPLES))
+    np.testing.assert_allclose(scorer(batch, logits_at_once=1), scorer(batch), rtol=1e-5)
 
 
 @pytest.mark.parametrize("share", [False, True])

@@ -28,7 +28,7 @@ UPDATES = Updates(
     warmup_steps=1,
     weight_decay=0.0,
     max_grad_norm=1.0,
-    recompute=False,
+    memory="fast",
 )
 
 
@@ -70,7 +70,7 @@ def first_gradients(tiny_model, updates, objective, rows):
     trainer.policy.model.load_weights(
         [(name, value + 0.05) for name, value in trainer.policy.adapter().items()], strict=False
     )
-    with training.recomputed_layers(trainer.policy.model, updates.recompute):
+    with training.recomputed_layers(trainer.policy.model, updates.memory == "lean"):
         loss, grads, _ = trainer._accumulated(rows)
     return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
 
@@ -78,7 +78,7 @@ def first_gradients(tiny_model, updates, objective, rows):
 OBJECTIVE = Objective(alpha=0.5, beta=0.3, nll_weight=0.7, entropy_weight=0.2)
 
 
-@pytest.mark.parametrize("change", [{"micro_batch_size": 1}, {"micro_batch_size": 3}, {"recompute": True}])
+@pytest.mark.parametrize("change", [{"micro_batch_size": 1}, {"micro_batch_size": 3}, {"memory": "lean"}])
 def test_micro_batches_and_recomputation_change_no_gradient(tiny_model, change):
     expected = first_gradients(tiny_model, UPDATES, OBJECTIVE, examples(count=4))
     found = first_gradients(tiny_model, dataclasses.replace(UPDATES, **change), OBJECTIVE, examples(count=4))
@@ -114,7 +114,7 @@ def test_recomputation_leaves_the_layers_as_they_were(tiny_model):
     policy = fresh(tiny_model)
     kind = type(policy.model.layers[0])
     before = kind.__call__
-    Trainer(policy, SUPERVISED, dataclasses.replace(UPDATES, recompute=True), 0).run(examples(1), lambda *_: None)
+    Trainer(policy, SUPERVISED, dataclasses.replace(UPDATES, memory="lean"), 0).run(examples(1), lambda *_: None)
     assert kind.__call__ is before
 
 
@@ -177,7 +177,7 @@ def test_shapes_that_come_again_are_compiled_and_at_most_so_many(tiny_model, mon
     trainer = Trainer(fresh(tiny_model), OBJECTIVE, UPDATES, 0)
     once, often = examples(count=2), examples(count=4)
     trainer.compile_for([once, often, often])
-    micros = [trainer._scorer.collate(micro) for micro in micro_batches(often, UPDATES.micro_batch_size)]
+    micros = [trainer.policy.scorer.collate(micro) for micro in micro_batches(often, UPDATES.micro_batch_size)]
     assert trainer._worth_compiling >= {micro.signature for micro in micros}
     monkeypatch.setattr(training, "_COMPILED_SHAPES", 1)
     trainer.compile_for([often] * 3)

@@ -19,6 +19,9 @@ from .triplets import Prompt, Response
 #: One training example: a prompt and the responses that are scored for it.
 Scored = tuple[Prompt, tuple[Response, ...]]
 
+#: All that decides the shapes of a micro-batch's arrays.
+Signature = tuple[int, ...]
+
 #: What one more group of rows costs, in tokens; padding may cost as much before a group is split.
 _GROUP_COST = 24
 
@@ -58,7 +61,7 @@ class MicroBatch:
     lengths: np.ndarray
 
     @property
-    def signature(self) -> tuple[int, ...]:
+    def signature(self) -> Signature:
         """All that decides the shapes of the arrays."""
         rows = (size for group in self.groups for size in group.tokens.shape)
         return (*self.prefix.shape, *self.lengths.shape, len(self.targets), *rows)

@@ -35,7 +35,7 @@ _REPORTED = range(2, 9)  # the exit codes of errors.py
 _STOPPED = {130: 130, 143: 143, -signal.SIGINT: 130, -signal.SIGTERM: 143, -signal.SIGUSR1: 143}
 
 _LESS_MEMORY = (
-    "resume with what it has, or start a run that needs less: training.recompute=true, a smaller "
+    "resume with what it has, or start a run that needs less: training.memory=lean, a smaller "
     "training.micro_batch_size or generation.batch_size, shorter data.max_tokens, fewer lora.layers"
 )
 

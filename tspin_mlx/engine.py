@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from .events import Emit
+from .memory import settle_memory
 from .models import Policy
 from .phases import WORK, Desk
 from .plan import Plan
@@ -36,7 +37,9 @@ def run_plan(run: Run, plan: Plan, load: Callable[[], Policy], emit: Emit, stop:
     done = phases - len(pending)
     emit("run_started", name=run.name, phases=phases, phases_done=done, steps=plan.steps, counts=plan.counts)
     if pending:
-        desk = Desk(run, plan, load(), emit, stop)
+        policy = load()
+        plan = settle_memory(run, plan, policy, emit)
+        desk = Desk(run, plan, policy, emit, stop)
         previous = None
         for phase in plan.phases:
             if phase.target not in run.pending():

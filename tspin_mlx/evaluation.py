@@ -10,7 +10,7 @@ from .generation import Decoding, generate
 from .metrics import metric
 from .models import Policy
 from .recipe import EvaluationSection
-from .scoring import Scorer, score
+from .scoring import score
 from .triplets import Prompt, Response
 
 #: Rows per forward pass while scoring.
@@ -55,7 +55,7 @@ def measure(
     examples: list[Scored] = [
         (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
     ]
-    logps, _ = score(Scorer(policy.model), examples, _SCORING_BATCH)
+    logps, _ = score(policy.scorer, examples, _SCORING_BATCH)
     measures = {
         "nll": float(-logps[0].sum() / sum(len(prompt.annotated.tokens) for prompt in prompts)),
         "stop_rate": fmean(response.finish_reason == "stop" for response in responses),

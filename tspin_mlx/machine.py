@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 
 # glibc's <malloc.h>
@@ -25,6 +26,30 @@ def on_cpu() -> bool:
     import mlx.core as mx
 
     return not (mx.metal.is_available() or mx.cuda.is_available())
+
+
+def memory_budget() -> int:
+    """Bytes that MLX may use: what Metal recommends, what a CUDA device has free, or 3/4 of the machine's."""
+    import mlx.core as mx
+
+    if mx.metal.is_available():
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    if mx.cuda.is_available():
+        return int(mx.device_info()["free_memory"])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
+
+
+def bound_memory() -> None:
+    """On a GPU, keep MLX within the budget: what it frees for reuse to half of it; on macOS, keep weights resident."""
+    import mlx.core as mx
+
+    if on_cpu():
+        return
+    budget = memory_budget()
+    mx.set_memory_limit(budget)
+    mx.set_cache_limit(budget // 2)
+    if mx.metal.is_available():
+        mx.set_wired_limit(budget)
 
 
 def keep_freed_memory() -> None:

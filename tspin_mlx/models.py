@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from mlx.utils import tree_flatten
 from . import builtin, durable
 from .errors import DamagedError, HubError, SetupError, TspinError
 from .gguf import convert_gguf
-from .machine import keep_freed_memory, on_cpu
+from .machine import bound_memory, keep_freed_memory, on_cpu
 from .recipe import LoraSection, ModelSection
+from .scoring import Scorer
 
 #: What is fetched of a Hub repository: weights, configuration, tokenizer; Python files only if they are trusted.
 _HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja")
@@ -57,6 +59,11 @@ class Policy:
     model: nn.Module
     tokenizer: Any
     adapter_config: dict[str, Any]
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What computes log-probabilities under this policy, whatever its adapter is at the time."""
+        return Scorer(self.model)
 
     def adapter(self) -> dict[str, mx.array]:
         """The trainable tensors, by name."""
@@ -137,6 +144,7 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     """
     from mlx_lm.utils import dequantize_model, load_model
 
+    bound_memory()
     if on_cpu():
         keep_freed_memory()
     try:

@@ -17,10 +17,9 @@ from .guard import Health, signs_of_collapse
 from .models import Policy, save_adapter, set_adapter
 from .plan import BASE, INITIAL, Phase, PhaseKind, Plan, iteration_folder
 from .runs.directory import Run
-from .scoring import Scorer
 from .seeds import derive
 from .stop import Stop
-from .training import Trainer
+from .training import Gradients, Trainer
 from .triplets import Prompt, Response, build_triplets, response_from_row, to_row, triplet_from_row
 
 _PROGRESS_EVERY = 0.25  # seconds
@@ -36,10 +35,10 @@ class Desk:
         self.self_play_prompts = self.prompts.train[: plan.recipe.generation.prompts]
         self._untouched = policy.adapter()
         self._current = BASE
-        scorer = Scorer(policy.model)
-        if not scorer.split:
+        self.gradients = Gradients(policy)
+        if not policy.scorer.split:
             emit("warning", message="this model's head is not known: training computes all logits, which is slower")
-        elif not scorer.shares:
+        elif not policy.scorer.shares:
             emit("warning", message="this model's prompts cannot be shared: each is computed once for every response")
 
     def use(self, folder: str) -> None:
@@ -225,7 +224,7 @@ def _optimise(desk: Desk, phase: Phase, examples: Sequence[Scored]) -> None:
     assert phase.updates is not None and phase.objective is not None
     steps, pause = phase.updates.steps, desk.plan.recipe.run.checkpoint_seconds
     checkpoints = Checkpoints(desk.store, phase.target, desk.emit)
-    trainer = Trainer(desk.policy, phase.objective, phase.updates, phase.seed)
+    trainer = Trainer(desk.policy, phase.objective, phase.updates, phase.seed, desk.gradients)
     if done := checkpoints.restore(trainer):
         desk.emit("resumed", phase=phase.target, done=done, total=steps)
     saved = time.monotonic()

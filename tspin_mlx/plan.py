@@ -16,6 +16,7 @@ from .recipe import Recipe
 from .recipe_text import flatten
 from .seeds import derive
 
+Memory = Literal["auto", "fast", "lean"]
 PhaseKind = Literal["keep", "evaluate", "warmup", "generate", "pair", "train", "choose", "test"]
 
 #: The folder of the policy at the start of self-play, after the warm-up if there is one.
@@ -40,6 +41,25 @@ NO_INFLUENCE = frozenset(
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """How much is computed at once: it decides memory and time, and results but for rounding.
+
+    Attributes:
+        memory: how a training step treats the activations of layers.
+        micro_batch_size: triplets.
+        generation_batch_size: prompts.
+    """
+
+    memory: Memory
+    micro_batch_size: int
+    generation_batch_size: int
+
+    def halved(self) -> Sizes:
+        """With less memory: half of everything, and layers computed again."""
+        return Sizes("lean", max(1, self.micro_batch_size // 2), max(1, self.generation_batch_size // 2))
+
+
+@dataclass(frozen=True)
 class Updates:
     """Everything that decides the optimiser's steps in one phase.
 
@@ -54,7 +74,7 @@ class Updates:
         warmup_steps: steps in which it rises.
         weight_decay: for the optimisers that have it.
         max_grad_norm: clip to this norm, None for no clipping.
-        recompute: compute layers again in the backward pass.
+        memory: ``fast`` or ``lean``; ``auto`` until it has been measured (see :mod:`tspin_mlx.memory`).
     """
 
     steps: int
@@ -67,7 +87,7 @@ class Updates:
     warmup_steps: int
     weight_decay: float
     max_grad_norm: float | None
-    recompute: bool
+    memory: Memory
 
 
 @dataclass(frozen=True)
@@ -126,16 +146,24 @@ class Plan:
         row["settings"] = {key: value for key, value in settings.items() if key not in NO_INFLUENCE}
         return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
 
-    def with_batches(self, micro_batch_size: int, generation_batch_size: int) -> Plan:
+    @property
+    def sizes(self) -> Sizes:
+        """How much is computed at once."""
+        training = next((phase.updates for phase in self.phases if phase.updates), self.recipe.training)
+        return Sizes(training.memory, training.micro_batch_size, self.recipe.generation.batch_size)
+
+    def with_sizes(self, sizes: Sizes) -> Plan:
         """The same plan with at most so much computed at once; the optimiser's batches stay."""
         phases = []
         for phase in self.phases:
-            if phase.updates:
-                size = min(micro_batch_size, phase.updates.micro_batch_size)
-                phase = replace(phase, updates=replace(phase.updates, micro_batch_size=size))
+            if updates := phase.updates:
+                size = min(sizes.micro_batch_size, updates.micro_batch_size)
+                memory = "lean" if updates.memory == "lean" else sizes.memory
+                phase = replace(phase, updates=replace(updates, micro_batch_size=size, memory=memory))
             phases.append(phase)
         generation = self.recipe.generation
-        generation = generation.model_copy(update={"batch_size": min(generation_batch_size, generation.batch_size)})
+        batch_size = min(sizes.generation_batch_size, generation.batch_size)
+        generation = generation.model_copy(update={"batch_size": batch_size})
         return replace(self, recipe=self.recipe.model_copy(update={"generation": generation}), phases=tuple(phases))
 
     def to_row(self) -> dict[str, Any]:
@@ -263,5 +291,5 @@ def _updates(recipe: Recipe, examples: int, epochs: int, learning_rate: float) -
         warmup_steps=round(training.warmup_ratio * steps),
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
-        recompute=training.recompute,
+        memory=training.memory,
     )

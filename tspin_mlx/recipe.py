@@ -186,9 +186,9 @@ class TrainingSection(Section):
     """Weight decay of AdamW and Lion (paper: none)."""
     max_grad_norm: AboveZero | None = 1.0
     """Clip the gradient to this norm; null does not clip."""
-    recompute: bool = False
-    """Compute each layer a second time in the backward pass instead of keeping its activations: much less
-    memory, about a third more time."""
+    memory: Literal["auto", "fast", "lean"] = "auto"
+    """``fast`` keeps every layer's activations for the backward pass; ``lean`` computes them a second time, which
+    needs much less memory and about a third more time; ``auto`` measures, and takes the fastest way that fits."""
 
     @model_validator(mode="after")
     def _decay_is_read(self) -> TrainingSection:

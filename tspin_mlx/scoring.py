@@ -38,14 +38,14 @@ class Scorer:
     False).
     """
 
-    def __init__(self, model: nn.Module, logits_at_once: int | None = None) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
         probe = mx.arange(2 * _PROBE).reshape(2, _PROBE)
         logits = model(probe)
         head = _head_module(model)
         self._body, self._head = _parts(model, head)
         self.split = head is not None and _agree(self._head(self._body(probe)), logits)
-        self._chunk = max(1, (logits_at_once or LOGITS_AT_ONCE) // logits.shape[-1])
+        self._vocabulary = logits.shape[-1]
         self._head_is_frozen = head is not None and not tree_flatten(head.trainable_parameters())
         self._windows: set[int] = set()
         self.shares = self.split and self._can_share(probe)
@@ -60,19 +60,23 @@ class Scorer:
         batch = collate(examples, share=self.shares)
         return batch if batch.longest <= self.longest_shared else collate(examples, share=False)
 
-    def __call__(self, batch: dict[str, Any], differentiate: Differentiate = "both") -> tuple[mx.array, mx.array]:
+    def __call__(
+        self, batch: dict[str, Any], differentiate: Differentiate = "both", logits_at_once: int = LOGITS_AT_ONCE
+    ) -> tuple[mx.array, mx.array]:
         """Score one micro-batch.
 
         Args:
             batch: the arrays of :class:`tspin_mlx.batching.MicroBatch`, see :func:`as_arrays`.
             differentiate: what gradients will be asked of; the less, the less is computed.
+            logits_at_once: of one chunk of scored positions.
 
         Returns:
             ``logps`` and ``entropies``, both (k, m) float32: per response, the sum over its tokens of
             log pi(token) and of the policy's entropy at that position, in nats.
         """
         features = self._features(batch)[batch["positions"]]
-        logps, entropies = self._through_head(features, batch["targets"], differentiate)
+        chunk = max(1, logits_at_once // self._vocabulary)
+        logps, entropies = self._through_head(features, batch["targets"], differentiate, chunk)
         # Sums of masked values, not a scatter: the order of additions is then the same on every backend.
         k, m = batch["lengths"].shape
         mine = batch["numbers"][None] == mx.arange(k * m)[:, None]
@@ -86,14 +90,14 @@ class Scorer:
         return mx.concatenate([features.reshape(-1, features.shape[-1]) for features in found])
 
     def _through_head(
-        self, features: mx.array, targets: mx.array, differentiate: Differentiate
+        self, features: mx.array, targets: mx.array, differentiate: Differentiate, chunk: int
     ) -> tuple[mx.array, mx.array]:
         if not self.split:
             return token_logps(features, targets)
         if differentiate == "nothing":
-            return chunked_logps(self._head, features, targets, self._chunk)
+            return chunked_logps(self._head, features, targets, chunk)
         if self._head_is_frozen:
-            return frozen_head_logps(self._head, features, targets, self._chunk, differentiate)
+            return frozen_head_logps(self._head, features, targets, chunk, differentiate)
         return token_logps(self._head(features), targets)
 
     def _can_share(self, tokens: mx.array) -> bool:

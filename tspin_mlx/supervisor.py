@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
@@ -101,14 +102,12 @@ class Supervisor:
 
     def _halve(self, ending: Ending) -> bool:
         """Decide to compute half as much at once; False if there is nothing left to halve."""
-        plan = self._run.plan()
-        micro = next((phase.updates.micro_batch_size for phase in plan.phases if phase.updates), 1)
-        generation = plan.recipe.generation.batch_size
-        if micro == generation == 1:
+        before = self._run.plan().sizes
+        sizes = before.halved()
+        if sizes == before:
             return False
-        sizes = {"micro_batch_size": max(1, micro // 2), "generation_batch_size": max(1, generation // 2)}
-        self._run.decide(ending.kind, **sizes)
-        self._say("restarted", reason=ending.kind, **sizes)
+        self._run.decide(ending.kind, sizes)
+        self._say("restarted", reason=ending.kind, **asdict(sizes))
         return True
 
     def _say_last(self, kind: str, **fields: object) -> None:

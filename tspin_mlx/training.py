@@ -16,7 +16,7 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
-from .batching import MicroBatch, Scored, batch_order, micro_batches
+from .batching import MicroBatch, Scored, Signature, batch_order, micro_batches
 from .errors import DivergedError, SetupError
 from .method import batch_loss
 from .models import Policy
@@ -24,7 +24,7 @@ from .objective import Counts, Objective
 from .plan import Updates
 from .prefix import PrefixCache
 from .schedule import learning_rate_at
-from .scoring import FEW_LOGITS_AT_ONCE, Scorer, as_arrays
+from .scoring import FEW_LOGITS_AT_ONCE, LOGITS_AT_ONCE, Differentiate, as_arrays
 from .seeds import derive
 from .step_metrics import step_metrics
 
@@ -37,6 +37,38 @@ _LOOKED_AT = 2000  # micro-batches, to find the frequent shapes
 Seen = tuple[MicroBatch, np.ndarray, np.ndarray]
 
 
+#: ``(arrays of a micro-batch, counts) -> (loss share, logps, entropies), gradients``.
+Gradient = Callable[..., tuple[tuple[mx.array, mx.array, mx.array], Any]]
+
+
+class Gradients:
+    """Gradients of a policy's loss by its adapter, for all the phases that train it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._compiled: dict[Objective, tuple[Gradient, frozenset[Signature]]] = {}
+
+    def plain(self, objective: Objective, logits_at_once: int = LOGITS_AT_ONCE) -> Gradient:
+        """As MLX computes it from scratch."""
+        scorer = self._policy.scorer
+        differentiate: Differentiate = "both" if objective.entropy_weight else "logps"
+
+        def loss_of(batch: dict[str, mx.array], counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+            logps, entropies = scorer(batch, differentiate, logits_at_once)
+            return batch_loss(logps, entropies, batch["lengths"], counts, objective), logps, entropies
+
+        return nn.value_and_grad(self._policy.model, loss_of)
+
+    def compiled(self, objective: Objective, shapes: frozenset[Signature]) -> Gradient:
+        """Compiled at the first call with each shape; a new one when the old would come to hold too many of them."""
+        function, known = self._compiled.get(objective, (None, frozenset()))
+        if function is None or len(known | shapes) > _COMPILED_SHAPES:
+            state = [self._policy.model.state, mx.random.state]
+            function, known = mx.compile(self.plain(objective), inputs=state, outputs=state), frozenset()
+        self._compiled[objective] = function, known | shapes
+        return function
+
+
 class Trainer:
     """Trains a policy's adapter in place, one optimiser step at a time.
 
@@ -44,15 +76,19 @@ class Trainer:
         objective: what is minimised.
         updates: how.
         seed: of the examples' order and of dropout.
+        gradients: of this policy, from an earlier phase; with them no shape is traced twice.
     """
 
-    def __init__(self, policy: Policy, objective: Objective, updates: Updates, seed: int) -> None:
+    def __init__(
+        self, policy: Policy, objective: Objective, updates: Updates, seed: int, gradients: Gradients | None = None
+    ) -> None:
         self.policy, self.objective, self.updates, self.seed = policy, objective, updates, seed
         self.optimizer = make_optimizer(updates)
         self.optimizer.init(policy.model.trainable_parameters())
-        self._scorer = Scorer(policy.model, FEW_LOGITS_AT_ONCE if updates.recompute else None)
-        self._plain, self._compiled = _gradients(policy.model, self._scorer, objective)
-        self._worth_compiling: frozenset[tuple[int, ...]] = frozenset()
+        self._lean = updates.memory == "lean"
+        self._gradients = gradients or Gradients(policy)
+        self._plain = self._gradients.plain(objective, FEW_LOGITS_AT_ONCE if self._lean else LOGITS_AT_ONCE)
+        self._compiled, self._worth_compiling = self._plain, frozenset[Signature]()
 
     def run(self, examples: Sequence[Scored], on_step: Callable[[int, dict[str, float]], None], done: int = 0) -> None:
         """All steps.
@@ -68,7 +104,7 @@ class Trainer:
         updates, model = self.updates, self.policy.model
         model.train()
         try:
-            with recomputed_layers(model, updates.recompute):
+            with recomputed_layers(model, self._lean):
                 order = list(batch_order(len(examples), updates.epochs, updates.batch_size, self.seed))
                 self.compile_for([examples[i] for i in chosen] for chosen in order)
                 for step, chosen in islice(enumerate(order, start=1), done, None):
@@ -82,11 +118,12 @@ class Trainer:
 
         Others are computed as they come. It follows from the batches alone, so that a resumed run does the same.
         """
-        if self.updates.recompute:  # with shared prompts MLX 0.32.4 loses an array when it compiles this
+        if self._lean:  # with shared prompts MLX 0.32.4 loses an array when it compiles this
             return
         micros = (micro for batch in batches for micro in micro_batches(batch, self.updates.micro_batch_size))
-        shapes = Counter(self._scorer.collate(micro).signature for micro in islice(micros, _LOOKED_AT))
+        shapes = Counter(self.policy.scorer.collate(micro).signature for micro in islice(micros, _LOOKED_AT))
         self._worth_compiling = frozenset(shape for shape, times in shapes.most_common(_COMPILED_SHAPES) if times > 1)
+        self._compiled = self._gradients.compiled(self.objective, self._worth_compiling)
 
     def step(self, number: int, batch: Sequence[Scored]) -> dict[str, float]:
         """One update, and what was seen on the way (see :func:`tspin_mlx.step_metrics.step_metrics`)."""
@@ -115,6 +152,15 @@ class Trainer:
             "memory/peak_bytes": mx.get_peak_memory(),
         }
 
+    def peak_bytes(self, batch: Sequence[Scored]) -> int:
+        """Memory that the gradients of a batch take at their peak, beside what is there already; updates nothing."""
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        with recomputed_layers(self.policy.model, self._lean):
+            self._accumulated(batch)
+        return mx.get_peak_memory() - before
+
     def optimizer_state(self) -> dict[str, mx.array]:
         """All that the optimiser remembers, by name."""
         return dict(tree_flatten(self.optimizer.state))
@@ -141,7 +187,7 @@ class Trainer:
         counts = mx.array(list(vars(batch_counts(batch)).values()), mx.float32)
         loss, grads, seen = mx.array(0.0), None, []
         for chosen in micro_batches(batch, self.updates.micro_batch_size):
-            micro = self._scorer.collate(chosen)
+            micro = self.policy.scorer.collate(chosen)
             gradients = self._compiled if micro.signature in self._worth_compiling else self._plain
             (share, logps, entropies), share_grads = gradients(as_arrays(micro), counts)
             loss = loss + share
@@ -202,18 +248,6 @@ def _recomputing(original: Callable) -> Callable:
         return found
 
     return call
-
-
-def _gradients(model: nn.Module, scorer: Scorer, objective: Objective) -> tuple[Callable, Callable]:
-    """``(arrays of a micro-batch, counts) -> (loss share, logps, entropies), gradients``: as it is, and compiled."""
-
-    def loss_of(batch: dict[str, mx.array], counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-        logps, entropies = scorer(batch, "both" if objective.entropy_weight else "logps")
-        return batch_loss(logps, entropies, batch["lengths"], counts, objective), logps, entropies
-
-    gradients = nn.value_and_grad(model, loss_of)
-    state = [model.state, mx.random.state]
-    return gradients, mx.compile(gradients, inputs=state, outputs=state)
 
 
 def batch_counts(batch: Sequence[Scored]) -> Counts:

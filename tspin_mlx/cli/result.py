@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..plan import BASE, INITIAL, policy_name
-from ..runs.directory import Run
+from ..runs.directory import MEASURED, Run
 from ..text import shorten, signed
 
 _HEADINGS = {
@@ -94,9 +94,10 @@ def _verdict(result: dict[str, Any]) -> Text:
 def _notes(run: Run) -> list[str]:
     """What one should know before trusting the table."""
     notes = [
-        f"Since a failure ({decision['reason']}) it computed {decision['micro_batch_size']} triplets and "
-        f"{decision['generation_batch_size']} answers at once."
-        for decision in run.decisions()
+        f"Since a failure ({made.reason}) it computed {made.sizes.micro_batch_size} triplets and "
+        f"{made.sizes.generation_batch_size} answers at once, with layers computed again."
+        for made in run.decisions()
+        if made.reason != MEASURED
     ]
     for folder, content in run.evaluations().items():
         notes += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def show_run(name: str, folder: Path, *, as_json: bool) -> None:
     run = find_run(name, folder)
     if as_json:
         found = {"evaluations": run.evaluations(), "test": run.test(), "result": run.result()}
-        _json({**_summary(run.path), "decisions": run.decisions(), **found})
+        _json({**_summary(run.path), "decisions": [asdict(made) for made in run.decisions()], **found})
         return
     print_result(run, samples=run.plan_row["recipe"]["evaluation"]["samples"])
 

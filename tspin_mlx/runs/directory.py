@@ -7,6 +7,7 @@ import json
 import platform
 import shutil
 import time
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,32 @@ from .. import durable
 from ..data import Splits
 from ..errors import DamagedError, UsageError
 from ..lineage import lineage
-from ..plan import NO_INFLUENCE, Plan, plan_from_row
+from ..plan import NO_INFLUENCE, Plan, Sizes, plan_from_row
 from ..recipe_text import flatten
 from ..text import did_you_mean
 from ..triplets import Prompt, prompt_from_row, to_row
 from .store import REPAIR, Store
 
+#: The reason of a decision that no failure has led to.
+MEASURED = "measured"
+
 _SPLITS = ("train", "validation", "test")
 _MADE_AT_ONCE = ("run.json", "recipe.yaml", "plan.json", "prompts.jsonl")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a run came to compute at once.
+
+    Attributes:
+        time: seconds since 1970.
+        reason: ``MEASURED``, or the failure after which it was made.
+        sizes: from then on.
+    """
+
+    time: float
+    reason: str
+    sizes: Sizes
 
 
 class Run:
@@ -77,31 +96,24 @@ class Run:
                 hint="finish it with that version, or start it anew with run.name=NAME",
             )
         if decisions := self.decisions():
-            plan = plan.with_batches(decisions[-1]["micro_batch_size"], decisions[-1]["generation_batch_size"])
+            plan = plan.with_sizes(decisions[-1].sizes)
         return plan
 
-    def decisions(self) -> list[dict[str, Any]]:
-        """What was changed to get past a failure: ``reason``, ``micro_batch_size``, ``generation_batch_size``."""
+    def decisions(self) -> list[Decision]:
+        """What was decided about sizes since the plan was made; the last one counts."""
         path = self.path / "decisions.jsonl"
         if not path.exists():
             return []
         try:
-            rows = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
-            whole = all(
-                min(row["micro_batch_size"], row["generation_batch_size"]) >= 1 and row["reason"] for row in rows
-            )
+            return [_decision(json.loads(line)) for line in path.read_bytes().split(b"\n")[:-1]]
         except (ValueError, TypeError, KeyError):
-            whole = False
-        if not whole:
-            raise DamagedError(f"{path} cannot be read", hint="mend it, or start anew with run.name=NAME")
-        return rows
+            raise DamagedError(f"{path} cannot be read", hint="mend it, or start anew with run.name=NAME") from None
 
-    def decide(self, reason: str, micro_batch_size: int, generation_batch_size: int) -> None:
-        """Continue with smaller batches from now on."""
+    def decide(self, reason: str, sizes: Sizes) -> None:
+        """Continue with these sizes from now on."""
         path = self.path / "decisions.jsonl"
         durable.cut_torn_tail(path)
-        sizes = {"micro_batch_size": micro_batch_size, "generation_batch_size": generation_batch_size}
-        durable.append_line(path, {"time": round(time.time(), 3), "reason": reason, **sizes}, sync=True)
+        durable.append_line(path, {"time": round(time.time(), 3), "reason": reason, **asdict(sizes)}, sync=True)
 
     def pending(self) -> list[str]:
         """Targets of the phases that are still to do; iterations after a collapse are not, if the recipe says so."""
@@ -256,6 +268,15 @@ def data_digest(prompts: Splits[Prompt]) -> str:
     return hashlib.sha256(json.dumps(prompt_rows(prompts), sort_keys=True).encode()).hexdigest()
 
 
+def _decision(row: dict[str, Any]) -> Decision:
+    """Raises ValueError, TypeError or KeyError for what is none."""
+    decision = Decision(row.pop("time"), row.pop("reason"), Sizes(**row))
+    sizes = decision.sizes
+    if sizes.memory not in ("fast", "lean") or min(sizes.micro_batch_size, sizes.generation_batch_size) < 1:
+        raise ValueError(sizes)
+    return decision
+
+
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
     theirs = lineage(plan_from_row(origin.plan_row))
@@ -270,8 +291,8 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
             store.write_text(target, (origin.path / target).read_text(encoding="utf-8"))
     if "result.json" in reused:
         store.point("best", f"{store.read_json('result.json')['best']}/adapter")
-    for decision in origin.decisions():
-        durable.append_line(folder / "decisions.jsonl", decision, sync=False)
+    if origin.decisions():
+        shutil.copyfile(origin.path / "decisions.jsonl", folder / "decisions.jsonl")
     return reused
 
 

@@ -1,0 +1,101 @@
+"""``training.memory=auto``: what is measured, and what is made of it."""
+
+import pytest
+
+from tspin_mlx import memory
+from tspin_mlx.memory import measured_sizes, settle_memory, triplet_bytes
+from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.plan import Sizes, make_plan
+from tspin_mlx.recipe import LoraSection, ModelSection
+from tspin_mlx.recipe_text import parse_recipe
+from tspin_mlx.runs.directory import MEASURED, Decision
+from tspin_mlx.triplets import Prompt, Response
+
+BASE_BYTES = 1000
+
+
+def plan(*overrides):
+    recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml", overrides)
+    return make_plan(recipe, {"train": 8, "validation": 4, "test": 0})
+
+
+def prompts(*lengths):
+    answer = Response((5,) * 6, "")
+    return [Prompt(str(i), tuple(range(2, 2 + n)), "", answer, "") for i, n in enumerate(lengths)]
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_model):
+    return load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=2), 0)
+
+
+@pytest.fixture
+def weighed(monkeypatch):
+    """A triplet takes 100 bytes, or 20 with layers computed again, beside a model of 1000."""
+    monkeypatch.setattr(memory, "triplet_bytes", lambda *_: {"fast": 100, "lean": 20}[_[-1]])
+    monkeypatch.setattr(memory.mx, "get_active_memory", lambda: BASE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("room", "memory", "at_once"),
+    [(400, "fast", 4), (399, "fast", 2), (199, "fast", 1), (99, "lean", 4), (79, "lean", 2), (0, "lean", 1)],
+)
+def test_the_fastest_way_that_fits_into_four_fifths_of_the_budget(weighed, room, memory, at_once):
+    sizes, expected = measured_sizes(None, plan(), prompts(4), budget=(BASE_BYTES + room + 0.5) * 5 / 4)
+    assert sizes == Sizes(memory, at_once, 32)
+    assert expected == BASE_BYTES + at_once * {"fast": 100, "lean": 20}[memory]
+
+
+def test_a_triplet_is_weighed_at_a_quarter_and_half_of_its_length(policy, monkeypatch):
+    seen = []
+
+    def peak_bytes(trainer, batch):
+        [(prompt, responses)] = batch
+        seen.append((len(prompt.tokens), [len(response.tokens) for response in responses]))
+        share = len(prompt.tokens) / 40
+        return 100 * share + 60 * share**2
+
+    monkeypatch.setattr(memory.Trainer, "peak_bytes", peak_bytes)
+    phase = [phase for phase in plan().phases if phase.updates][-1]
+    assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, "fast") == 160  # 100 x + 60 x^2 at x = 1
+    assert seen == [(10, [1, 4, 4]), (20, [3, 8, 8])]
+
+
+@pytest.mark.parametrize(("kind", "responses"), [("warmup", 1), ("train", 3)])
+def test_the_phase_decides_how_many_responses_there_are(policy, kind, responses):
+    phases = [phase for phase in plan("warmup.epochs=1").phases if phase.kind == kind]
+    assert len(memory._largest(phases[-1], prompts(8), 16, 0.5)[1]) == responses
+
+
+def test_more_tokens_and_kept_activations_take_more(policy):
+    phase = [phase for phase in plan().phases if phase.updates][-1]
+    short, long = (triplet_bytes(policy, phase, prompts(n), 32, "fast") for n in (20, 80))
+    assert 0 < short < long
+    assert triplet_bytes(policy, phase, prompts(80), 32, "lean") < long
+
+
+class FakeRun:
+    def __init__(self):
+        self.made = []
+
+    def prompts(self):
+        return type("Splits", (), {"train": prompts(4)})()
+
+    def decide(self, reason, sizes):
+        self.made.append(Decision(0.0, reason, sizes))
+
+
+@pytest.mark.parametrize(("budget", "decided", "told"), [(10_000, ("fast", 4), 0), (1_300, ("lean", 2), 1)])
+def test_what_was_decided_is_kept_and_told_if_it_is_less_than_asked_for(weighed, monkeypatch, budget, decided, told):
+    monkeypatch.setattr(memory, "memory_budget", lambda: budget)
+    run, warnings = FakeRun(), []
+    made = settle_memory(run, plan(), None, lambda kind, **fields: warnings.append((kind, fields["message"])))
+    assert [(decision.reason, decision.sizes) for decision in run.made] == [(MEASURED, made.sizes)]
+    assert made.sizes == Sizes(*decided, 32)
+    assert [kind for kind, _ in warnings] == ["warning"] * told
+
+
+@pytest.mark.parametrize("overrides", [["training.memory=fast"], ["training.memory=lean"]])
+def test_nothing_is_measured_where_the_recipe_has_decided(overrides):
+    made = plan(*overrides)
+    assert settle_memory(None, made, None, None) is made

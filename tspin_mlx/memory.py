@@ -1,0 +1,90 @@
+"""What fits: measures the memory of a training step, and picks the fastest way that has room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mlx.core as mx
+
+from .batching import Scored
+from .events import Emit
+from .machine import memory_budget
+from .models import Policy
+from .plan import Memory, Phase, Plan, Sizes
+from .runs.directory import MEASURED, Run
+from .training import Trainer
+from .triplets import Prompt, Response
+
+#: Share of the budget that a step may fill; the rest is for generation's caches and for what else the machine does.
+_ROOM = 0.8
+
+
+def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
+    """The plan with ``training.memory=auto`` decided. The run keeps the decision: resumed, it computes the same."""
+    if plan.sizes.memory != "auto" or not any(phase.updates for phase in plan.phases):
+        return plan
+    prompts = run.prompts().train
+    sizes, expected = measured_sizes(policy, plan, prompts, budget := memory_budget())
+    run.decide(MEASURED, sizes)
+    if sizes != replace(plan.sizes, memory="fast"):
+        how = " and layers are computed twice" if sizes.memory == "lean" else ""
+        emit(
+            "warning",
+            message=f"to fit into {budget / 1e9:.1f} GB, {sizes.micro_batch_size} triplets are trained on at once"
+            f"{how}: about {expected / 1e9:.1f} GB",
+        )
+    return plan.with_sizes(sizes)
+
+
+def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget: int) -> tuple[Sizes, int]:
+    """Decide ``training.memory=auto``: all at once if it fits, else fewer triplets, else layers computed again.
+
+    Args:
+        prompts: all that will be trained on.
+        budget: bytes that may be used, see :func:`tspin_mlx.machine.memory_budget`.
+
+    Returns:
+        The sizes, and the bytes that training is expected to take with them at its most.
+    """
+    resting, wanted = mx.get_active_memory(), plan.sizes
+    phase = [phase for phase in plan.phases if phase.updates][-1]
+    ways: tuple[Memory, ...] = ("fast", "lean")
+    for memory in ways:
+        each = triplet_bytes(policy, phase, prompts, plan.recipe.generation.max_tokens, memory)
+        count = wanted.micro_batch_size
+        while count > 1 and resting + count * each > _ROOM * budget:
+            count //= 2
+        expected = resting + count * each
+        if expected <= _ROOM * budget:
+            break
+    return replace(wanted, memory=memory, micro_batch_size=count), expected
+
+
+def triplet_bytes(policy: Policy, phase: Phase, prompts: Sequence[Prompt], max_tokens: int, memory: Memory) -> int:
+    """Bytes that the gradients of the largest possible triplet take, at their peak, beside the model.
+
+    Measured at a quarter and at half of its length, so that measuring needs no more room than training, and carried
+    on as ``b x + c x^2``.
+
+    Args:
+        phase: whose objective decides how many responses there are.
+        max_tokens: longest sampled response.
+    """
+    assert phase.updates is not None and phase.objective is not None
+    updates = replace(phase.updates, memory=memory, micro_batch_size=1)
+    trainer = Trainer(policy, phase.objective, updates, seed=0)
+    quarter, half = (trainer.peak_bytes([_largest(phase, prompts, max_tokens, share)]) for share in (1 / 4, 1 / 2))
+    square = max(0, 8 * (half - 2 * quarter))
+    return int(2 * half + square / 2)
+
+
+def _largest(phase: Phase, prompts: Sequence[Prompt], max_tokens: int, share: float) -> Scored:
+    """A triplet as long as any can be, cut to this share of its length."""
+    longest = max(prompts, key=lambda prompt: len(prompt.tokens) + len(prompt.annotated.tokens))
+    prompt = replace(longest, tokens=longest.tokens[: max(2, int(share * len(longest.tokens)))])
+    lengths = [len(longest.annotated.tokens)]
+    if phase.kind == "train":
+        lengths += [max_tokens] * (2 if phase.objective and phase.objective.beta else 1)
+    token = longest.annotated.tokens[0]
+    return prompt, tuple(Response((token,) * max(1, int(share * length)), "") for length in lengths)
