@@ -27,7 +27,7 @@ RECIPE = """
 model: {model}
 lora: {{rank: 2, dropout: 0.1}}
 data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
-generation: {{max_tokens: 6, batch_size: 2, shard_size: 2, prompts: 4}}
+generation: {{max_tokens: 6, batch_size: 2, shard_tokens: 70, prompts: 4}}
 objective: {{alpha: 0.5, nll_weight: 0.5}}
 warmup: {{epochs: 1, learning_rate: 0.01}}
 training: {{iterations: 2, epochs: 2, batch_size: 2, micro_batch_size: 1, learning_rate: 0.01}}

@@ -100,7 +100,7 @@ def test_what_ran_out_is_told_from_the_log_and_less_may_help(kind, returncode, l
     ("kind", "words"),
     [
         ("out of memory", "training.memory=lean"),
-        ("Metal's resource limit", "generation.shard_size"),
+        ("Metal's resource limit", "generation.shard_tokens"),
         ("the GPU watchdog", "training.micro_batch_size"),
     ],
 )

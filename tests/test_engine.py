@@ -24,7 +24,7 @@ RECIPE = """
 model: {model}
 lora: {{rank: 4}}
 data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
-generation: {{max_tokens: 12, batch_size: 4, shard_size: 3}}
+generation: {{max_tokens: 12, batch_size: 4, shard_tokens: 120}}
 objective: {{alpha: 0.5, nll_weight: 0.5}}
 warmup: {{epochs: 1, learning_rate: 0.01}}
 training: {{iterations: 2, epochs: 1, batch_size: 4, micro_batch_size: 2, learning_rate: 0.01}}

@@ -27,7 +27,7 @@ RECIPE = """
 model: {model}
 lora: {{rank: 2}}
 data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
-generation: {{max_tokens: 6, batch_size: 4, shard_size: 2}}
+generation: {{max_tokens: 6, batch_size: 4, shard_tokens: 70}}
 training: {{iterations: 1, epochs: 1, batch_size: 2, learning_rate: 0.01}}
 run: {{seed: 3}}
 """

@@ -4,8 +4,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tspin_mlx.generation import Decoding, generate
-from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.generation import Decoding, common_length, generate
+from tspin_mlx.models import folded, load_policy, resolve_model
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.seeds import derive
 from tspin_mlx.triplets import Prompt, Response
@@ -100,3 +100,65 @@ def test_dropout_is_off_even_if_the_model_was_training(policy):
     expected = sample(policy)
     policy.model.train()
     assert sample(policy) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompts", "common"),
+    [
+        (["abcdefgh", "abcdexyz"], 5),
+        (["abcdefgh", "abcdexyz", "abcdx"], 4),  # each keeps its last token
+        (["abcde", "abcdefgh"], 4),
+        (["abcdef", "abcdef"], 5),
+        (["abcd", "abxy"], 0),  # two are not worth it
+        (["abcdefgh"], 0),
+        (["a", "abcdefgh"], 0),
+    ],
+)
+def test_what_all_prompts_begin_with(prompts, common):
+    assert common_length([tuple(map(ord, prompt)) for prompt in prompts]) == common
+
+
+def test_prompts_that_begin_alike_are_answered_as_if_each_came_alone(policy):
+    """What is shared is computed once: the model sees fewer tokens, and the answers are the same."""
+    begin = tuple(range(40, 60))
+    asked = [
+        Prompt(id=str(i), tokens=(*begin, *range(10, 12 + 3 * i)), text="", annotated=Response((1,), ""), answer="")
+        for i in range(6)
+    ]
+    decoding = Decoding(1.0, 1.0, 12, 4)
+    seeds = list(range(6))
+    seen = []
+    kind = type(policy.model)
+    original = kind.__call__
+
+    def counting(self, inputs, *args, **kwargs):
+        seen.append(inputs.size)
+        return original(self, inputs, *args, **kwargs)
+
+    alone = [generate(policy, [prompt], [seed], decoding)[0] for prompt, seed in zip(asked, seeds, strict=True)]
+    try:
+        kind.__call__ = counting
+        together = generate(policy, asked, seeds, decoding)
+    finally:
+        kind.__call__ = original
+    assert together == alone
+    assert seen[0] == len(begin) + 1  # 10 is common, too
+    assert sum(seen) < sum(len(prompt.tokens) + 12 for prompt in asked)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_the_adapter_is_folded_while_answering_and_is_as_before_afterwards(tiny_model, kind):
+    policy = load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=4, kind=kind), 0)
+    moved = [(name, value + 0.1) for name, value in policy.adapter().items() if not name.endswith(".m")]
+    policy.model.load_weights(moved, strict=False)
+    tokens = mx.array([[5, 6, 7, 8]])
+    before, names = policy.model(tokens), {name: type(layer) for name, layer in policy.model.named_modules()}
+    with folded(policy):
+        assert not policy.adapter()
+        np.testing.assert_allclose(policy.model(tokens), before, rtol=1e-4, atol=1e-4)
+        assert type(policy.model.layers[0].self_attn.q_proj).__name__ == "Linear"
+    assert {name: type(layer) for name, layer in policy.model.named_modules()} == names
+    np.testing.assert_array_equal(policy.model(tokens), before)
+    policy.model.set_dtype(mx.bfloat16)
+    with folded(policy):
+        assert policy.adapter()  # rounding would make it another policy

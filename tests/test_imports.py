@@ -24,7 +24,7 @@ FLOORS = [
         "training", "checkpoints", "evaluation",
     },
     # orchestration
-    {"stop", "phases", "engine", "worker", "supervisor", "launch"},
+    {"stop", "phases", "memory", "engine", "worker", "supervisor", "launch"},
     # frontends
     {"cli", "__main__"},
 ]  # fmt: skip

@@ -103,7 +103,7 @@ KEPT = {
     "generation.prompts": (50, BEFORE_SELF_PLAY),
     "generation.temperature": (0.5, BEFORE_SELF_PLAY),
     "generation.top_p": (0.9, BEFORE_SELF_PLAY),
-    "generation.shard_size": (64, BEFORE_SELF_PLAY),
+    "generation.shard_tokens": (64, BEFORE_SELF_PLAY),
     "generation.max_tokens": (128, WARMED_UP),
     "generation.batch_size": (8, WARMED_UP),
     # measuring

@@ -82,7 +82,7 @@ class FakeRun:
         return type("Splits", (), {"train": prompts(4)})()
 
     def decide(self, reason, sizes):
-        self.made.append(Decision(0.0, reason, sizes))
+        self.made.append(Decision(reason, sizes))
 
 
 @pytest.mark.parametrize(("budget", "decided", "told"), [(10_000, ("fast", 4), 0), (1_300, ("lean", 2), 1)])

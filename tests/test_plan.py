@@ -245,7 +245,7 @@ CHANGES = {
     "generation.top_p": 0.9,
     "generation.max_tokens": 128,
     "generation.batch_size": 8,
-    "generation.shard_size": 64,
+    "generation.shard_tokens": 64,
     "objective.alpha": 0.5,
     "objective.beta": 0.3,
     "objective.nll_weight": 1.0,

@@ -32,7 +32,7 @@ description: {hostile}
 model: {model}
 lora: {{rank: 2, dropout: 0.1}}
 data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
-generation: {{max_tokens: 16, batch_size: 1, shard_size: 2}}
+generation: {{max_tokens: 16, batch_size: 1, shard_tokens: 90}}
 objective: {{alpha: 0.5, nll_weight: 0.5}}
 warmup: {{epochs: 6, learning_rate: 0.01}}
 training: {{iterations: 2, epochs: 6, batch_size: 4, micro_batch_size: 2, learning_rate: 0.01}}

@@ -44,7 +44,7 @@ _SYMPTOMS: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
     (
         "Metal's resource limit",
         ("resource limit",),
-        "resume it; a smaller generation.batch_size or generation.shard_size keeps below the limit",
+        "resume it; a smaller generation.batch_size or generation.shard_tokens keeps below the limit",
     ),
     (
         "the GPU watchdog",

@@ -8,13 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
-from .models import Policy
+from .models import Policy, folded
 from .triplets import Prompt, Response
 
 Sampler = Callable[[mx.array], mx.array]
+
+_WORTH_SHARING = 4  # tokens
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,23 @@ def generate(
         on_progress: called after each round of tokens with the numbers of finished responses and of tokens so far,
             and the seconds since the start. What it raises ends the generation.
     """
+    policy.model.eval()  # no dropout; the generator does not see to it
+    with folded(policy):
+        return _generate(policy, prompts, seeds, decoding, on_progress)
+
+
+def _generate(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int | None],
+    decoding: Decoding,
+    on_progress: Callable[[int, int, float], None] | None,
+) -> list[Response]:
     from mlx_lm.generate import BatchGenerator
 
-    policy.model.eval()  # no dropout; the generator does not see to it
     # Long prompts first: neighbours in a batch then have similar lengths, and little is computed on padding.
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].tokens))
+    shared = common_length([prompt.tokens for prompt in prompts])
     end_tokens = set(policy.tokenizer.eos_token_ids)
     generator = BatchGenerator(
         policy.model,
@@ -64,7 +79,8 @@ def generate(
         prefill_batch_size=decoding.batch_size,
     )
     ids = generator.insert(
-        [list(prompts[i].tokens) for i in order],
+        [list(prompts[i].tokens[shared:]) for i in order],
+        caches=[_prefilled(policy, prompts[0].tokens[:shared])] * len(order) if shared else None,
         max_tokens=[decoding.max_tokens] * len(order),
         samplers=[_sampler(seeds[i], decoding) for i in order],
     )
@@ -87,6 +103,27 @@ def generate(
     finally:
         generator.close()
     return [response for response in responses if response is not None]
+
+
+def common_length(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all prompts begin with, such as those of a system prompt, if it is worth computing them once.
+
+    Every prompt keeps a token of its own, at which its answer begins.
+    """
+    first, last = min(prompts), max(prompts)  # in the order of token ids: the two that part first
+    shortest = min(map(len, prompts)) - 1
+    same = next((n for n in range(shortest) if first[n] != last[n]), shortest)
+    return same if len(prompts) > 1 and same >= _WORTH_SHARING else 0
+
+
+def _prefilled(policy: Policy, tokens: Sequence[int]) -> list[Any]:
+    """The cache of what all prompts begin with; the generator copies it for each."""
+    from mlx_lm.models.cache import make_prompt_cache
+
+    cache = make_prompt_cache(policy.model)
+    policy.model(mx.array([tokens]), cache=cache)
+    mx.eval([layer.state for layer in cache])
+    return cache
 
 
 def _sampler(seed: int | None, decoding: Decoding) -> Sampler:

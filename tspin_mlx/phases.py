@@ -16,6 +16,7 @@ from .generation import Decoding, generate
 from .guard import Health, signs_of_collapse
 from .models import Policy, save_adapter, set_adapter
 from .plan import BASE, INITIAL, Phase, PhaseKind, Plan, iteration_folder
+from .recipe import GenerationSection
 from .runs.directory import Run
 from .seeds import derive
 from .stop import Stop
@@ -91,7 +92,7 @@ def _warm_up(desk: Desk, phase: Phase) -> None:
 
 
 def _generate(desk: Desk, phase: Phase) -> None:
-    """One response per training prompt, in shards; a stopped run keeps the shards that are complete."""
+    """One response per self-play prompt, in shards; a stopped run keeps the shards that are complete."""
     prompts, store = desk.self_play_prompts, desk.store
     folder = Path(phase.target)
     aside = folder.with_name(f".{folder.name}.partial").as_posix()
@@ -100,20 +101,20 @@ def _generate(desk: Desk, phase: Phase) -> None:
     report = desk.progress(phase, len(prompts))
     started, made = time.perf_counter(), 0
     kept = _intact_shards(desk, aside)
-    if kept:
-        done = min(len(kept) * section.shard_size, len(prompts))
-        desk.emit("resumed", phase=phase.target, done=done, total=len(prompts))
-    for start in range(0, len(prompts), section.shard_size):
-        file = f"{aside}/shard-{start // section.shard_size:04}.jsonl"
+    parts = {f"{aside}/shard-{i:04}.jsonl": part for i, part in enumerate(shards(prompts, section))}
+    finished = sum(len(part) for file, part in parts.items() if file in kept)
+    if finished:
+        desk.emit("resumed", phase=phase.target, done=finished, total=len(prompts))
+    for file, chosen in parts.items():
         if file in kept:
             continue
-        chosen = prompts[start : start + section.shard_size]
         seeds = [derive(phase.seed, prompt.id) for prompt in chosen]
 
-        def on_progress(done: int, tokens: int, seconds: float, start: int = start) -> None:
-            report(start + done, tokens, seconds)
+        def on_progress(done: int, tokens: int, seconds: float, before: int = finished) -> None:
+            report(before + done, tokens, seconds)
 
         responses = generate(desk.policy, chosen, seeds, decoding, on_progress)
+        finished += len(chosen)
         made += sum(len(response.tokens) for response in responses)
         store.write_jsonl(file, [{"id": x.id, **to_row(r)} for x, r in zip(chosen, responses, strict=True)])
     elapsed = time.perf_counter() - started
@@ -126,6 +127,20 @@ def _generate(desk: Desk, phase: Phase) -> None:
         **measures,
         **{"generate/tokens_per_s": made / elapsed},
     )
+
+
+def shards(prompts: Sequence[Prompt], section: GenerationSection) -> list[list[Prompt]]:
+    """The prompts in parts of bounded size, the longest first: neighbours need little padding."""
+    parts: list[list[Prompt]] = [[]]
+    room = section.shard_tokens
+    for prompt in sorted(prompts, key=lambda prompt: -len(prompt.tokens)):
+        needed = len(prompt.tokens) + section.max_tokens
+        if parts[-1] and needed > room:
+            parts.append([])
+            room = section.shard_tokens
+        parts[-1].append(prompt)
+        room -= needed
+    return parts
 
 
 def _intact_shards(desk: Desk, folder: str) -> set[str]:

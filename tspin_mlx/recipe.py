@@ -133,8 +133,9 @@ class GenerationSection(Section):
     """Longest response in tokens (paper: not stated; SPIN's 256)."""
     batch_size: Positive = 32
     """Prompts answered at once; the samples do not depend on it."""
-    shard_size: Positive = 128
-    """Prompts per shard: what a stopped run repeats at most, and what bounds memory."""
+    shard_tokens: Positive = 65_536
+    """Prompt and response tokens per shard, at most (but at least one prompt): what a stopped run repeats, and what
+    bounds memory."""
 
 
 class ObjectiveSection(Section):

@@ -34,12 +34,10 @@ class Decision:
     """What a run came to compute at once.
 
     Attributes:
-        time: seconds since 1970.
         reason: ``MEASURED``, or the failure after which it was made.
         sizes: from then on.
     """
 
-    time: float
     reason: str
     sizes: Sizes
 
@@ -113,7 +111,7 @@ class Run:
         """Continue with these sizes from now on."""
         path = self.path / "decisions.jsonl"
         durable.cut_torn_tail(path)
-        durable.append_line(path, {"time": round(time.time(), 3), "reason": reason, **asdict(sizes)}, sync=True)
+        durable.append_line(path, {"reason": reason, **asdict(sizes)}, sync=True)
 
     def pending(self) -> list[str]:
         """Targets of the phases that are still to do; iterations after a collapse are not, if the recipe says so."""
@@ -270,7 +268,7 @@ def data_digest(prompts: Splits[Prompt]) -> str:
 
 def _decision(row: dict[str, Any]) -> Decision:
     """Raises ValueError, TypeError or KeyError for what is none."""
-    decision = Decision(row.pop("time"), row.pop("reason"), Sizes(**row))
+    decision = Decision(row.pop("reason"), Sizes(**row))
     sizes = decision.sizes
     if sizes.memory not in ("fast", "lean") or min(sizes.micro_batch_size, sizes.generation_batch_size) < 1:
         raise ValueError(sizes)
