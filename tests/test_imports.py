@@ -30,7 +30,7 @@ FLOORS = [
 ]  # fmt: skip
 
 MAY_IMPORT_MLX_LM = {"models", "generation"}
-MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"machine", "method", "gguf", "prefix", "scoring", "training"}
+MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"machine", "method", "gguf", "prefix", "scoring", "training", "memory"}
 
 
 def modules():
