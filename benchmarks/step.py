@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,65 +16,77 @@ import mlx.optimizers as optim
 from tspin_mlx.batching import Scored, collate
 from tspin_mlx.machine import on_cpu
 from tspin_mlx.method.losses import tspin_loss
+from tspin_mlx.models import Policy
 from tspin_mlx.objective import Objective
 from tspin_mlx.plan import Updates
 from tspin_mlx.training import Trainer, recomputed_layers
 
+from .rounds import Measured, peak_matmul
 from .workload import Workload, random_model, step_flops, with_adapter
 
 OBJECTIVE = Objective(alpha=1.0, beta=0.1, nll_weight=0.0, entropy_weight=0.0, length_normalize=False)
 
+#: An optimiser that is made with its first step changes what is compiled, so that the second step compiles again.
+_NOT_COUNTED = 2
+
 
 @dataclass
 class Seen:
-    """What an arm gives: the seconds of each step, FLOPs of one, and the loss of the first."""
+    """What an arm gives: the seconds of each step, FLOPs of one, and memory before the first, in bytes."""
 
     seconds: list[float]
     flops: float
-    loss: float | None = None
+    resting: int
 
 
-#: Runs so many steps after one that is not counted.
+#: Runs so many steps.
 Arm = Callable[[Workload, int], Seen]
 
 
-def measure(arm: str, work: Workload, steps: int) -> dict[str, Any]:
-    """Seconds of each step after the first, which compiles; memory; FLOPs; and the loss of the first step."""
-    seen = ARMS[arm](work, steps)
+def measure(arm: str, work: Workload, steps: int) -> Measured:
+    """Seconds of each step after those that compile; memory; and FLOPs."""
+    seen = ARMS[arm](work, _NOT_COUNTED + steps)
     return {
-        "seconds": seen.seconds[1:],
+        "seconds": seen.seconds[_NOT_COUNTED:],
         "peak_bytes": mx.get_peak_memory(),
+        "resting_bytes": seen.resting,
         "flops": seen.flops,
-        "loss": seen.loss,
+        "peak_matmul": peak_matmul(),
     }
 
 
-def _timed(step: Callable[[int], float], steps: int, flops: float) -> Seen:
+def _timed(step: Callable[[int], None], steps: int, flops: float) -> Seen:
     mx.reset_peak_memory()
-    losses, seconds = [], []
-    for number in range(steps + 1):
+    resting, seconds = mx.get_active_memory(), []
+    for number in range(steps):
         begun = time.perf_counter()
-        losses.append(step(number))
+        step(number)
         seconds.append(time.perf_counter() - begun)
-    return Seen(seconds, flops, losses[0])
+    return Seen(seconds, flops, resting)
+
+
+def plain_updates(**changes: Any) -> Updates:
+    """AdamW at a constant rate, nothing clipped."""
+    plain = Updates(
+        steps=1000, epochs=1, batch_size=1, micro_batch_size=1, optimizer="adamw", learning_rate=1e-6,
+        schedule="constant", warmup_steps=0, weight_decay=0.0, max_grad_norm=None, memory="fast",
+    )  # fmt: skip
+    return replace(plain, **changes)
 
 
 def _ours(work: Workload, steps: int, *, share: bool = True, recompute: bool = False) -> Seen:
     policy = with_adapter(random_model(work.shape))
-    updates = Updates(
-        steps=1000, epochs=1, batch_size=work.triplets, micro_batch_size=1 if recompute else work.triplets,
-        optimizer="adamw", learning_rate=1e-4, schedule="constant", warmup_steps=0, weight_decay=0.0,
-        max_grad_norm=None, memory="lean" if recompute else "fast",
-    )  # fmt: skip
+    size = 1 if recompute else work.triplets
+    updates = plain_updates(batch_size=work.triplets, micro_batch_size=size, memory="lean" if recompute else "fast")
     trainer = Trainer(policy, OBJECTIVE, updates, seed=0)
     if not share:
         policy.scorer.collate = lambda examples: collate(examples, share=False)
     policy.model.train()
     examples = work.examples(3)
-    flops = our_flops(work, examples, updates.micro_batch_size, share=share, recompute=recompute)
+    flops = our_flops(work, examples, size, share=share, recompute=recompute)
 
-    def step(number: int) -> float:
-        return trainer.step(number + 1, examples)["loss"]
+    def step(number: int) -> None:
+        trainer.step(number + 1, examples)
 
     trainer.compile_for([examples] * 2)
     with recomputed_layers(policy.model, recompute):
@@ -116,10 +128,8 @@ def _naive(work: Workload, steps: int, *, recompute: bool = False) -> Seen:
         optimizer.update(model, grads)
         return loss
 
-    def step(number: int) -> float:
-        loss = compiled(batches)
-        mx.eval(loss, state)
-        return loss.item()
+    def step(number: int) -> None:
+        mx.eval(compiled(batches), state)
 
     flops = sum(_padded_flops(work, *tokens.shape, recompute=recompute) for tokens, _ in batches)
     with recomputed_layers(model, recompute):
@@ -145,17 +155,40 @@ def _padded(examples: Sequence[Scored], number: int) -> tuple[mx.array, mx.array
 def _mlx_lm_lora(work: Workload, steps: int, *, recompute: bool = False) -> Seen:
     """mlx-lm-lora's DPO from its package, unmodified: two responses, and a reference model
     of its own, as its command line loads one."""
-    from mlx_lm_lora.trainer.dpo_trainer import DPOTrainingArgs, train_dpo
-
     reference = random_model(work.shape).freeze()
     policy = with_adapter(random_model(work.shape))
     policy.model.train()
+    pairs = [(x.tokens, responses[0].tokens, responses[1].tokens) for x, responses in work.examples(2)]
+    optimizer = optim.AdamW(learning_rate=1e-6, weight_decay=0.0)
+    mx.reset_peak_memory()
+    resting = mx.get_active_memory()
+    seconds = train_mlx_lm_lora(
+        policy, reference, optimizer, pairs, batch_size=work.triplets, steps=steps, recompute=recompute
+    )
+    longest = max(len(x) + max(len(chosen), len(rejected)) for x, chosen, rejected in pairs)
+    trained = 2 * _padded_flops(work, work.triplets, longest, recompute=recompute)
+    return Seen(seconds, trained + 2 * _forward_flops(work, work.triplets, longest), resting)
+
+
+def train_mlx_lm_lora(
+    policy: Policy,
+    reference: nn.Module,
+    optimizer: optim.Optimizer,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]],
+    *,
+    batch_size: int,
+    steps: int,
+    recompute: bool = False,
+) -> list[float]:
+    """So many DPO steps on (prompt, chosen, rejected), and the seconds of each."""
+    from mlx_lm_lora.trainer.dpo_trainer import DPOTrainingArgs, train_dpo
+
     rows = [
         {
-            "chosen": [*x.tokens, *responses[0].tokens], "chosen_prompt_length": len(x.tokens),
-            "rejected": [*x.tokens, *responses[1].tokens], "rejected_prompt_length": len(x.tokens),
+            "chosen": [*x, *chosen], "chosen_prompt_length": len(x),
+            "rejected": [*x, *rejected], "rejected_prompt_length": len(x),
         }
-        for x, responses in work.examples(2)
+        for x, chosen, rejected in pairs
     ]  # fmt: skip
     seconds: list[float] = []
 
@@ -166,19 +199,15 @@ def _mlx_lm_lora(work: Workload, steps: int, *, recompute: bool = False) -> Seen
         def on_val_loss_report(self, info: dict[str, Any]) -> None:
             pass
 
-    longest = max(len(row[name]) for row in rows for name in ("chosen", "rejected"))
     with tempfile.TemporaryDirectory() as folder:
         arguments = DPOTrainingArgs(
-            batch_size=work.triplets, iters=steps + 1, steps_per_report=1, steps_per_save=10**9,
+            batch_size=batch_size, iters=steps, steps_per_report=1, steps_per_save=10**9,
             max_seq_length=4096, grad_checkpoint=recompute, adapter_file=f"{folder}/adapters.safetensors",
         )  # fmt: skip
-        optimizer = optim.AdamW(learning_rate=1e-4, weight_decay=0.0)
         if on_cpu():  # it sets a limit that only a GPU has
             mx.device_info = lambda: {"max_recommended_working_set_size": 0}
-        mx.reset_peak_memory()
         train_dpo(policy.model, reference, optimizer, rows, args=arguments, training_callback=Clock())
-    trained = 2 * _padded_flops(work, work.triplets, longest, recompute=recompute)
-    return Seen(seconds, trained + 2 * _forward_flops(work, work.triplets, longest))
+    return seconds
 
 
 def _forward_flops(work: Workload, rows: int, length: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 from mlx_lm.models.llama import Model, ModelArgs
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from tspin_mlx.models import Policy
+from tspin_mlx.catalog import find_recipe
+from tspin_mlx.models import Policy, load_policy, resolve_model
+from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.triplets import Prompt, Response
 
 #: Llamas by name; the first has the shape of the built-in model.
@@ -101,3 +104,54 @@ def step_flops(work: Workload, tokens: int, scored: int, pairs: float, *, recomp
     per_token = 6 * weights + 8 * adapter if recompute else 4 * weights + 6 * adapter
     attention = 4 * layers * d * pairs * (4 if recompute else 3)
     return tokens * per_token + 4 * d * shape["vocab_size"] * scored + attention
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Household commands, which the built-in model answers.
+
+    Attributes:
+        prompts: how many.
+        max_tokens: longest answer.
+        batch: prompts answered at once.
+        mixed: one to six commands in each prompt, so that lengths differ; else one.
+    """
+
+    prompts: int = 32
+    max_tokens: int = 48
+    batch: int = 16
+    mixed: bool = False
+
+    def to_row(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def examples(self, policy: Policy) -> list[Prompt]:
+        """The prompts, rendered, with the expert's answers."""
+        path = find_recipe("quickstart").path.parent / "data/household/train.jsonl"
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        made = []
+        for i in range(self.prompts):
+            count = 1 + 5 * i % 6 if self.mixed else 1
+            chosen = [rows[(7 * i + j) % len(rows)] for j in range(count)]
+            text = ", then ".join(row["prompt"] for row in chosen)
+            messages = [{"role": "system", "content": chosen[0]["system"]}, {"role": "user", "content": text}]
+            tokens = policy.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+            answer = " ".join(row["response"] for row in chosen)
+            expert = policy.tokenizer.encode(answer, add_special_tokens=False)
+            made.append(
+                Prompt(str(i), tuple(tokens), text, Response((*expert, policy.tokenizer.eos_token_id), answer), "")
+            )
+        return made
+
+
+def builtin_policy() -> Policy:
+    """The built-in model with an adapter that is not zero, on all linears."""
+    policy = load_policy(resolve_model(ModelSection()), "auto", LoraSection(rank=RANK), 0)
+    moved = [
+        (name, 0.002 * mx.random.normal(value.shape, key=mx.random.key(i)))
+        for i, (name, value) in enumerate(policy.adapter().items())
+        if name.endswith("lora_b")
+    ]
+    policy.model.load_weights(moved, strict=False)
+    return policy
