@@ -8,7 +8,7 @@ from statistics import fmean
 from .batching import Scored
 from .generation import Decoding, generate
 from .metrics import metric
-from .models import Policy
+from .models import Policy, folded
 from .recipe import EvaluationSection
 from .scoring import score
 from .triplets import Prompt, Response
@@ -42,7 +42,6 @@ def measure(
     Args:
         responses: its own greedy answers, which the task metrics judge.
         opponent: greedy answers of the policy that this one was trained against; they stand for y' in the
-            advantages.
             advantages. None leaves those out, as for a model that has no part in self-play.
         initial: greedy answers of the initial policy; they stand for y0. None takes ``opponent``.
 
@@ -55,7 +54,8 @@ def measure(
     examples: list[Scored] = [
         (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
     ]
-    logps, _ = score(policy.scorer, examples, _SCORING_BATCH)
+    with folded(policy):
+        logps, _ = score(policy.scorer, examples, _SCORING_BATCH)
     measures = {
         "nll": float(-logps[0].sum() / sum(len(prompt.annotated.tokens) for prompt in prompts)),
         "stop_rate": fmean(response.finish_reason == "stop" for response in responses),

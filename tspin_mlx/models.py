@@ -230,7 +230,8 @@ def _check_base(policy: Policy, source: Path) -> None:
 
 @contextmanager
 def folded(policy: Policy) -> Iterator[None]:
-    """Within the block, the adapter is part of the weights it adapts, where those are dense float32.
+    """Within the block, in which nothing is trained, the adapter is part of the weights it adapts, where those are
+    dense float32.
 
     Each token then costs one product per linear instead of three. In narrower types the sum would be rounded, and the
     policy that answers would not be quite the one that is trained; and quantised weights would have to be unpacked.
