@@ -98,11 +98,13 @@ def our_flops(work: Workload, examples: Sequence[Scored], size: int, *, share: b
     total = 0.0
     for start in range(0, len(examples), size):
         batch = collate(examples[start : start + size], share=share)
-        prefix = batch.prefix.shape[1]
-        pairs = batch.prefix.shape[0] * prefix**2 / 2
-        for group in batch.groups:
-            rows, width = group.tokens.shape
-            pairs += rows * width * (prefix + width / 2)
+        pairs = 0.0
+        for part in batch.parts:
+            prompts, prefix = part.prefix.shape
+            pairs += prompts * prefix**2 / 2
+            for rows in part.groups:
+                count, width = rows.tokens.shape
+                pairs += count * width * (prefix + width / 2)
         total += step_flops(work, batch.computed_tokens, len(batch.targets), pairs, recompute=recompute)
     return total
 

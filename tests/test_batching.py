@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tspin_mlx.batching import batch_order, bucket, collate, group_rows, micro_batches, shared_length
+from tspin_mlx.batching import batch_order, bucket, collate, group_rows, micro_batches, shared_length, split_prompts
 from tspin_mlx.triplets import Prompt, Response
 
 
@@ -39,21 +39,23 @@ def numbered(examples):
 
 
 def rows_of(batch):
-    """Every row with its owner and the flat index of its first token."""
+    """Every row with its prefix and the flat index of its first token."""
     begin = 0
-    for group in batch.groups:
-        for row, owner in zip(group.tokens, group.owners, strict=True):
-            yield row, owner, begin
-            begin += len(row)
+    for part in batch.parts:
+        for group in part.groups:
+            for row, owner in zip(group.tokens, group.owners, strict=True):
+                yield row, part.prefix[owner], begin
+                begin += len(row)
 
 
 def test_the_arrays_of_a_small_batch_are_the_worked_ones():
     long = range(50, 67)
     batch = collate([scored(range(11, 21), [1, 2], [3, 4, 5]), scored(range(31, 40), [6], long)])
     # The second prompt has 9 tokens; its last one is no part of the prefix.
-    assert batch.prefix.tolist() == [[*range(11, 19)], [*range(31, 39)]]
+    (part,) = batch.parts
+    assert part.prefix.tolist() == [[*range(11, 19)], [*range(31, 39)]]
     # The long row alone (18 + 24), the others together (3 * 8 + 24), is cheaper than all in one (4 * 18 + 24).
-    alone, together = batch.groups
+    alone, together = part.groups
     assert alone.tokens.tolist() == [[39, *range(50, 66), 0]]
     assert alone.owners.tolist() == [1]
     assert together.tokens.tolist() == [
@@ -68,9 +70,9 @@ def test_the_arrays_of_a_small_batch_are_the_worked_ones():
     # First responses of both prompts are numbers 0 and 1, second ones 2 and 3.
     assert batch.numbers.tolist() == [3] * 17 + [2] * 3 + [0] * 2 + [1, -1]
     assert batch.lengths.tolist() == [[2, 1], [3, 17]]
-    assert batch.signature == (2, 8, 2, 2, 24, 1, 18, 3, 8)
+    assert batch.signature == ((2, 2), (24,), (2, 8), (1, 18), (3, 8))
     assert batch.computed_tokens == 2 * 8 + 18 + 3 * 8
-    arrays = [batch.prefix, batch.positions, batch.targets, batch.numbers, alone.tokens, alone.owners, batch.lengths]
+    arrays = [part.prefix, batch.positions, batch.targets, batch.numbers, alone.tokens, alone.owners, batch.lengths]
     assert [array.dtype for array in arrays] == [np.int32] * 6 + [np.float32]
 
 
@@ -82,7 +84,7 @@ def test_every_response_token_is_scored_once_and_padding_never(examples, share):
         assert tuple(batch.targets[batch.numbers == number]) == response.tokens
     positions = batch.positions[real].tolist()
     assert len(set(positions)) == len(positions) == sum(len(response.tokens) for _, response in numbered(examples))
-    assert np.concatenate([group.tokens.reshape(-1) for group in batch.groups])[positions].all()
+    assert np.concatenate([row for row, _, _ in rows_of(batch)])[positions].all()
     assert not batch.targets[~real].any() and not batch.positions[~real].any()
     assert (batch.numbers[~real] == -1).all()
 
@@ -91,18 +93,17 @@ def test_every_response_token_is_scored_once_and_padding_never(examples, share):
 def test_prefix_and_row_are_prompt_and_response_without_its_last_token(examples, share):
     batch = collate(examples, share=share)
     found = set()
-    for row, owner, begin in rows_of(batch):
+    for row, prefix, begin in rows_of(batch):
         here = (batch.numbers >= 0) & (batch.positions >= begin) & (batch.positions < begin + len(row))
         (number,) = set(batch.numbers[here].tolist())
         found.add(number)
         prompt, response = numbered(examples)[number]
-        assert owner == number % len(examples)
-        whole = [*batch.prefix[owner], *row]
+        whole = [*prefix, *row]
         length = len(prompt.tokens) + len(response.tokens) - 1
         assert whole[:length] == [*prompt.tokens, *response.tokens[:-1]]
         assert not any(whole[length:])
         # The first response token is predicted at the prompt's last one, and so on.
-        columns = batch.positions[here] - begin + batch.prefix.shape[1]
+        columns = batch.positions[here] - begin + len(prefix)
         assert columns.tolist() == list(range(len(prompt.tokens) - 1, length))
     assert found == set(range(len(numbered(examples))))
     assert len(list(rows_of(batch))) == len(found)
@@ -119,7 +120,7 @@ def test_lengths_count_the_scored_tokens_of_each_response(examples):
 @given(batches())
 def test_the_last_prompt_token_is_never_in_the_prefix(examples):
     shortest = min(len(prompt.tokens) for prompt, _ in examples)
-    shared = shared_length(examples)
+    shared = shared_length([len(prompt.tokens) for prompt, _ in examples])
     assert 0 <= shared < shortest
     # A size of the ladder, and hardly less than could be shared.
     assert shared == 0 or bucket(shared) == shared
@@ -129,17 +130,21 @@ def test_the_last_prompt_token_is_never_in_the_prefix(examples):
 @given(batches())
 def test_prompts_are_shared_only_on_request_and_between_responses(examples):
     one = [(prompt, responses[:1]) for prompt, responses in examples]
-    assert collate(one).prefix.shape == (len(examples), 0)
-    assert collate(examples, share=False).prefix.shape == (len(examples), 0)
-    expected = shared_length(examples) if len(examples[0][1]) > 1 else 0
-    assert collate(examples).prefix.shape == (len(examples), expected)
+    for batch in (collate(one), collate(examples, share=False)):
+        assert [part.prefix.shape for part in batch.parts] == [(len(examples), 0)]
+    lengths, responses = [len(prompt.tokens) for prompt, _ in examples], len(examples[0][1])
+    if responses > 1:
+        expected = [
+            (len(part), shared_length([lengths[n] for n in part])) for part in split_prompts(lengths, responses)
+        ]
+        assert [part.prefix.shape for part in collate(examples).parts] == expected
 
 
 @given(batches(), st.booleans())
 def test_shapes_come_from_the_buckets(examples, share):
     batch = collate(examples, share=share)
-    for group in batch.groups:
-        assert group.tokens.shape[1] == bucket(group.tokens.shape[1])
+    for row, _, _ in rows_of(batch):
+        assert len(row) == bucket(len(row))
     scored_tokens = sum(len(response.tokens) for _, response in numbered(examples))
     assert len(batch.positions) == len(batch.targets) == len(batch.numbers) == bucket(scored_tokens)
 
@@ -152,8 +157,9 @@ def test_signatures_are_equal_exactly_where_all_shapes_are():
         prompts = [rng.choice([3, 10]) for _ in range(rng.randint(1, 2))]
         responses = rng.randint(1, 2)
         batch = collate([scored([1] * n, *([1] * rng.choice([2, 40]) for _ in range(responses))) for n in prompts])
-        shapes = [getattr(batch, name).shape for name in ("prefix", "positions", "targets", "numbers", "lengths")]
-        shapes += [array.shape for group in batch.groups for array in (group.tokens, group.owners)]
+        shapes = [getattr(batch, name).shape for name in ("positions", "targets", "numbers", "lengths")]
+        shapes += [part.prefix.shape for part in batch.parts]
+        shapes += [array.shape for part in batch.parts for group in part.groups for array in vars(group).values()]
         found.setdefault(batch.signature, set()).add(tuple(shapes))
     assert 10 < len(found) < 100
     assert all(len(shapes) == 1 for shapes in found.values())
@@ -183,6 +189,26 @@ def test_rows_are_grouped_at_the_least_cost_of_all_partitions(lengths):
     assert grouping_cost(group_rows(lengths), lengths) == least
 
 
+def splitting_cost(parts, lengths, responses):
+    """Tokens of prompts as they are computed, and 48 per part."""
+    shared = [shared_length([lengths[n] for n in part]) for part in parts]
+    each = zip(parts, shared, strict=True)
+    return sum(s + responses * (lengths[n] - s) for part, s in each for n in part) + 48 * len(parts)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=6), st.integers(2, 3))
+def test_prompts_are_split_at_the_least_cost_of_all_partitions(lengths, responses):
+    least = min(splitting_cost(parts, lengths, responses) for parts in partitions(list(range(len(lengths)))))
+    assert splitting_cost(split_prompts(lengths, responses), lengths, responses) == least
+
+
+def test_prompts_of_different_lengths_share_as_much_as_is_worth_it():
+    # Two parts: 200 - 40 tokens of each long prompt would be computed twice more.
+    assert split_prompts([200, 41, 200, 43], 3) == [[0, 2], [3, 1]]
+    # One part: the difference of 8 tokens is not worth another.
+    assert split_prompts([49, 41], 3) == [[0, 1]]
+
+
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=40))
 def test_groups_are_a_partition_longest_first(lengths):
     flat = [n for group in group_rows(lengths) for n in group]
@@ -196,17 +222,18 @@ def ragged(rng):
     return [scored([1] * rng.randint(50, 400), *([1] * rng.randint(20, 200) for _ in range(3))) for _ in range(4)]
 
 
-def test_padding_over_ragged_lengths_is_small():
+def test_ragged_lengths_cost_little_more_than_each_token_once():
     rng = random.Random(0)
-    computed = needed = 0
+    computed = least = padding = 0
     for _ in range(200):
         examples = ragged(rng)
-        shared = shared_length(examples)
-        computed += collate(examples).computed_tokens
-        needed += sum(len(x.tokens) - shared + len(response.tokens) - 1 for x, response in numbered(examples))
-        needed += shared * len(examples)
-    # 1.032 was measured; 1.05 with half as many sizes on the ladder, 1.65 with all rows in one group.
-    assert computed < 1.04 * needed
+        batch = collate(examples)
+        computed += batch.computed_tokens
+        least += sum(len(x.tokens) + sum(len(response.tokens) for response in responses) for x, responses in examples)
+        padding += sum((row == 0).sum() for row, _, _ in rows_of(batch))
+    # 1.052 and 0.028 were measured; 1.43 with one part for all prompts of a micro-batch.
+    assert computed < 1.06 * least
+    assert padding < 0.035 * computed
 
 
 def test_shared_prompts_of_similar_lengths_save_a_third_of_the_tokens():

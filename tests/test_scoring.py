@@ -172,14 +172,14 @@ def test_the_end_token_is_scored_and_nothing_after_it(policy, share):
     """Whatever is in the padding of rows and of scored tokens, the sums have exactly the responses' tokens."""
     prompt, responses = list(range(20, 32)), ([8, 9, 1], [10, 1])
     micro = collate([example(prompt, *responses)], share=share)
-    assert micro.prefix.shape == (1, 10 if share else 0)
+    assert [part.prefix.shape for part in micro.parts] == [(1, 10 if share else 0)]
     real = micro.numbers >= 0
     assert [micro.targets[micro.numbers == number].tolist() for number in (0, 1)] == list(responses)
     assert real.sum() == 5 and not real.all()
     arrays = as_arrays(micro)
     before, _ = Scorer(policy.model)(arrays)
     changed = 0
-    for tokens, _ in arrays["groups"]:
+    for tokens, _ in arrays["parts"][0][1]:
         # Tokens are not 0, so that what is 0 is padding.
         padding = tokens == 0
         changed += padding.sum().item()

@@ -1,15 +1,16 @@
 """From triplets to the arrays of one micro-batch: rows of tokens, and where in them the responses are scored.
 
-Pure; numpy only. The beginnings of the prompts are computed once for all their responses; what follows of each prompt
-and its response is a row of its own, without the last token, padded at the end: under causal attention padding after
-a row's end cannot be seen by it, so no mask is needed.
+Pure; numpy only. The beginnings of the prompts are computed once for all their responses, in parts of prompts of
+similar lengths; what follows of each prompt and its response is a row of its own, without the last token, padded at the
+end: under causal attention padding after a row's end cannot be seen by it, so no mask is needed.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .triplets import Prompt, Response
 Scored = tuple[Prompt, tuple[Response, ...]]
 
 #: All that decides the shapes of a micro-batch's arrays.
-Signature = tuple[int, ...]
+Signature = tuple[tuple[int, ...], ...]
 
 #: What one more group of rows costs, in tokens; padding may cost as much before a group is split.
 _GROUP_COST = 24
@@ -32,7 +33,7 @@ class Rows:
 
     Attributes:
         tokens: (g, Q) int32, what follows the prefix, padded with 0.
-        owners: (g,) int32, the example of each row.
+        owners: (g,) int32, the prompt of each row, counted within the part.
     """
 
     tokens: np.ndarray
@@ -40,21 +41,33 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class MicroBatch:
-    """k responses to each of m prompts; response r to prompt i is number ``r * m + i``.
+class Part:
+    """Prompts of similar lengths whose beginnings are computed together.
 
     Attributes:
         prefix: (m, S) int32, the first S tokens of each prompt; S is 0 if nothing is shared.
         groups: the rows, each for one response: the rest of the prompt, then the response without its last token.
-        positions: (N,) int32, where the next token is scored: flat indices into the rows of all groups, one group
-            after another; padded with 0.
-        targets: (N,) int32, the scored tokens; padded with 0.
-        numbers: (N,) int32, the response of each scored token; -1 is padding.
-        lengths: (k, m) float32, scored tokens per response.
+            Their owners count the part's prompts.
     """
 
     prefix: np.ndarray
     groups: tuple[Rows, ...]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """k responses to each of n prompts; response r to prompt i is number ``r * n + i``.
+
+    Attributes:
+        parts: the tokens that the model sees.
+        positions: (N,) int32, where the next token is scored: flat indices into the rows of all groups of all parts,
+            one after another; padded with 0.
+        targets: (N,) int32, the scored tokens; padded with 0.
+        numbers: (N,) int32, the response of each scored token; -1 is padding.
+        lengths: (k, n) float32, scored tokens per response.
+    """
+
+    parts: tuple[Part, ...]
     positions: np.ndarray
     targets: np.ndarray
     numbers: np.ndarray
@@ -63,18 +76,18 @@ class MicroBatch:
     @property
     def signature(self) -> Signature:
         """All that decides the shapes of the arrays."""
-        rows = (size for group in self.groups for size in group.tokens.shape)
-        return (*self.prefix.shape, *self.lengths.shape, len(self.targets), *rows)
+        arrays = [array for part in self.parts for array in (part.prefix, *(rows.tokens for rows in part.groups))]
+        return (self.lengths.shape, self.targets.shape, *(array.shape for array in arrays))
 
     @property
     def longest(self) -> int:
         """The longest sequence that the model sees, in tokens, padding included."""
-        return self.prefix.shape[1] + max(group.tokens.shape[1] for group in self.groups)
+        return max(part.prefix.shape[1] + rows.tokens.shape[1] for part in self.parts for rows in part.groups)
 
     @property
     def computed_tokens(self) -> int:
         """Tokens that go through the model, padding included."""
-        return self.prefix.size + sum(group.tokens.size for group in self.groups)
+        return sum(part.prefix.size + sum(rows.tokens.size for rows in part.groups) for part in self.parts)
 
 
 def collate(examples: Sequence[Scored], *, share: bool = True) -> MicroBatch:
@@ -84,60 +97,104 @@ def collate(examples: Sequence[Scored], *, share: bool = True) -> MicroBatch:
         share: compute the beginnings of the prompts once for all their responses.
     """
     count, responses = len(examples), len(examples[0][1])
-    shared = shared_length(examples) if share and responses > 1 else 0
-    numbered = [(r * count + i, i, x, rs[r]) for r in range(responses) for i, (x, rs) in enumerate(examples)]
-    lengths = [len(x.tokens) - shared + len(response.tokens) - 1 for _, _, x, response in numbered]
-    groups: list[Rows] = []
-    positions: list[int] = []
-    targets: list[int] = []
-    numbers: list[int] = []
+    lengths = [len(prompt.tokens) for prompt, _ in examples]
+    share = share and responses > 1
+    parts: list[Part] = []
+    placed: list[tuple[_Row, int]] = []  # every row, and where among all tokens of rows it begins
     begin = 0
-    for members in group_rows(lengths):
-        width = bucket(max(lengths[n] for n in members))
-        tokens = np.zeros((len(members), width), np.int32)
-        for row, n in enumerate(members):
-            number, _, prompt, response = numbered[n]
-            rest = prompt.tokens[shared:]
-            tokens[row, : lengths[n]] = (*rest, *response.tokens[:-1])
-            # The token after position p is predicted at p: the first scored one at the prompt's last position.
-            first = begin + row * width + len(rest) - 1
-            positions += range(first, first + len(response.tokens))
-            targets += response.tokens
-            numbers += [number] * len(response.tokens)
-        groups.append(Rows(tokens, np.array([numbered[n][1] for n in members], np.int32)))
-        begin += tokens.size
-    size = bucket(len(targets))
+    for members in split_prompts(lengths, responses) if share else [list(range(count))]:
+        shared = shared_length([lengths[i] for i in members]) if share else 0
+        rows = [
+            _row(r * count + i, owner, examples[i][0].tokens[shared:], examples[i][1][r].tokens)
+            for r in range(responses)
+            for owner, i in enumerate(members)
+        ]
+        groups = [[rows[n] for n in group] for group in group_rows([len(row.tokens) for row in rows])]
+        prefix = np.array([examples[i][0].tokens[:shared] for i in members], np.int32).reshape(len(members), shared)
+        parts.append(Part(prefix, tuple(map(_rows, groups))))
+        for group, made in zip(groups, parts[-1].groups, strict=True):
+            width = made.tokens.shape[1]
+            placed += [(row, begin + place * width) for place, row in enumerate(group)]
+            begin += made.tokens.size
+    scored = [
+        (begin + row.first + i, token, row.number) for row, begin in placed for i, token in enumerate(row.response)
+    ]
+    size = bucket(len(scored))
+    positions, targets, numbers = zip(*scored, strict=True)
     return MicroBatch(
-        prefix=np.array([x.tokens[:shared] for x, _ in examples], np.int32).reshape(count, shared),
-        groups=tuple(groups),
+        parts=tuple(parts),
         positions=_padded(positions, size, 0),
         targets=_padded(targets, size, 0),
         numbers=_padded(numbers, size, -1),
-        lengths=np.array([len(response.tokens) for _, _, _, response in numbered], np.float32).reshape(-1, count),
+        lengths=np.array([[len(rs[r].tokens) for _, rs in examples] for r in range(responses)], np.float32),
     )
 
 
-def shared_length(examples: Sequence[Scored]) -> int:
+class _Row(NamedTuple):
+    """One response: its number, its prompt's number in the part, what the model sees, the column at which the first
+    token is predicted, and the tokens."""
+
+    number: int
+    owner: int
+    tokens: tuple[int, ...]
+    first: int
+    response: tuple[int, ...]
+
+
+def _row(number: int, owner: int, rest: tuple[int, ...], response: tuple[int, ...]) -> _Row:
+    """The token after position p is predicted at p: the first scored one at the prompt's last position."""
+    return _Row(number, owner, (*rest, *response[:-1]), len(rest) - 1, response)
+
+
+def _rows(group: Sequence[_Row]) -> Rows:
+    tokens = np.zeros((len(group), bucket(max(len(row.tokens) for row in group))), np.int32)
+    for place, row in enumerate(group):
+        tokens[place, : len(row.tokens)] = row.tokens
+    return Rows(tokens, np.array([row.owner for row in group], np.int32))
+
+
+def split_prompts(lengths: Sequence[int], responses: int) -> list[list[int]]:
+    """Indices of prompts in parts of similar lengths: what a part shares is as long as its shortest prompt, and the
+    rest of the longer ones is computed for every response."""
+    order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
+
+    def cost(start: int, end: int) -> int:
+        shared = shared_length([lengths[order[end - 1]]])
+        return sum(responses * (lengths[n] - shared) + shared for n in order[start:end]) + 2 * _GROUP_COST
+
+    return [[order[n] for n in range(start, end)] for start, end in cheapest_cuts(len(order), cost)]
+
+
+def shared_length(lengths: Sequence[int]) -> int:
     """How much of each prompt to compute once: less than any of them, since its last token belongs to the rows."""
-    shortest = min(len(prompt.tokens) for prompt, _ in examples) - 1
+    shortest = min(lengths) - 1
     return shortest // _step(shortest) * _step(shortest) if shortest >= 8 else 0
 
 
 def group_rows(lengths: Sequence[int]) -> list[list[int]]:
     """Indices of rows in groups of similar lengths, so that padding and the number of groups cost least together."""
     order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
-    best = [0] + [0] * len(order)  # cost of the first so many rows
-    cut = [0] * (len(order) + 1)
-    for end in range(1, len(order) + 1):
-        costs = [best[start] + (end - start) * bucket(lengths[order[start]]) + _GROUP_COST for start in range(end)]
+
+    def cost(start: int, end: int) -> int:
+        return (end - start) * bucket(lengths[order[start]]) + _GROUP_COST
+
+    return [[order[n] for n in range(start, end)] for start, end in cheapest_cuts(len(order), cost)]
+
+
+def cheapest_cuts(count: int, cost: Callable[[int, int], int]) -> list[tuple[int, int]]:
+    """Cut a row of things into stretches (start, end), so that the sum of their costs is least."""
+    best = [0] + [0] * count  # cost of the first so many things
+    cut = [0] * (count + 1)
+    for end in range(1, count + 1):
+        costs = [best[start] + cost(start, end) for start in range(end)]
         best[end] = min(costs)
         cut[end] = costs.index(best[end])
-    groups: list[list[int]] = []
-    end = len(order)
+    stretches: list[tuple[int, int]] = []
+    end = count
     while end:
-        groups.append(order[cut[end] : end])
+        stretches.append((cut[end], end))
         end = cut[end]
-    return groups[::-1]
+    return stretches[::-1]
 
 
 def bucket(length: int) -> int:
@@ -173,7 +230,7 @@ def _lengths(example: Scored) -> tuple[int, int]:
     return len(prompt.tokens), max(len(response.tokens) for response in responses)
 
 
-def _padded(values: list[int], size: int, filler: int) -> np.ndarray:
+def _padded(values: Sequence[int], size: int, filler: int) -> np.ndarray:
     array = np.full(size, filler, np.int32)
     array[: len(values)] = values
     return array

@@ -83,10 +83,13 @@ class Scorer:
         return _row_sums(mine, logps).reshape(k, m), _row_sums(mine, entropies).reshape(k, m)
 
     def _features(self, batch: dict[str, Any]) -> mx.array:
-        if batch["prefix"].shape[1]:
-            return shared_features(self._body, len(self.model.layers), batch["prefix"], batch["groups"], self._windows)
+        return mx.concatenate([self._features_of_part(prefix, groups) for prefix, groups in batch["parts"]])
+
+    def _features_of_part(self, prefix: mx.array, groups: Sequence[tuple[mx.array, mx.array]]) -> mx.array:
+        if prefix.shape[1]:
+            return shared_features(self._body, len(self.model.layers), prefix, groups, self._windows)
         body = self._body if self.split else self.model
-        found = [body(tokens) for tokens, _ in batch["groups"]]
+        found = [body(tokens) for tokens, _ in groups]
         return mx.concatenate([features.reshape(-1, features.shape[-1]) for features in found])
 
     def _through_head(
@@ -215,10 +218,13 @@ def token_logps(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array
 
 
 def as_arrays(batch: MicroBatch) -> dict[str, Any]:
-    """A micro-batch as MLX arrays; each group as a pair of tokens and owners."""
-    groups = [(mx.array(group.tokens), mx.array(group.owners)) for group in batch.groups]
-    flat = {name: mx.array(value) for name, value in vars(batch).items() if name != "groups"}
-    return {**flat, "groups": groups}
+    """A micro-batch as MLX arrays; a part is a pair of prefix and groups, a group one of tokens and owners."""
+    parts = [
+        (mx.array(part.prefix), [(mx.array(rows.tokens), mx.array(rows.owners)) for rows in part.groups])
+        for part in batch.parts
+    ]
+    flat = {name: mx.array(value) for name, value in vars(batch).items() if name != "parts"}
+    return {**flat, "parts": parts}
 
 
 def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
