@@ -24,7 +24,7 @@ FLOORS = [
         "training", "checkpoints", "evaluation",
     },
     # orchestration
-    {"stop", "phases", "engine", "worker", "supervisor", "launch"},
+    {"stop", "run_model", "phases", "engine", "worker", "supervisor", "launch"},
     # frontends
     {"cli", "__main__"},
 ]  # fmt: skip
@@ -101,7 +101,7 @@ def test_the_command_line_loads_no_mlx_before_it_needs_it():
 def test_screens_and_the_supervisor_load_no_mlx():
     loaded = loaded_after(
         "import tspin_mlx.run_view, tspin_mlx.runs.directory, tspin_mlx.runs.event_log, tspin_mlx.plan, "
-        "tspin_mlx.supervisor, tspin_mlx.cli.control"
+        "tspin_mlx.runs.policies, tspin_mlx.supervisor, tspin_mlx.cli.control"
     )
     assert not {"mlx.core", "mlx_lm", "transformers"} & loaded
 

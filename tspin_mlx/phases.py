@@ -9,7 +9,6 @@ from typing import Any
 
 from .batching import Scored
 from .checkpoints import Checkpoints
-from .choice import better_is_lower, choose
 from .evaluation import answer_greedily, measure
 from .events import Emit
 from .generation import Decoding, generate
@@ -17,6 +16,7 @@ from .guard import Health, signs_of_collapse
 from .models import Policy, save_adapter, set_adapter
 from .plan import BASE, INITIAL, Phase, PhaseKind, Plan, iteration_folder
 from .runs.directory import Run
+from .runs.policies import best_so_far
 from .scoring import Scorer
 from .seeds import derive
 from .stop import Stop
@@ -197,15 +197,10 @@ def _choose(desk: Desk, phase: Phase) -> None:
 
 
 def _best_so_far(desk: Desk) -> dict[str, Any]:
-    """Let ``best`` lead to the best adapter by the recipe's held-out measure.
-
-    The initial policy and the untouched model are candidates: nobody is left with less than he began with.
-    """
-    metric = desk.plan.recipe.evaluation.best
-    values = {folder: content["metrics"][metric] for folder, content in desk.run.evaluations().items()}
-    best = choose(values, lower=better_is_lower(metric))
-    desk.store.point("best", f"{best}/adapter")
-    return {"best": best, "metric": metric, "value": values[best], "candidates": values}
+    """Let ``best`` lead to the best adapter by the recipe's held-out measure."""
+    result = best_so_far(desk.run)
+    desk.store.point("best", f"{result['best']}/adapter")
+    return result
 
 
 def _test(desk: Desk, phase: Phase) -> None:
