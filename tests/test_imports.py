@@ -21,16 +21,16 @@ FLOORS = [
     # effects: files, models, the machine
     {
         "durable", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "prefix", "scoring", "generation",
-        "training", "checkpoints", "evaluation",
+        "streaming", "training", "checkpoints", "evaluation",
     },
     # orchestration
-    {"stop", "run_model", "phases", "engine", "worker", "supervisor", "launch"},
+    {"stop", "run_model", "chat_session", "chat_server", "phases", "engine", "worker", "supervisor", "launch"},
     # frontends
     {"cli", "__main__"},
 ]  # fmt: skip
 
-MAY_IMPORT_MLX_LM = {"models", "generation"}
-MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"machine", "method", "gguf", "prefix", "scoring", "training"}
+MAY_IMPORT_MLX_LM = {"models", "generation", "streaming"}
+MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"machine", "method", "gguf", "prefix", "scoring", "training", "chat_session"}
 
 
 def modules():

@@ -66,7 +66,7 @@ def generate(
     ids = generator.insert(
         [list(prompts[i].tokens) for i in order],
         max_tokens=[decoding.max_tokens] * len(order),
-        samplers=[_sampler(seeds[i], decoding) for i in order],
+        samplers=[keyed_sampler(seeds[i], decoding) for i in order],
     )
     place = dict(zip(ids, order, strict=True))
     tokens: list[list[int]] = [[] for _ in prompts]
@@ -89,7 +89,7 @@ def generate(
     return [response for response in responses if response is not None]
 
 
-def _sampler(seed: int | None, decoding: Decoding) -> Sampler:
+def keyed_sampler(seed: int | None, decoding: Decoding) -> Sampler:
     """A sampler for one prompt: token number n always uses the key ``seed + n``."""
     from mlx_lm.sample_utils import apply_top_p, greedy_sampler
 

@@ -29,23 +29,34 @@ def policies(run: Run) -> dict[str, str]:
     return found
 
 
-def find_policy(run: Run, name: str | int) -> str:
-    """The folder of a policy, relative to the run; its adapter is in ``adapter/`` there.
+def known_name(run: Run, name: str | int) -> str:
+    """The name of a policy as it is in :func:`policies`.
 
     Args:
         name: ``base``, ``initial``, ``best``, or an iteration: ``2`` or ``iteration 2``.
 
     Raises:
         UsageError: the run has no such policy, or not yet.
-        DamagedError: its adapter is not what was written there.
     """
     wanted = f"iteration {int(name)}" if str(name).isdecimal() else str(name)
     known = policies(run)
     if wanted not in known:
-        yet = " yet" if wanted in map(policy_name, _planned(run)) else ""
-        message = f"the run {run.name!r} has no policy {wanted!r}{yet}"
-        raise UsageError(message, hint=_hint(wanted, known))
-    folder = known[wanted]
+        yet = " yet" if wanted in (*map(policy_name, _planned(run)), BASE, BEST) else ""
+        raise UsageError(f"the run {run.name!r} has no policy {wanted!r}{yet}", hint=_hint(wanted, known))
+    return wanted
+
+
+def find_policy(run: Run, name: str | int) -> str:
+    """The folder of a policy, relative to the run; its adapter is in ``adapter/`` there.
+
+    Args:
+        name: see :func:`known_name`.
+
+    Raises:
+        UsageError: the run has no such policy, or not yet.
+        DamagedError: its adapter is not what was written there.
+    """
+    folder = policies(run)[known_name(run, name)]
     if damaged := run.store.damaged(f"{folder}/adapter"):
         raise DamagedError(f"{run.path / damaged[0]} is not what was written there", hint=REPAIR)
     return folder
