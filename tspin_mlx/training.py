@@ -53,6 +53,8 @@ class Trainer:
         self._scorer = Scorer(policy.model, FEW_LOGITS_AT_ONCE if updates.recompute else None)
         self._plain, self._compiled = _gradients(policy.model, self._scorer, objective)
         self._worth_compiling: frozenset[tuple[int, ...]] = frozenset()
+        #: Log-probabilities of each prompt's responses, by the prompt's id, when it was first trained on.
+        self.first_logps: dict[str, list[float]] = {}
 
     def run(self, examples: Sequence[Scored], on_step: Callable[[int, dict[str, float]], None], done: int = 0) -> None:
         """All steps.
@@ -148,6 +150,8 @@ class Trainer:
             grads = share_grads if grads is None else tree_map(mx.add, grads, share_grads)
             mx.eval(loss, grads, logps, entropies)
             seen.append((micro, np.array(logps), np.array(entropies)))
+            for (prompt, _), found in zip(chosen, np.array(logps).T, strict=True):
+                self.first_logps.setdefault(prompt.id, found.tolist())
         return loss, grads, seen
 
 

@@ -70,25 +70,24 @@ class Conversation:
         return opening + self.turns[name]
 
     def ask(self, prompt: str) -> Iterator[tuple[str, Piece]]:
-        """All policies' answers, one after the other. What comes of an answer that is broken off is kept."""
+        """All policies' answers, one after the other. What is broken off counts as not asked."""
         if self.alone:
             self.reset()
+        asked = {"role": "user", "content": prompt}
+        answers = dict.fromkeys(self.names, "")
         for name in self.names:
-            asked = [*self.messages(name), {"role": "user", "content": prompt}]
-            answer, settings = "", self.settings
-            try:
-                for piece in self.session.answer(
-                    asked,
-                    name,
-                    temperature=settings.temperature,
-                    max_tokens=settings.max_tokens,
-                    seed=settings.seed,
-                ):
-                    answer += piece.text
-                    yield name, piece
-            finally:
-                if answer:
-                    self.turns[name] += [asked[-1], {"role": "assistant", "content": answer}]
+            pieces = self.session.answer(
+                [*self.messages(name), asked],
+                name,
+                temperature=self.settings.temperature,
+                max_tokens=self.settings.max_tokens,
+                seed=self.settings.seed,
+            )
+            for piece in pieces:
+                answers[name] += piece.text
+                yield name, piece
+        for name, answer in answers.items():
+            self.turns[name] += [asked, {"role": "assistant", "content": answer}]
 
 
 def chat(
@@ -130,7 +129,7 @@ def _answer(conversation: Conversation, prompt: str, show: Show, interactive: bo
     except KeyboardInterrupt:
         if not interactive:
             raise
-        say("(ended)")
+        say("(ended; it counts as not asked)")
     except UsageError as error:
         if not interactive:
             raise
