@@ -121,6 +121,8 @@ def test_at_a_wide_terminal_answers_stand_side_by_side(run, tmp_path):
     assert [turn["role"] for turn in rows[0]["messages"]] == ["system", "user", "assistant"]
     terminal.type(f"/save {file}\n")
     terminal.read_until("exists already[^>]*> ")
+    terminal.type("/save ~nobody-of-this-name/x\n")
+    terminal.read_until("cannot be the name of a file[^>]*> ")
     terminal.type("/reset\n")
     terminal.read_until("a new conversation[^>]*> ")
     terminal.type(f"/save {file}\n")

@@ -208,8 +208,13 @@ def _save(conversation: Conversation, file: str) -> None:
     if not any(conversation.turns.values()):
         say("nothing was said yet")
         return
-    path = Path(file).expanduser()
-    if not file or path.exists():
+    try:
+        path = Path(file).expanduser()
+        taken = path.exists()
+    except (OSError, RuntimeError, ValueError):  # nobody's home; longer than a name can be; a NUL
+        say(f"{file} cannot be the name of a file")
+        return
+    if not file or taken:
         say(f"{path} exists already; give another name" if file else "/save needs the name of a file")
         return
     rows = [{"policy": name, "messages": conversation.messages(name)} for name in conversation.names]
