@@ -68,3 +68,34 @@ def save_tiny_model(folder: Path, *, tied: bool = True) -> None:
         "chat_template": CHAT_TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+TINY_RECIPE = """
+description: A tiny run.
+model: {model}
+lora: {{rank: 4}}
+data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
+generation: {{max_tokens: 12}}
+objective: {{alpha: 0.5, nll_weight: 0.5}}
+warmup: {{epochs: 1, learning_rate: 0.01}}
+training: {{iterations: 2, epochs: 1, batch_size: 4, learning_rate: 0.02}}
+evaluation: {{metrics: [exact_match, json_valid], best: nll}}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The folder of a finished run of two iterations; not to be changed."""
+    from tspin_mlx.catalog import find_recipe, parse_source
+    from tspin_mlx.launch import prepare
+    from tspin_mlx.worker import work
+
+    folder = tmp_path_factory.mktemp("tiny")
+    for name, count in (("train", 8), ("validation", 4), ("test", 3)):
+        rows = [{"system": "Be brief.", "prompt": f"{name} {i}", "response": f"[{i}]"} for i in range(count)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "task.yaml").write_text(TINY_RECIPE.format(model=tiny_model))
+    source = find_recipe(str(folder / "task.yaml"))
+    run = prepare(parse_source(source, [f"run.folder={folder / 'runs'}"]), source).run
+    work(run)
+    return run.path

@@ -110,6 +110,7 @@ def test_the_two_newest_are_kept(saved, store):
         assert sorted(path.name for path in (store.root / FOLDER / name).iterdir()) == [
             "adapter_config.json",
             "adapters.safetensors",
+            "first_logps.json",
             "optimizer.safetensors",
         ]
         assert store.is_intact(f"{FOLDER}/{name}")
@@ -140,6 +141,8 @@ def test_training_goes_on_as_if_it_had_never_stopped(tiny_model, checkpoints, he
     assert again == seen[2:]
     assert [step for step, *_ in again] == [3, 4]
     assert_equal(adapter(resumed), adapter(whole))
+    assert resumed.first_logps == whole.first_logps
+    assert {name: len(found) for name, found in whole.first_logps.items()} == {f"row-{i}": 3 for i in range(4)}
     assert heard == []
 
 
@@ -155,7 +158,9 @@ def test_the_newest_is_restored_with_the_optimisers_memory(tiny_model, saved, ch
     assert_equal(adapter(made), saved)
 
 
-@pytest.mark.parametrize("file", ["adapters.safetensors", "adapter_config.json", "optimizer.safetensors"])
+@pytest.mark.parametrize(
+    "file", ["adapters.safetensors", "adapter_config.json", "first_logps.json", "optimizer.safetensors"]
+)
 def test_a_damaged_checkpoint_is_passed_over_and_named(tiny_model, saved, store, checkpoints, heard, file):
     spoil(store, f"step-000003/{file}")
     made = trainer(tiny_model)

@@ -128,7 +128,7 @@ def watched(task, tmp_path_factory):
 def results(run):
     """Everything that must be the same: tensors, triplets, measures, and what was seen at each step."""
     found = {f"{path.parent.relative_to(run.path)}": adapter_digest(path) for path in run.path.glob("**/adapter")}
-    kept = ("eval.json", "triplets.jsonl", "result.json", "test.json")
+    kept = ("eval.json", "triplets.jsonl", "scores.jsonl", "result.json", "test.json")
     found |= {str(path.relative_to(run.path)): path.read_text() for path in run.path.glob("**/*") if path.name in kept}
     for event in read_events(run.events_path):
         if event["kind"] == "step":

@@ -21,16 +21,28 @@ FLOORS = [
     # effects: files, models, the machine
     {
         "durable", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "prefix", "scoring", "generation",
-        "training", "checkpoints", "evaluation",
+        "streaming", "harness", "training", "checkpoints", "evaluation",
     },
     # orchestration
-    {"stop", "phases", "memory", "engine", "worker", "supervisor", "launch"},
+    {
+        "stop", "run_model", "held_out", "chat_session", "chat_server",
+        "phases", "memory", "engine", "worker", "supervisor", "launch",
+    },
     # frontends
     {"cli", "__main__"},
 ]  # fmt: skip
 
-MAY_IMPORT_MLX_LM = {"models", "generation"}
-MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"machine", "method", "gguf", "prefix", "scoring", "training", "memory"}
+MAY_IMPORT_MLX_LM = {"models", "generation", "streaming", "harness"}
+MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {
+    "machine",
+    "method",
+    "gguf",
+    "prefix",
+    "scoring",
+    "training",
+    "memory",
+    "chat_session",
+}
 
 
 def modules():
@@ -101,7 +113,8 @@ def test_the_command_line_loads_no_mlx_before_it_needs_it():
 def test_screens_and_the_supervisor_load_no_mlx():
     loaded = loaded_after(
         "import tspin_mlx.run_view, tspin_mlx.runs.directory, tspin_mlx.runs.event_log, tspin_mlx.plan, "
-        "tspin_mlx.supervisor, tspin_mlx.cli.control"
+        "tspin_mlx.runs.policies, tspin_mlx.runs.samples, tspin_mlx.cli.samples, tspin_mlx.supervisor, "
+        "tspin_mlx.cli.control"
     )
     assert not {"mlx.core", "mlx_lm", "transformers"} & loaded
 

@@ -7,6 +7,7 @@ who reads the file adds its name and line.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +93,12 @@ def render(example: Example, identity: str, tokenizer: Any, data: DataSection, v
     for end in tokenizer.eos_token_ids:
         if (text := tokenizer.decode([end])) and text in example.response:
             raise BadExample(f"the answer contains {text!r}, which ends an answer")
+    before = prompt_text(example.messages, tokenizer, data.template)
     if data.template == "chat":
-        before, after = _chat_texts(example, tokenizer)
+        after = _answered_text(example, before, tokenizer)
     else:
-        before = _fill(PAPER_TEMPLATE if data.template == "paper" else data.template, example)
         after = before + example.response + tokenizer.eos_token
-    special = data.template != "chat"  # a chat template writes the begin token itself
+    special = _needs_special_tokens(data.template)
     prompt = _encode(tokenizer, before, special)
     response = _response_tokens(tokenizer, prompt, before, after, special)
     if len(prompt) + len(response) > data.max_tokens:
@@ -115,6 +116,36 @@ def render(example: Example, identity: str, tokenizer: Any, data: DataSection, v
         answer=example.answer,
         system=next((turn["content"] for turn in example.messages if turn["role"] == "system"), None),
     )
+
+
+def render_prompt(messages: Sequence[dict[str, str]], tokenizer: Any, template: str) -> list[int]:
+    """The token ids of a conversation up to where the model answers, just as training renders its prompts.
+
+    Args:
+        messages: ``role`` and ``content`` of each turn; the last is the user's.
+        template: ``data.template`` of the recipe.
+
+    Raises:
+        BadExample: the template does not fit the conversation or the model.
+    """
+    text = prompt_text(messages, tokenizer, template)
+    return _encode(tokenizer, text, _needs_special_tokens(template))
+
+
+def takes_conversations(template: str) -> bool:
+    """Whether prompts may have more than one user turn."""
+    return template == "chat"
+
+
+def prompt_text(messages: Sequence[dict[str, str]], tokenizer: Any, template: str) -> str:
+    """The same, before it is tokenised."""
+    if template == "chat":
+        return _apply_chat_template(tokenizer, list(messages), answered=False)
+    return _fill(PAPER_TEMPLATE if template == "paper" else template, messages)
+
+
+def _needs_special_tokens(template: str) -> bool:
+    return template != "chat"  # a chat template writes the begin token itself
 
 
 def _from_messages(messages: Any, turn: str) -> tuple[list[dict[str, str]], str]:
@@ -168,26 +199,28 @@ def _text(value: Any, field: str) -> str:
     return value
 
 
-def _chat_texts(example: Example, tokenizer: Any) -> tuple[str, str]:
-    """The rendered prompt, and the same with the answer after it."""
-    if not getattr(tokenizer, "has_chat_template", False):
-        raise BadExample("the model has no chat template; set data.template to 'paper' or to a text with {prompt}")
-    messages = list(example.messages)
-    options = {"tokenize": False, "enable_thinking": False}
-    try:
-        before = tokenizer.apply_chat_template(messages, add_generation_prompt=True, **options)
-        answered = [*messages, {"role": "assistant", "content": example.response}]
-        after = tokenizer.apply_chat_template(answered, add_generation_prompt=False, **options)
-    except (jinja2.TemplateError, TypeError, ValueError) as error:
-        raise BadExample(f"the model's chat template refuses it: {error}") from None
+def _answered_text(example: Example, before: str, tokenizer: Any) -> str:
+    """The rendered prompt with the answer after it."""
+    answered = [*example.messages, {"role": "assistant", "content": example.response}]
+    after = _apply_chat_template(tokenizer, answered, answered=True)
     if not after.startswith(before):
         raise BadExample("the model's chat template renders the prompt otherwise once it is answered")
-    return before, after
+    return after
 
 
-def _fill(template: str, example: Example) -> str:
-    system = [turn["content"] for turn in example.messages if turn["role"] == "system"]
-    turns = [turn["content"] for turn in example.messages if turn["role"] != "system"]
+def _apply_chat_template(tokenizer: Any, messages: list[dict[str, str]], *, answered: bool) -> str:
+    if not getattr(tokenizer, "has_chat_template", False):
+        raise BadExample("the model has no chat template; set data.template to 'paper' or to a text with {prompt}")
+    options = {"tokenize": False, "enable_thinking": False}
+    try:
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=not answered, **options)
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        raise BadExample(f"the model's chat template refuses it: {error}") from None
+
+
+def _fill(template: str, messages: Sequence[dict[str, str]]) -> str:
+    system = [turn["content"] for turn in messages if turn["role"] == "system"]
+    turns = [turn["content"] for turn in messages if turn["role"] != "system"]
     if len(turns) != 1:
         raise BadExample("a template string takes one user turn; use data.template: chat for conversations")
     if system and "{system}" not in template:

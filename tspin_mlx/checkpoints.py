@@ -1,9 +1,14 @@
-"""Checkpoints inside a training phase: the adapter and the optimiser's state. Randomness is derived, never stored."""
+"""Checkpoints inside a training phase: the adapter, the optimiser's state and what was seen of each prompt.
+
+Randomness is derived, never stored.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from . import durable
 from .events import Emit
 from .models import load_tensors, save_adapter, save_tensors, set_adapter
 from .runs.store import Store
@@ -29,6 +34,8 @@ class Checkpoints:
         with self._store.new_folder(f"{self._folder}/step-{step:06}") as folder:
             save_adapter(trainer.policy, folder)
             save_tensors(folder / "optimizer.safetensors", trainer.optimizer_state())
+            logps = json.dumps(trainer.first_logps)
+            durable.disk.write(folder / "first_logps.json", lambda path: path.write_text(logps, encoding="utf-8"))
         for name in self._names()[_KEPT:]:
             self._store.remove(name)
 
@@ -46,6 +53,7 @@ class Checkpoints:
             folder = self._store.root / name
             set_adapter(trainer.policy, folder)
             trainer.restore_optimizer(load_tensors(folder / "optimizer.safetensors"))
+            trainer.first_logps = self._store.read_json(f"{name}/first_logps.json")
             return int(name.rsplit("-", 1)[-1])
         return 0
 

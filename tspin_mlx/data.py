@@ -103,23 +103,52 @@ def render_examples(
         DataError: a row that is too long or does not fit the template (unless ``data.skip_bad_rows``), or no
             training or validation row is left.
     """
-    if context is not None and context < data.max_tokens:
-        data = data.model_copy(update={"max_tokens": context})
-    skipped = list(splits.skipped)
+    data, skipped = _within(data, context), list(splits.skipped)
 
     def rendered(part: Sequence[Located]) -> tuple[Prompt, ...]:
-        prompts = []
-        for located in part:
-            try:
-                prompts.append(render(located.example, located.id, tokenizer, data, vocab_size))
-            except BadExample as error:
-                _reject(f"{located.place}: {error}", data.skip_bad_rows, skipped)
-        return tuple(prompts)
+        return _rendered(part, data, tokenizer, vocab_size, skipped)
 
     done = Splits(rendered(splits.train), rendered(splits.validation), rendered(splits.test))
     if not done.train or not done.validation:
         raise DataError(f"{data.train}: no usable row is left", hint=skipped[0] if skipped else None)
     return replace(done, skipped=tuple(skipped))
+
+
+def read_prompts(
+    source: str, data: DataSection, tokenizer: Any, vocab_size: int, context: int | None
+) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
+    """All examples of one file, relative to the current folder, or of a dataset on the Hub.
+
+    Returns:
+        The rendered examples, at least one, and the reasons of the rows that were left out.
+
+    Raises:
+        DataError: see :func:`load_examples` and :func:`render_examples`.
+    """
+    skipped: list[str] = []
+    located = _read(source, data, Path(), skipped)
+    prompts = _rendered(located, _within(data, context), tokenizer, vocab_size, skipped)
+    if not prompts:
+        raise DataError(f"{source}: no usable row is left", hint=skipped[0])
+    return prompts, tuple(skipped)
+
+
+def _within(data: DataSection, context: int | None) -> DataSection:
+    if context is not None and context < data.max_tokens:
+        return data.model_copy(update={"max_tokens": context})
+    return data
+
+
+def _rendered(
+    part: Sequence[Located], data: DataSection, tokenizer: Any, vocab_size: int, skipped: list[str]
+) -> tuple[Prompt, ...]:
+    prompts = []
+    for located in part:
+        try:
+            prompts.append(render(located.example, located.id, tokenizer, data, vocab_size))
+        except BadExample as error:
+            _reject(f"{located.place}: {error}", data.skip_bad_rows, skipped)
+    return tuple(prompts)
 
 
 def is_remote(source: str) -> bool:

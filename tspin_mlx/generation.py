@@ -82,7 +82,7 @@ def _generate(
         [list(prompts[i].tokens[shared:]) for i in order],
         caches=[_prefilled(policy, prompts[0].tokens[:shared])] * len(order) if shared else None,
         max_tokens=[decoding.max_tokens] * len(order),
-        samplers=[_sampler(seeds[i], decoding) for i in order],
+        samplers=[keyed_sampler(seeds[i], decoding) for i in order],
     )
     place = dict(zip(ids, order, strict=True))
     tokens: list[list[int]] = [[] for _ in prompts]
@@ -126,7 +126,7 @@ def _prefilled(policy: Policy, tokens: Sequence[int]) -> list[Any]:
     return cache
 
 
-def _sampler(seed: int | None, decoding: Decoding) -> Sampler:
+def keyed_sampler(seed: int | None, decoding: Decoding) -> Sampler:
     """A sampler for one prompt: token number n always uses the key ``seed + n``."""
     from mlx_lm.sample_utils import apply_top_p, greedy_sampler
 

@@ -9,19 +9,19 @@ from typing import Any
 
 from .batching import Scored
 from .checkpoints import Checkpoints
-from .choice import better_is_lower, choose
 from .evaluation import answer_greedily, measure
 from .events import Emit
 from .generation import Decoding, generate
 from .guard import Health, signs_of_collapse
 from .models import Policy, save_adapter, set_adapter
-from .plan import BASE, INITIAL, Phase, PhaseKind, Plan, iteration_folder
+from .plan import BASE, INITIAL, SCORES, Phase, PhaseKind, Plan, iteration_folder
 from .recipe import GenerationSection
 from .runs.directory import Run
+from .runs.policies import best_so_far
 from .seeds import derive
 from .stop import Stop
 from .training import Gradients, Trainer
-from .triplets import Prompt, Response, build_triplets, response_from_row, to_row, triplet_from_row
+from .triplets import Prompt, Response, Score, build_triplets, response_from_row, to_row, triplet_from_row
 
 _PROGRESS_EVERY = 0.25  # seconds
 
@@ -89,6 +89,7 @@ def _keep(desk: Desk, phase: Phase) -> None:
 def _warm_up(desk: Desk, phase: Phase) -> None:
     """Supervised training on all training examples."""
     _optimise(desk, phase, [(prompt, (prompt.annotated,)) for prompt in desk.prompts.train])
+    _finish_training(desk, phase)
 
 
 def _generate(desk: Desk, phase: Phase) -> None:
@@ -172,7 +173,10 @@ def _train(desk: Desk, phase: Phase) -> None:
     """Train the adapter on this iteration's triplets."""
     rows = desk.store.read_jsonl(Path(phase.target).with_name("triplets.jsonl").as_posix())
     triplets = [triplet_from_row(row) for row in rows]
-    _optimise(desk, phase, [(triplet.prompt, triplet.responses) for triplet in triplets])
+    logps = _optimise(desk, phase, [(triplet.prompt, triplet.responses) for triplet in triplets])
+    scores = [Score(triplet.prompt.id, *logps[triplet.prompt.id]) for triplet in triplets]
+    desk.store.write_jsonl(Path(phase.target).with_name(SCORES).as_posix(), [to_row(score) for score in scores])
+    _finish_training(desk, phase)
 
 
 def _evaluate(desk: Desk, phase: Phase) -> None:
@@ -211,15 +215,10 @@ def _choose(desk: Desk, phase: Phase) -> None:
 
 
 def _best_so_far(desk: Desk) -> dict[str, Any]:
-    """Let ``best`` lead to the best adapter by the recipe's held-out measure.
-
-    The initial policy and the untouched model are candidates: nobody is left with less than he began with.
-    """
-    metric = desk.plan.recipe.evaluation.best
-    values = {folder: content["metrics"][metric] for folder, content in desk.run.evaluations().items()}
-    best = choose(values, lower=better_is_lower(metric))
-    desk.store.point("best", f"{best}/adapter")
-    return {"best": best, "metric": metric, "value": values[best], "candidates": values}
+    """Let ``best`` lead to the best adapter by the recipe's held-out measure."""
+    result = best_so_far(desk.run)
+    desk.store.point("best", f"{result['best']}/adapter")
+    return result
 
 
 def _test(desk: Desk, phase: Phase) -> None:
@@ -234,8 +233,8 @@ def _test(desk: Desk, phase: Phase) -> None:
     desk.store.write_json(phase.target, content)
 
 
-def _optimise(desk: Desk, phase: Phase, examples: Sequence[Scored]) -> None:
-    """All steps of a phase that are not in a checkpoint, then the adapter."""
+def _optimise(desk: Desk, phase: Phase, examples: Sequence[Scored]) -> dict[str, list[float]]:
+    """All steps of a phase that are not in a checkpoint; :attr:`Trainer.first_logps`."""
     assert phase.updates is not None and phase.objective is not None
     steps, pause = phase.updates.steps, desk.plan.recipe.run.checkpoint_seconds
     checkpoints = Checkpoints(desk.store, phase.target, desk.emit)
@@ -253,8 +252,13 @@ def _optimise(desk: Desk, phase: Phase, examples: Sequence[Scored]) -> None:
             saved = time.monotonic()
 
     trainer.run(examples, on_step, done)
+    return trainer.first_logps
+
+
+def _finish_training(desk: Desk, phase: Phase) -> None:
+    """Save the adapter, upon which the phase is done."""
     desk.save(Path(phase.target).parent.as_posix())
-    checkpoints.clear()
+    Checkpoints(desk.store, phase.target, desk.emit).clear()
 
 
 def _measured(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> tuple[dict[str, float], list[Response]]:

@@ -24,6 +24,9 @@ INITIAL = "initial"
 #: The folder of the model as it was loaded.
 BASE = "base"
 
+#: The file beside an iteration's triplets with what training saw of them first.
+SCORES = "scores.jsonl"
+
 #: Keys of a recipe that cannot change a result: names of things whose contents are digested, and wording.
 NO_INFLUENCE = frozenset(
     (

@@ -89,6 +89,8 @@ class Trainer:
         self._gradients = gradients or Gradients(policy)
         self._plain = self._gradients.plain(objective, FEW_LOGITS_AT_ONCE if self._lean else LOGITS_AT_ONCE)
         self._compiled, self._worth_compiling = self._plain, frozenset[Signature]()
+        #: Log-probabilities of each prompt's responses, by the prompt's id, when it was first trained on.
+        self.first_logps: dict[str, list[float]] = {}
 
     def run(self, examples: Sequence[Scored], on_step: Callable[[int, dict[str, float]], None], done: int = 0) -> None:
         """All steps.
@@ -194,6 +196,8 @@ class Trainer:
             grads = share_grads if grads is None else tree_map(mx.add, grads, share_grads)
             mx.eval(loss, grads, logps, entropies)
             seen.append((micro, np.array(logps), np.array(entropies)))
+            for (prompt, _), found in zip(chosen, np.array(logps).T, strict=True):
+                self.first_logps.setdefault(prompt.id, found.tolist())
         return loss, grads, seen
 
 

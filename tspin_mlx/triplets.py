@@ -63,6 +63,36 @@ class Triplet:
         return two if self.proto_synthetic is None else (*two, self.proto_synthetic)
 
 
+@dataclass(frozen=True)
+class Score:
+    """What training saw of a triplet when it first came to it, within the first epoch of the iteration.
+
+    The policy is then that at the start of the iteration, plus the steps of that epoch that came before; with LoRA
+    dropout, which is on.
+
+    Attributes:
+        id: of the prompt.
+        annotated_logp: log-probability of y, summed over its tokens, in nats.
+        synthetic_logp: of y'.
+        proto_synthetic_logp: of y0; None where the historical term is off.
+    """
+
+    id: str
+    annotated_logp: float
+    synthetic_logp: float
+    proto_synthetic_logp: float | None = None
+
+    @property
+    def current_advantage(self) -> float:
+        """u, in nats."""
+        return self.annotated_logp - self.synthetic_logp
+
+    @property
+    def historical_advantage(self) -> float | None:
+        """v, in nats."""
+        return None if self.proto_synthetic_logp is None else self.synthetic_logp - self.proto_synthetic_logp
+
+
 def build_triplets(
     prompts: Sequence[Prompt], synthetic: Sequence[Response], proto_synthetic: Sequence[Response] | None
 ) -> list[Triplet]:
@@ -72,7 +102,7 @@ def build_triplets(
     return [Triplet(*three) for three in zip(prompts, synthetic, proto_synthetic, strict=True)]
 
 
-def to_row(record: Response | Prompt | Triplet) -> dict[str, Any]:
+def to_row(record: Response | Prompt | Triplet | Score) -> dict[str, Any]:
     """Plain values for JSON."""
     return asdict(record)
 

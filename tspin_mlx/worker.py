@@ -10,13 +10,13 @@ from pathlib import Path
 
 from .durable import check_space
 from .engine import run_plan
-from .errors import SetupError, Stopped, StorageError, TspinError
+from .errors import Stopped, StorageError, TspinError
 from .events import Emit, Event
-from .models import ModelFolder, Policy, load_policy, open_model, resolve_model
+from .models import Policy
 from .plan import Plan
+from .run_model import load_run
 from .runs.directory import Run
 from .runs.event_log import EventLog
-from .seeds import derive
 from .stop import Stop, listen
 
 
@@ -56,25 +56,9 @@ def _report(emit: Emit, error: TspinError) -> None:
 
 
 def _load(run: Run, plan: Plan, trusted: bool) -> Policy:
-    recipe = plan.recipe
-    policy = load_policy(_model(run, plan, trusted), recipe.model.dtype, recipe.lora, derive(recipe.run.seed, "lora"))
+    policy = load_run(run, plan.recipe, trusted=trusted)
     check_space(run.path, _space(plan, policy))
     return policy
-
-
-def _model(run: Run, plan: Plan, trusted: bool) -> ModelFolder:
-    """The model that the run was made with: where it was, else wherever it is found now."""
-    known = run.about["model"]
-    if Path(known["path"]).is_dir():
-        model = open_model(Path(known["path"]), known["name"], trusted=trusted)
-    else:
-        model = resolve_model(plan.recipe.model, trusted=trusted)
-    if model.fingerprint != known["fingerprint"]:
-        raise SetupError(
-            f"{model.path}: the model's files are not those that the run was made with",
-            hint="put them back, or start a new run with run.name=NAME",
-        )
-    return model
 
 
 def _space(plan: Plan, policy: Policy) -> int:

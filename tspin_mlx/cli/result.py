@@ -49,6 +49,17 @@ def label(folder: str, warm: bool) -> str:
 
 
 def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, warm: bool) -> Table:
+    labelled = {label(folder, warm): values for folder, values in measures.items()}
+    return measures_table(title, labelled, label(best, warm) if best else None)
+
+
+def measures_table(title: str, measures: dict[str, dict[str, float]], best: str | None = None) -> Table:
+    """A table of held-out measures.
+
+    Args:
+        measures: by the policy's label.
+        best: the label that gets a star.
+    """
     names = [name for name in next(iter(measures.values()), {}) if name != "length"]
     for values in measures.values():
         names += [name for name in values if name not in (*names, "length")]
@@ -64,9 +75,9 @@ def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, 
     table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(_HEADINGS.get(name, name.removeprefix("json_").replace("_", " ")), justify="right")
-    for folder, values in measures.items():
-        chosen = folder == best
-        heading = Text(("★ " if chosen else "  ") + label(folder, warm))
+    for policy, values in measures.items():
+        chosen = policy == best
+        heading = Text(("★ " if chosen else "  ") + policy)
         table.add_row(heading, *(_cell(key, values.get(key)) for key in names), style="bold" if chosen else "")
     return table
 

@@ -16,7 +16,7 @@ from .. import durable
 from ..data import Splits
 from ..errors import DamagedError, UsageError
 from ..lineage import lineage
-from ..plan import NO_INFLUENCE, Plan, Sizes, plan_from_row
+from ..plan import NO_INFLUENCE, SCORES, Plan, Sizes, plan_from_row
 from ..recipe_text import flatten
 from ..text import did_you_mean
 from ..triplets import Prompt, prompt_from_row, to_row
@@ -287,6 +287,9 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
                 shutil.copytree(origin.path / target, aside, dirs_exist_ok=True)
         else:
             store.write_text(target, (origin.path / target).read_text(encoding="utf-8"))
+        scores = (Path(target).parent / SCORES).as_posix()
+        if target.endswith("/adapter") and origin.store.is_intact(scores):
+            store.write_text(scores, (origin.path / scores).read_text(encoding="utf-8"))
     if "result.json" in reused:
         store.point("best", f"{store.read_json('result.json')['best']}/adapter")
     if origin.decisions():

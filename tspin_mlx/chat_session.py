@@ -1,0 +1,104 @@
+"""Talk to the policies of a run: the model is loaded once, and the adapters take turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import mlx.core as mx
+
+from .chat import BadExample, render_prompt, takes_conversations
+from .errors import UsageError
+from .generation import Decoding
+from .models import context_length, set_adapter
+from .run_model import find_model, load_run
+from .runs.directory import Run
+from .runs.policies import find_policy, policies
+from .seeds import derive
+from .streaming import Piece, stream
+
+Message = dict[str, str]
+
+
+class ChatSession:
+    """A run's model, ready to answer as any of the run's policies.
+
+    Args:
+        trusted: code that comes with the model may run.
+
+    Attributes:
+        system: the system prompt that training used: the recipe's, or the one that all held-out examples share.
+        multi_turn: whether the recipe's template takes conversations; if not, each prompt stands alone.
+        max_tokens: longest answer in tokens that the recipe evaluates.
+
+    Raises:
+        SetupError, HubError: the model cannot be had.
+    """
+
+    def __init__(self, run: Run, *, trusted: bool = False) -> None:
+        self.run = run
+        self._recipe = run.plan().recipe
+        self.system = self._recipe.data.system or _shared_system(run)
+        self.multi_turn = takes_conversations(self._recipe.data.template)
+        self.max_tokens = self._recipe.evaluation.max_tokens or self._recipe.generation.max_tokens
+        self._window = context_length(find_model(run, self._recipe, trusted=trusted))
+        self._policy = load_run(run, self._recipe, trusted=trusted)
+        self._adapters: dict[str, dict[str, mx.array]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The policies that there are so far."""
+        return list(policies(self.run))
+
+    def answer(
+        self,
+        messages: Sequence[Message],
+        policy: str,
+        *,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        max_tokens: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[Piece]:
+        """One policy's answer, as it comes; to be taken to its end, or dropped, before the next one is asked for.
+
+        Args:
+            messages: ``role`` and ``content`` of each turn, the user's last one included; rendered as in training.
+            policy: see :func:`tspin_mlx.runs.policies.find_policy`.
+            temperature: 0 is greedy.
+            max_tokens: None is the recipe's; the model's window bounds it.
+            seed: with the same one, the same conversation gets the same answer.
+
+        Raises:
+            UsageError: no such policy, or a conversation that the template or the model's window does not take.
+        """
+        try:
+            prompt = render_prompt(messages, self._policy.tokenizer, self._recipe.data.template)
+        except BadExample as error:
+            raise UsageError(f"the prompt cannot be rendered: {error}") from None
+        decoding = Decoding(temperature, top_p, self._room(len(prompt), max_tokens or self.max_tokens), 1)
+        self._use(find_policy(self.run, policy))
+        return stream(self._policy, prompt, decoding, derive(seed, "chat", len(messages)) if temperature else None)
+
+    def _room(self, prompt: int, wanted: int) -> int:
+        if self._window is None:
+            return wanted
+        if prompt >= self._window:
+            raise UsageError(
+                f"the conversation has {prompt} tokens, and the model's window {self._window}",
+                hint="begin a new one (/reset)",
+            )
+        return min(wanted, self._window - prompt)
+
+    def _use(self, folder: str) -> None:
+        """Switch to the adapter in ``folder``; read once, then kept in memory."""
+        if folder in self._adapters:
+            self._policy.model.load_weights(list(self._adapters[folder].items()), strict=False)
+        else:
+            set_adapter(self._policy, self.run.path / folder / "adapter")
+            self._adapters[folder] = self._policy.adapter()
+
+
+def _shared_system(run: Run) -> str | None:
+    """The system prompt of the validation examples, if they all have the same."""
+    systems = {prompt.system for prompt in run.prompts().validation}
+    return systems.pop() if len(systems) == 1 else None

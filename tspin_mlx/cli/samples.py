@@ -1,0 +1,80 @@
+"""``samples``: what a run was trained on, triplet by triplet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import UsageError
+from ..runs.directory import Run, find_run
+from ..runs.samples import Order, Sample, read_samples, sampled_iterations
+from ..text import printable, shorten, signed
+from ..triplets import Response
+
+
+def show_samples(name: str, folder: Path, *, iteration: int | None, order: Order, count: int, as_json: bool) -> None:
+    """``samples``."""
+    run = find_run(name, folder)
+    chosen = _iteration(run, iteration)
+    samples = read_samples(run, chosen, order)
+    shown = samples[:count]
+    if as_json:
+        typer.echo(json.dumps([sample.to_row() for sample in shown], ensure_ascii=False, indent=2))
+        return
+    console = Console(highlight=False)
+    by = "" if order == "id" else f", the smallest {order} advantage first"
+    title = f"Iteration {chosen} of {run.name}: {len(shown)} of {len(samples)} triplets{by}"
+    console.print(Text(printable(title), style="bold"))
+    if samples[0].score is None:
+        console.print(Text("Their advantages are not known: the iteration is not trained yet.", style="yellow"))
+    for sample in shown:
+        _print(console, sample)
+
+
+def _iteration(run: Run, wanted: int | None) -> int:
+    known = sampled_iterations(run)
+    if not known:
+        raise UsageError(f"the run {run.name!r} has no triplets yet", hint="its first iteration makes them")
+    if wanted is None:
+        return known[-1]
+    if wanted not in known:
+        raise UsageError(
+            f"the run {run.name!r} has no triplets of iteration {wanted}",
+            hint=f"it has those of {', '.join(map(str, known))}",
+        )
+    return wanted
+
+
+def _print(console: Console, sample: Sample) -> None:
+    prompt = sample.triplet.prompt
+    console.print()
+    console.print(Text(printable(prompt.text, keep_newlines=True), style="bold"))
+    if prompt.system:
+        console.print(Text(f"system: {shorten(prompt.system, max(20, console.width - 10))}", style="dim"))
+    row = sample.to_row()
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold", ratio=1)
+    grid.add_column(justify="right", style="dim", no_wrap=True)
+    for label, role, response in (
+        ("expert", "annotated", prompt.annotated),
+        ("synthetic", "synthetic", sample.triplet.synthetic),
+        ("initial", "proto_synthetic", sample.triplet.proto_synthetic),
+    ):
+        if response is not None:
+            logp = row[f"{role}_logp"]
+            grid.add_row(label, Text(_text(response)), "" if logp is None else f"log π {signed(logp)}")
+    console.print(grid)
+    advantages = (("current", sample.current_advantage), ("historical", sample.historical_advantage))
+    if told := [f"{name} {signed(value)}" for name, value in advantages if value is not None]:
+        console.print(Text("  ".join(["advantage", *told]), style="#56b4e9"))
+
+
+def _text(response: Response) -> str:
+    cut = " … (cut)" if response.finish_reason == "length" else ""
+    return printable(response.text, keep_newlines=True) + cut

@@ -1,0 +1,81 @@
+"""Measure any policies of a finished or unfinished run, on its held-out examples or on others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .data import read_prompts
+from .evaluation import answer_greedily, measure
+from .models import context_length, load_tokenizer, vocabulary_size
+from .recipe import EvaluationSection, Recipe
+from .run_model import find_model, load_run, use_policy
+from .runs.directory import Run
+from .triplets import Prompt, Response
+
+#: Called with a policy's name, finished answers and all of them.
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a policy is worth.
+
+    Attributes:
+        name: of the policy, as it was asked for.
+        folder: of the policy.
+        metrics: see :func:`tspin_mlx.evaluation.measure`.
+        responses: its greedy answers, in the order of the prompts.
+    """
+
+    name: str
+    folder: str
+    metrics: dict[str, float]
+    responses: list[Response]
+
+
+def held_out_prompts(run: Run, source: str | None, limit: int | None, *, trusted: bool = False) -> tuple[Prompt, ...]:
+    """The examples to measure on.
+
+    Args:
+        source: a file or dataset, read as the recipe reads its data; None takes the run's validation examples.
+        limit: only the first so many.
+
+    Raises:
+        DataError: a row that cannot be used (unless the recipe has ``data.skip_bad_rows``).
+        SetupError, HubError: the model's tokenizer cannot be had.
+    """
+    if source is None:
+        return run.prompts().validation[:limit]
+    recipe = run.plan().recipe
+    model = find_model(run, recipe, trusted=trusted)
+    prompts, _ = read_prompts(source, recipe.data, load_tokenizer(model), vocabulary_size(model), context_length(model))
+    return prompts[:limit]
+
+
+def measure_policies(
+    run: Run,
+    names: Sequence[str],
+    prompts: Sequence[Prompt],
+    section: EvaluationSection,
+    on_progress: OnProgress,
+    *,
+    trusted: bool = False,
+) -> Iterator[Measured]:
+    """Let policies answer greedily, one after the other, and measure them.
+
+    Args:
+        names: see :func:`tspin_mlx.runs.policies.find_policy`.
+        section: the metrics, and the longest answer.
+    """
+    recipe: Recipe = run.plan().recipe
+    policy = load_run(run, recipe, trusted=trusted)
+    max_tokens = section.max_tokens or recipe.generation.max_tokens
+    for name in names:
+        folder = use_policy(policy, run, name)
+
+        def report(done: int, tokens: int, seconds: float, name: str = name) -> None:
+            on_progress(name, done, len(prompts))
+
+        responses = answer_greedily(policy, prompts, max_tokens, recipe.generation.batch_size, report)
+        yield Measured(name, folder, measure(policy, prompts, responses, None, None, section), responses)
