@@ -51,7 +51,9 @@ def plain_logps(model, prompt, response):
 
 
 def test_equal_to_a_plain_computation_with_all_logits(policy):
-    logps, entropies = score(Scorer(policy.model), EXAMPLES, batch_size=3)
+    scorer = Scorer(policy.model)
+    logps, entropies = map(np.array, scorer(as_arrays(scorer.collate(EXAMPLES))))
+    np.testing.assert_allclose(score(scorer, EXAMPLES, batch_size=3), logps, rtol=1e-5)
     for column, (prompt, responses) in enumerate(EXAMPLES):
         for row, response in enumerate(responses):
             expected = plain_logps(policy.model, prompt.tokens, response.tokens)
@@ -60,8 +62,8 @@ def test_equal_to_a_plain_computation_with_all_logits(policy):
 
 
 def test_padding_changes_nothing(policy):
-    alone = [score(Scorer(policy.model), [one], 1)[0][:, 0] for one in EXAMPLES]
-    together, _ = score(Scorer(policy.model), EXAMPLES, 3)
+    alone = [score(Scorer(policy.model), [one], 1)[:, 0] for one in EXAMPLES]
+    together = score(Scorer(policy.model), EXAMPLES, 3)
     np.testing.assert_allclose(together, np.stack(alone, axis=1), rtol=1e-5)
 
 
@@ -197,7 +199,7 @@ def test_an_untied_head_is_found_too(tmp_path):
     assert scorer.split
     prompt, responses = EXAMPLES[0]
     expected = plain_logps(policy.model, prompt.tokens, responses[1].tokens)[0].item()
-    assert score(scorer, EXAMPLES[:1], 1)[0][1, 0] == pytest.approx(expected, rel=1e-5)
+    assert score(scorer, EXAMPLES[:1], 1)[1, 0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_model_that_cannot_be_split_is_scored_through_whole_logits(policy):
@@ -217,7 +219,7 @@ def test_a_model_that_cannot_be_split_is_scored_through_whole_logits(policy):
     assert not scorer.split
     prompt, responses = EXAMPLES[0]
     expected = plain_logps(model, prompt.tokens, responses[0].tokens)[0].item()
-    assert score(scorer, EXAMPLES[:1], 1)[0][0, 0] == pytest.approx(expected, rel=1e-5)
+    assert score(scorer, EXAMPLES[:1], 1)[0, 0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_model_with_other_names_is_scored_through_whole_logits(policy):
@@ -231,7 +233,7 @@ def test_a_model_with_other_names_is_scored_through_whole_logits(policy):
 
     scorer = Scorer(Renamed(policy.model))
     assert not scorer.split
-    np.testing.assert_allclose(score(scorer, EXAMPLES, 3)[0], score(Scorer(policy.model), EXAMPLES, 3)[0], rtol=1e-5)
+    np.testing.assert_allclose(score(scorer, EXAMPLES, 3), score(Scorer(policy.model), EXAMPLES, 3), rtol=1e-5)
 
 
 def test_token_logps_of_huge_logits_are_finite():

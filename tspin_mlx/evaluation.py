@@ -55,7 +55,7 @@ def measure(
         (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
     ]
     with folded(policy):
-        logps, _ = score(policy.scorer, examples, _SCORING_BATCH)
+        logps = score(policy.scorer, examples, _SCORING_BATCH)
     measures = {
         "nll": float(-logps[0].sum() / sum(len(prompt.annotated.tokens) for prompt in prompts)),
         "stop_rate": fmean(response.finish_reason == "stop" for response in responses),

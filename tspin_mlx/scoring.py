@@ -18,7 +18,7 @@ from .prefix import UnshareableError, shared_features
 Head = Callable[[mx.array], mx.array]
 
 #: Of which results a gradient will be asked.
-Differentiate = Literal["nothing", "logps", "both"]
+Differentiate = Literal["logps", "both"]
 
 #: Logits of one chunk of scored positions. MLX works on up to ten operations at a time, so that some fifteen arrays of
 #: this many float32 live at once.
@@ -74,16 +74,30 @@ class Scorer:
             ``logps`` and ``entropies``, both (k, m) float32: per response, the sum over its tokens of
             log pi(token) and of the policy's entropy at that position, in nats.
         """
-        features = self._features(batch)[batch["positions"]]
-        chunk = max(1, logits_at_once // self._vocabulary)
-        logps, entropies = self._through_head(features, batch["targets"], differentiate, chunk)
-        # Sums of masked values, not a scatter: the order of additions is then the same on every backend.
-        k, m = batch["lengths"].shape
-        mine = batch["numbers"][None] == mx.arange(k * m)[:, None]
-        return _row_sums(mine, logps).reshape(k, m), _row_sums(mine, entropies).reshape(k, m)
+        features, targets = self._features(batch), batch["targets"]
+        if self.split and self._head_is_frozen:
+            chunk = self._chunk(logits_at_once)
+            logps, entropies = frozen_head_logps(self._head, features, targets, chunk, differentiate)
+        else:
+            logps, entropies = token_logps(self._head(features) if self.split else features, targets)
+        return _sums_by_response(logps, batch), _sums_by_response(entropies, batch)
+
+    def logps(self, batch: dict[str, Any], logits_at_once: int = LOGITS_AT_ONCE) -> mx.array:
+        """The log-probabilities alone, (k, m) float32, where nothing is differentiated."""
+        features, targets = self._features(batch), batch["targets"]
+        if self.split:
+            found = chunked_logps(self._head, features, targets, self._chunk(logits_at_once))
+        else:
+            found, _ = token_logps(features, targets)
+        return _sums_by_response(found, batch)
+
+    def _chunk(self, logits_at_once: int) -> int:
+        return max(1, logits_at_once // self._vocabulary)
 
     def _features(self, batch: dict[str, Any]) -> mx.array:
-        return mx.concatenate([self._features_of_part(prefix, groups) for prefix, groups in batch["parts"]])
+        """Where the next token is scored: last hidden states, or logits if the model cannot be split."""
+        found = [self._features_of_part(prefix, groups) for prefix, groups in batch["parts"]]
+        return mx.concatenate(found)[batch["positions"]]
 
     def _features_of_part(self, prefix: mx.array, groups: Sequence[tuple[mx.array, mx.array]]) -> mx.array:
         if prefix.shape[1]:
@@ -91,17 +105,6 @@ class Scorer:
         body = self._body if self.split else self.model
         found = [body(tokens) for tokens, _ in groups]
         return mx.concatenate([features.reshape(-1, features.shape[-1]) for features in found])
-
-    def _through_head(
-        self, features: mx.array, targets: mx.array, differentiate: Differentiate, chunk: int
-    ) -> tuple[mx.array, mx.array]:
-        if not self.split:
-            return token_logps(features, targets)
-        if differentiate == "nothing":
-            return chunked_logps(self._head, features, targets, chunk)
-        if self._head_is_frozen:
-            return frozen_head_logps(self._head, features, targets, chunk, differentiate)
-        return token_logps(self._head(features), targets)
 
     def _can_share(self, tokens: mx.array) -> bool:
         """Whether shared prompts give what the model gives, tried on two rows."""
@@ -174,10 +177,10 @@ def _with_slopes(logits: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
     return (chosen - log_total)[:, 0], entropies[:, 0], of_logps, of_entropies
 
 
-def chunked_logps(head: Head, features: mx.array, targets: mx.array, chunk: int) -> tuple[mx.array, mx.array]:
-    """The same values, where nothing is differentiated."""
-    logps, entropies = _by_chunks(lambda x, y: token_logps(head(x), y), features, targets, chunk)
-    return logps, entropies
+def chunked_logps(head: Head, features: mx.array, targets: mx.array, chunk: int) -> mx.array:
+    """The log-probabilities alone, (N,) float32, where nothing is differentiated."""
+    (logps,) = _by_chunks(lambda x, y: token_logps(head(x), y)[:1], features, targets, chunk)
+    return logps
 
 
 def _by_chunks(
@@ -209,12 +212,10 @@ def token_logps(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array
         Two arrays (N,) float32, in nats: log-probabilities, at most 0, and entropies, at least 0.
     """
     logits = logits.astype(mx.float32)
-    shifted = logits - mx.stop_gradient(logits.max(axis=-1, keepdims=True))
-    weights = mx.exp(shifted)
-    total = weights.sum(axis=-1)
-    log_total = mx.log(total)
-    chosen = mx.take_along_axis(shifted, targets[:, None], axis=-1)[:, 0]
-    return chosen - log_total, log_total - (weights * shifted).sum(axis=-1) / total
+    log_total = mx.logsumexp(logits, axis=-1)
+    chosen = mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+    logprobs = logits - log_total[:, None]
+    return chosen - log_total, -(mx.exp(logprobs) * logprobs).sum(axis=-1)
 
 
 def as_arrays(batch: MicroBatch) -> dict[str, Any]:
@@ -227,7 +228,7 @@ def as_arrays(batch: MicroBatch) -> dict[str, Any]:
     return {**flat, "parts": parts}
 
 
-def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> np.ndarray:
     """Score many examples without a gradient.
 
     Args:
@@ -235,17 +236,14 @@ def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> tuple[
         batch_size: prompts per forward pass.
 
     Returns:
-        ``logps`` and ``entropies``, both (k, number of examples) float32, in the examples' order.
+        Log-probabilities, (k, number of examples) float32, in the examples' order.
     """
     order = sorted(range(len(examples)), key=lambda i: len(examples[i][0].tokens) + len(examples[i][1][0].tokens))
     logps = np.zeros((len(examples[0][1]), len(examples)), np.float32)
-    entropies = np.zeros_like(logps)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        found = scorer(as_arrays(scorer.collate([examples[i] for i in chosen])), "nothing")
-        mx.eval(found)
-        logps[:, chosen], entropies[:, chosen] = np.array(found[0]), np.array(found[1])
-    return logps, entropies
+        logps[:, chosen] = np.array(scorer.logps(as_arrays(scorer.collate([examples[i] for i in chosen]))))
+    return logps
 
 
 def _language_model(model: nn.Module) -> nn.Module:
@@ -276,5 +274,8 @@ def _agree(found: mx.array, expected: mx.array) -> bool:
     return found.shape == expected.shape and bool(mx.allclose(found, expected, rtol=1e-3, atol=1e-3))
 
 
-def _row_sums(mine: mx.array, values: mx.array) -> mx.array:
-    return mx.where(mine, values[None], 0).sum(axis=-1)
+def _sums_by_response(values: mx.array, batch: dict[str, Any]) -> mx.array:
+    """(k, m) float32. Sums of masked values, not a scatter: the order of additions is the same on every backend."""
+    k, m = batch["lengths"].shape
+    mine = batch["numbers"][None] == mx.arange(k * m)[:, None]
+    return mx.where(mine, values[None], 0).sum(axis=1).reshape(k, m)
