@@ -16,13 +16,15 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from . import builtin, durable
-from .errors import DamagedError, HubError, SetupError, TspinError
+from .errors import DamagedError, SetupError, TspinError
 from .gguf import convert_gguf
+from .hub import hub_errors
 from .machine import keep_freed_memory, on_cpu
 from .recipe import LoraSection, ModelSection
 
-#: What is fetched of a Hub repository: weights, configuration, tokenizer; Python files only if they are trusted.
-_HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja")
+#: What is fetched of a Hub repository: weights, configuration, tokenizer, the card (which says what the model was made
+#: of); Python files only if they are trusted.
+_HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja", "README.md")
 
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 
@@ -169,10 +171,14 @@ def save_adapter(policy: Policy, folder: Path) -> None:
     durable.disk.write(folder / "adapter_config.json", lambda path: path.write_text(config, encoding="utf-8"))
 
 
-def save_tensors(path: Path, tensors: dict[str, mx.array]) -> None:
-    """Write a safetensors file whose bytes depend on the tensors alone, not on their order."""
+def save_tensors(path: Path, tensors: dict[str, mx.array], made_for: str = "mlx") -> None:
+    """Write a safetensors file whose bytes depend on the tensors alone, not on their order.
+
+    Args:
+        made_for: the ``format`` in the file's metadata; transformers and PEFT want ``pt``.
+    """
     ordered = {name: tensors[name] for name in sorted(tensors)}
-    durable.disk.write(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": "mlx"}))
+    durable.disk.write(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": made_for}))
 
 
 def load_tensors(path: Path) -> dict[str, mx.array]:
@@ -268,31 +274,10 @@ def _converted(path: Path) -> Path:
 
 def _download(section: ModelSection, trusted: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
 
     files = [*_HUB_FILES, "*.py"] if trusted else list(_HUB_FILES)
-    try:
+    with hub_errors(f"model {section.path!r}", section.path, "fetched"):
         return Path(snapshot_download(section.path, revision=section.revision, allow_patterns=files))
-    except GatedRepoError:
-        raise HubError(
-            f"model {section.path!r} is gated",
-            hint=f"accept its terms on https://huggingface.co/{section.path}, then `hf auth login`",
-        ) from None
-    except RepositoryNotFoundError:
-        raise HubError(
-            f"model {section.path!r} was not found on the Hub",
-            hint="check the spelling; for a private model, `hf auth login` first",
-        ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise HubError(
-            f"model {section.path!r} could not be fetched: {str(error).splitlines()[0]}",
-            hint="check the network; a model that is already in the cache needs none",
-        ) from None
 
 
 def _attach(model: nn.Module, lora: LoraSection, seed: int) -> dict[str, Any]:
