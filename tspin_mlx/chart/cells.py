@@ -11,9 +11,10 @@ import numpy as np
 
 from .plot import Plot, Scale, Traced, number, ticks, trace
 
-_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # braille, (row, column) in a cell
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # braille, (row, column) in a cell
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _EIGHTHS = 8
+_ENOUGH_FOR_TICKS = 64  # columns, to know the range
 
 
 class Ink(NamedTuple):
@@ -61,11 +62,12 @@ def draw(plot: Plot, width: int, height: int, look: Look = Look()) -> list[Row]:
     head = [_legend(plot, width, look)] if look.legend and height > 3 else []
     with_marks, with_axis = look.marks and plot.marks and height > 6, look.axis and height > 4
     inside = height - len(head) - bool(with_marks) - with_axis
-    _, scale = trace(plot, max(2, 2 * width))
-    labels = scale.ticks(max(2, inside // 3)) if width >= 16 else []
-    gutter = max((len(text) for _, text in labels), default=-1) + 1
+    most = max(2, inside // 3) if width >= 16 else 0
+    gutter = max((len(text) for _, text in trace(plot, _ENOUGH_FOR_TICKS)[1].ticks(most)), default=-1) + 1
     columns = width - gutter
-    rows = _body(plot, columns, inside, look)
+    traced, scale = trace(plot, 2 * columns)
+    rows = _body(plot, traced, scale, columns, inside, look)
+    labels = [(at, text) for at, text in scale.ticks(most) if len(text) < gutter]
     for row, (before, ink) in zip(rows, _left_labels(labels, gutter, inside), strict=True):
         row.insert(0, (before, ink))
     if with_marks:
@@ -77,16 +79,17 @@ def draw(plot: Plot, width: int, height: int, look: Look = Look()) -> list[Row]:
 # --- the curves
 
 
-def _body(plot: Plot, columns: int, rows: int, look: Look) -> list[Row]:
-    traced, scale = trace(plot, 2 * columns)
+def _body(plot: Plot, traced: tuple[Traced, ...], scale: Scale, columns: int, rows: int, look: Look) -> list[Row]:
     if not plot.steps:
         return _empty(columns, rows)
     bands = _band_cells(traced, scale, columns, rows) if look.bands else np.zeros((rows, _EIGHTHS, columns), int)
-    dots, owner = _line_cells(traced, scale, columns, rows, look.dashed)
-    under = _below(plot, scale, columns, rows)
+    top, bottom = bands[:, 0], bands[:, -1]
+    level = (bands != top[:, None]).sum(axis=1)
+    parts = [*(part.tolist() for part in (top, bottom, level)), *_line_cells(traced, scale, columns, rows, look.dashed)]
+    parts.append(_below(plot, scale, columns, rows))
     found = []
-    for r in range(rows):
-        cells = [_cell(bands[r, :, c], int(dots[r, c]), int(owner[r, c]), under[r][c]) for c in range(columns)]
+    for row in zip(*parts, strict=True):
+        cells = [_cell(*cell) for cell in zip(*row, strict=True)]
         found.append([("".join(char for char, _ in run), ink) for ink, run in _runs(cells)])
     return found
 
@@ -98,21 +101,24 @@ def _runs(cells: list[tuple[str, Ink]]) -> Iterator[tuple[Ink, list[tuple[str, I
 _BANDS = ("", "band0", "band1", "bands")
 
 
-def _cell(states: np.ndarray, dots: int, owner: int, under: tuple[str, str]) -> tuple[str, Ink]:
-    """One cell: its eighths from the top, each with the bands there (a bit per band), and the lines' dots."""
-    top, bottom = int(states[0]), int(states[-1])
+def _cell(top: int, bottom: int, level: int, dots: int, owner: int, under: tuple[str, str]) -> tuple[str, Ink]:
+    """One cell.
+
+    Args:
+        top, bottom: the bands at its edges, a bit per band.
+        level: how many eighths, from below, are not as its top.
+        dots, owner: braille of the lines, and whose it is.
+        under: what shows where there is no line, and its ink.
+    """
     if dots or under[0]:
-        ground = top if (states == top).sum() >= (states == bottom).sum() else bottom
-        if dots:
-            return chr(0x2800 + dots), Ink(f"line{owner}", _BANDS[ground])
-        return under[0], Ink(under[1], _BANDS[ground])
+        ground = _BANDS[top if level <= _EIGHTHS // 2 else bottom]
+        return (chr(0x2800 + dots), Ink(f"line{owner}", ground)) if dots else (under[0], Ink(under[1], ground))
     if top == bottom:
         return " ", Ink("plain", _BANDS[top])
-    level = int((states != top).sum())
     if bottom:
         return _BLOCKS[level], Ink(_BANDS[bottom], _BANDS[top])
-    # Blocks grow from below: of a band that ends in the cell, the rest is told by where it is not.
-    return (" ", Ink("plain", _BANDS[top])) if level < _EIGHTHS // 2 else (" ", Ink("plain"))
+    # Blocks grow from below only: a band that ends in the cell from above has it whole or not at all.
+    return " ", Ink("plain", _BANDS[top] if level <= _EIGHTHS // 2 else "")
 
 
 def _band_cells(traced: tuple[Traced, ...], scale: Scale, columns: int, rows: int) -> np.ndarray:
@@ -129,9 +135,9 @@ def _band_cells(traced: tuple[Traced, ...], scale: Scale, columns: int, rows: in
 
 def _line_cells(
     traced: tuple[Traced, ...], scale: Scale, columns: int, rows: int, dashed: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, columns): braille dots of all lines, and which line the cell belongs to."""
-    dots, owner = np.zeros((rows, columns), int), np.zeros((rows, columns), int)
+) -> tuple[list[list[int]], list[list[int]]]:
+    """By row and column: braille dots of all lines, and which line the cell belongs to."""
+    dots, owner = ([[0] * columns for _ in range(rows)] for _ in range(2))
     last = rows * 4 - 1
     for index in reversed(range(len(traced))):
         heights = scale.height(traced[index].line)
@@ -146,8 +152,8 @@ def _line_cells(
             if dashed and index and x // 3 % 2:
                 continue
             for dot in range(min(start, y), max(start, y) + 1):
-                dots[dot // 4, x // 2] |= _DOTS[dot % 4, x % 2]
-                owner[dot // 4, x // 2] = index
+                dots[dot // 4][x // 2] |= _DOTS[dot % 4][x % 2]
+                owner[dot // 4][x // 2] = index
     return dots, owner
 
 
@@ -157,7 +163,7 @@ def _below(plot: Plot, scale: Scale, columns: int, rows: int) -> list[list[tuple
     height = float(scale.height(0.0)) if not scale.log else -1.0
     if plot.zero and 0 <= height <= 1:
         dot = round((1 - height) * (rows * 4 - 1))
-        found[dot // 4] = [(chr(0x2800 + int(_DOTS[dot % 4, 0])), "zero")] * columns
+        found[dot // 4] = [(chr(0x2800 + _DOTS[dot % 4][0]), "zero")] * columns
     for column in _mark_columns(plot, columns):
         for row in found:
             row[column] = ("│", "mark")

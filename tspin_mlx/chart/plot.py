@@ -118,7 +118,7 @@ def trace(plot: Plot, columns: int) -> tuple[tuple[Traced, ...], Scale]:
     low, high = value_range(traced, plot)
     if log:
         lowest = float(np.nanmin(values))
-        low, high = math.log10(max(low, lowest / 1.1)), math.log10(high)
+        low, high = math.log10(max(low, lowest / 1.1)), math.log10(high) + 0.01
     return traced, Scale(low, high, log)
 
 
