@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,17 @@ def save_tiny_model(folder: Path, *, tied: bool = True) -> None:
         "chat_template": CHAT_TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+@pytest.fixture
+def same_as_kept():
+    """Compares a text with a file in tests/snapshots; with UPDATE_SNAPSHOTS=1 the file is written instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(__file__).parent / "snapshots" / name
+        if os.environ.get("UPDATE_SNAPSHOTS"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), f"{name} looks different; UPDATE_SNAPSHOTS=1 accepts it"
+
+    return compare

@@ -17,6 +17,7 @@ FLOORS = [
     {
         "errors", "text", "seeds", "objective", "recipe", "recipe_text", "plan", "method", "triplets", "chat",
         "batching", "schedule", "step_metrics", "metrics", "choice", "guard", "events", "run_view", "lineage", "ending",
+        "steps", "chart",
     },
     # effects: files, models, the machine
     {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import platform
 import sys
 
 # glibc's <malloc.h>
@@ -25,6 +27,19 @@ def on_cpu() -> bool:
     import mlx.core as mx
 
     return not (mx.metal.is_available() or mx.cuda.is_available())
+
+
+def device_name() -> str:
+    """What MLX computes on, as its maker calls it."""
+    import mlx.core as mx
+
+    name = str(mx.device_info().get("device_name") or platform.machine())
+    return f"{name}, CPU" if on_cpu() else name
+
+
+def memory_bytes() -> int:
+    """All memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def keep_freed_memory() -> None:

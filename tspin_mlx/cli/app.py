@@ -233,5 +233,24 @@ def runs_show(
     show_run(run, folder, as_json=json)
 
 
+@runs_app.command("export")
+def runs_export(
+    run: RunName,
+    file: Annotated[Path | None, typer.Argument(help="New file; without one, stdout.", metavar="[FILE]")] = None,
+    svg: Annotated[bool, typer.Option("--svg", help="A picture of both advantages.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="A row per optimiser step, with every metric.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="A list per metric, and the held-out measures.")] = False,
+    folder: RunsFolder = Path("runs"),
+) -> None:
+    """Write a run's curves as a picture, or its metrics as numbers.
+
+    Example: tspin-mlx runs export quickstart --svg advantages.svg
+    """
+    from .export_metrics import Format, export_metrics
+
+    wanted: list[tuple[Format, bool]] = [("svg", svg), ("csv", csv), ("json", json)]
+    export_metrics(run, folder, file, chosen=[name for name, given in wanted if given])
+
+
 def _print_json(content: Any) -> None:
     typer.echo(json.dumps(content, ensure_ascii=False, indent=2))
