@@ -1,7 +1,7 @@
 """Runs in the environment of scripts/test-peft: transformers and PEFT, without anything of ours or MLX.
 
-    peft_logits.py new KIND FOLDER                    make a small random model of a kind
-    peft_logits.py logits MODEL ADAPTER IDS OUT       logits of the model with the adapter for each list of token ids
+peft_logits.py new KIND FOLDER                    make a small random model of a kind
+peft_logits.py logits MODEL ADAPTER IDS OUT       logits of the model with the adapter for each list of token ids
 """
 
 import json

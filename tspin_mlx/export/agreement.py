@@ -41,7 +41,7 @@ def held_out(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def distributions(model: nn.Module, examples: Sequence[Prompt]) -> list[mx.array]:
-    """Per example, the log-probabilities (positions, vocabulary), float32, at the first tokens of the expert's answer."""
+    """Per example, log-probabilities at the first tokens of the expert's answer: (positions, vocabulary), float32."""
     found = []
     for example in examples:
         answer = example.annotated.tokens[:_POSITIONS]

@@ -56,8 +56,9 @@ class Facts:
         base: Hub id of the base model.
         trained_on: what the run was trained on, if it is not the base model as published.
         license: of the base model, if known.
-        fused: whether this is a whole model, and None or the bits that it was quantised to.
+        fused: whether this is a whole model.
         policy: folder of the policy.
+        system: the system prompt of the training examples, if all have the same.
         measured: measures by policy folder, of the test examples or else the validation examples.
         split: which of the two.
         examples: how many of the run's examples are in each split.
@@ -70,8 +71,8 @@ class Facts:
     trained_on: str | None
     license: str | None
     fused: bool
-    quantized_to: int | None
     policy: str
+    system: str | None
     recipe: Recipe
     measured: dict[str, dict[str, float]]
     split: str
@@ -125,11 +126,7 @@ def _datasets(recipe: Recipe) -> list[str]:
 def _introduction(facts: Facts) -> str:
     base = f"[{facts.base}](https://huggingface.co/{facts.base})"
     kind = f"{facts.recipe.lora.kind.replace('dora', 'DoRA').replace('lora', 'LoRA')} adapter"
-    if facts.fused:
-        bits = f", quantised to {facts.quantized_to} bits" if facts.quantized_to else ""
-        what = f"{base} with a {kind} worked into its weights{bits}"
-    else:
-        what = f"A {kind} for {base}"
+    what = f"{base} with a {kind} worked into its weights" if facts.fused else f"A {kind} for {base}"
     text = (
         f"{what}, trained by triplet self-play fine-tuning (T-SPIN, [arXiv 2601.08198]({_PAPER})) with "
         f"tspin-mlx {facts.versions['tspin-mlx']}: the model answers each prompt itself, and learns to prefer the "
@@ -201,13 +198,14 @@ def _training(facts: Facts) -> str:
         *([f"{facts.examples['test']} for the test"] if facts.examples["test"] else []),
     ]
     text = f"{', '.join(sources)}."
-    if data.system:
-        text += f" System prompt of the training data: {_code(data.system)}."
+    if facts.system:
+        text += f" Their system prompt: {_code(facts.system)}."
     values = flatten({name: getattr(recipe, name).model_dump(mode="json") for name in _SECTIONS})
     kept = {**values, "data.template": data.template, "data.turn": data.turn, "run.seed": recipe.run.seed}
     rows = "\n".join(f"{name}: {_plain(value)}" for name, value in kept.items())
     made = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
-    return f"{text}\n\n<details><summary>The recipe's values</summary>\n\n```\n{rows}\n```\n\n</details>\n\nMade with {made}."
+    details = f"<details><summary>The recipe's values</summary>\n\n```\n{rows}\n```\n\n</details>"
+    return f"{text}\n\n{details}\n\nMade with {made}."
 
 
 def _source(name: str) -> str:

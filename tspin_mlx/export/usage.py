@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+_UNTRIED = "(From vLLM's documentation; not tried with this model.)"
+
 
 @dataclass(frozen=True)
 class Way:
@@ -81,12 +83,12 @@ def vllm_adapter(base: str, adapter: str, rank: int) -> Way:
     """vLLM, which serves the base model and the adapter beside it."""
     fitting = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank), rank)
     text = f"vllm serve {base} --enable-lora --lora-modules tuned={adapter} --max-lora-rank {fitting}"
-    return Way("vLLM", "sh", text, "Ask for the model `tuned`.")
+    return Way("vLLM", "sh", text, f"Ask for the model `tuned`. {_UNTRIED}")
 
 
 def vllm_model(model: str) -> Way:
     """vLLM with a whole model."""
-    return Way("vLLM", "sh", f"vllm serve {model}")
+    return Way("vLLM", "sh", f"vllm serve {model}", _UNTRIED)
 
 
 def ollama_gguf(folder: str, name: str) -> Way:
