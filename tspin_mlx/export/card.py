@@ -164,7 +164,9 @@ def _measured(facts: Facts) -> str:
     names = [name for name in names if not name.startswith("advantage")]
     titles = [_title(folder, warm, facts.policy) for folder in columns]
     rows = [["", *titles], ["---", *["---:"] * len(columns)]]
-    rows += [[_NAMES.get(name, name), *(f"{facts.measured[folder][name]:.3f}" for folder in columns)] for name in names]
+    for name in names:
+        digits = 1 if name == "length" else 3
+        rows.append([_NAMES.get(name, name), *(f"{facts.measured[folder][name]:.{digits}f}" for folder in columns)])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     chosen = facts.recipe.evaluation.best
     note = (

@@ -12,7 +12,18 @@ from .card import CURVE, Facts, card
 from .keep import Export
 from .source import Source
 from .upstream import no_base
-from .usage import Example, Way, mlx_adapter, mlx_model, peft, transformers_model, vllm_adapter, vllm_model
+from .usage import (
+    Example,
+    Way,
+    mlx_adapter,
+    mlx_model,
+    ollama_adapter,
+    ollama_model,
+    peft,
+    transformers_model,
+    vllm_adapter,
+    vllm_model,
+)
 
 _ASKED = "Write your prompt here."
 
@@ -71,12 +82,13 @@ def _facts(source: Source, export: Export, repo: str, fused: bool) -> Facts:
 def _ways(source: Source, repo: str, fused: bool) -> list[Way]:
     ask = Example(_ASKED, system_prompt(source))
     if fused:
-        return [mlx_model(repo, ask), transformers_model(repo, ask), vllm_model(repo)]
+        return [mlx_model(repo, ask), transformers_model(repo, ask), vllm_model(repo), ollama_model(repo)]
     base = source.base.id or ""
     return [
         mlx_adapter(base, repo.split("/")[-1], ask, fetch=repo),
         peft(base, repo, ask),
         vllm_adapter(base, repo, source.recipe.lora.rank),
+        ollama_adapter(base, repo),
     ]
 
 

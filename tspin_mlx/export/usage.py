@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-_UNTRIED = "(From vLLM's documentation; not tried with this model.)"
+_UNTRIED = "(From {}'s documentation; not tried with this model.)"
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,33 @@ def vllm_adapter(base: str, adapter: str, rank: int) -> Way:
     """vLLM, which serves the base model and the adapter beside it."""
     fitting = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank), rank)
     text = f"vllm serve {base} --enable-lora --lora-modules tuned={adapter} --max-lora-rank {fitting}"
-    return Way("vLLM", "sh", text, f"Ask for the model `tuned`. {_UNTRIED}")
+    return Way("vLLM", "sh", text, f"Ask for the model `tuned`. {_UNTRIED.format('vLLM')}")
 
 
 def vllm_model(model: str) -> Way:
     """vLLM with a whole model."""
-    return Way("vLLM", "sh", f"vllm serve {model}", _UNTRIED)
+    return Way("vLLM", "sh", f"vllm serve {model}", _UNTRIED.format("vLLM"))
+
+
+def ollama_adapter(base: str, repo: str) -> Way:
+    """Ollama, which puts the adapter on a base model that it has."""
+    name = repo.split("/")[-1]
+    text = f"""\
+hf download {repo} --local-dir {name}
+printf 'FROM the-base-model\\nADAPTER ./{name}\\n' > Modelfile
+ollama create {name.lower()}"""
+    remark = f"`the-base-model` is Ollama's name of {base}; Llama, Mistral and Gemma models only."
+    return Way("Ollama", "sh", text, f"{remark} {_UNTRIED.format('Ollama')}")
+
+
+def ollama_model(repo: str) -> Way:
+    """Ollama with a whole model."""
+    name = repo.split("/")[-1]
+    text = f"""\
+hf download {repo} --local-dir {name}
+printf 'FROM ./{name}\\n' > Modelfile
+ollama create {name.lower()}"""
+    return Way("Ollama", "sh", text, f"Llama, Mistral, Gemma and Phi-3 models only. {_UNTRIED.format('Ollama')}")
 
 
 def ollama_gguf(folder: str, name: str) -> Way:
