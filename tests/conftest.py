@@ -83,3 +83,39 @@ def same_as_kept():
         assert text == path.read_text(encoding="utf-8"), f"{name} looks different; UPDATE_SNAPSHOTS=1 accepts it"
 
     return compare
+
+
+SMALL_RECIPE = """
+description: a small task
+model: {model}
+lora: {{rank: 4, layers: 1}}
+data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
+generation: {{max_tokens: 12, batch_size: 4}}
+objective: {{alpha: 0.5, nll_weight: 1}}
+warmup: {{epochs: 1, learning_rate: 0.01}}
+training: {{iterations: 2, epochs: 1, batch_size: 4, learning_rate: 0.01}}
+evaluation: {{metrics: [exact_match], best: nll, samples: 1}}
+run: {{folder: {folder}, name: small}}
+"""
+
+
+def make_small_run(model: Path, folder: Path, *overrides: str) -> Path:
+    """A finished run of a few steps on a tiny model; its path."""
+    from tspin_mlx.catalog import find_recipe, parse_source
+    from tspin_mlx.launch import prepare
+    from tspin_mlx.worker import work
+
+    for name, count in (("train", 8), ("validation", 4), ("test", 3)):
+        rows = [{"prompt": f"{name} {i}", "response": f"[{i}]", "system": "be brief"} for i in range(count)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "task.yaml").write_text(SMALL_RECIPE.format(model=model, folder=folder / "runs"))
+    source = find_recipe(str(folder / "task.yaml"))
+    run = prepare(parse_source(source, list(overrides)), source).run
+    work(run)
+    return run.path
+
+
+@pytest.fixture(scope="session")
+def small_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the tiny llama. Whoever writes into it works on a copy."""
+    return make_small_run(tiny_model, tmp_path_factory.mktemp("small"))

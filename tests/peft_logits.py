@@ -52,8 +52,6 @@ def new(kind: str, folder: str) -> None:
     name, more = KINDS[kind]
     torch.manual_seed(0)
     config = getattr(transformers, f"{name}Config")(**{**SIZES, **more})
-    if kind == "gemma":  # mlx-lm has the exact GELU there, transformers the approximation: not what is tested here
-        config.hidden_act = "gelu"
     model = transformers.AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     # As published models have it: not every model of mlx-lm reads transformers 5's rope_parameters.
@@ -67,6 +65,10 @@ def logits(model: str, adapter: str, ids: str, out: str) -> None:
     import peft
 
     base = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    if base.config.model_type == "gemma":
+        # mlx-lm has the exact GELU in the first Gemma, transformers the approximation: not what is tested here.
+        for layer in base.model.layers:
+            layer.mlp.act_fn = torch.nn.GELU()
     tuned = peft.PeftModel.from_pretrained(base, adapter).eval()
     found = {}
     with torch.no_grad():

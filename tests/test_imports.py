@@ -21,16 +21,16 @@ FLOORS = [
     },
     # effects: files, models, the machine
     {
-        "durable", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "prefix", "scoring", "generation",
-        "training", "checkpoints", "evaluation",
+        "durable", "hub", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "prefix", "scoring",
+        "generation", "training", "checkpoints", "evaluation",
     },
     # orchestration
-    {"stop", "run_model", "phases", "engine", "worker", "supervisor", "launch"},
+    {"stop", "run_model", "phases", "engine", "worker", "supervisor", "launch", "export"},
     # frontends
     {"cli", "__main__"},
 ]  # fmt: skip
 
-MAY_IMPORT_MLX_LM = {"models", "generation"}
+MAY_IMPORT_MLX_LM = {"models", "generation", "export"}
 MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {"machine", "method", "gguf", "prefix", "scoring", "training"}
 
 

@@ -39,7 +39,7 @@ def export_adapter(source: Source, form: AdapterFormat, name: str | None = None)
             described |= config
         (folder / "adapter_config.json").write_text(durable.to_json(described), encoding="utf-8")
 
-    return keep(source.run.exports, name or f"{source.label}-{form}", origin_of(source, form), fill)
+    return keep(source.run.exports, f"{source.label}-{form}" if name is None else name, origin_of(source, form), fill)
 
 
 def origin_of(source: Source, form: str, **more: Any) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def _training(facts: Facts) -> str:
     ]
     text = f"{', '.join(sources)}."
     if facts.system:
-        text += f" Their system prompt: {_code(facts.system)}."
+        text += f" Their system prompt: {_code(facts.system)}"
     values = flatten({name: getattr(recipe, name).model_dump(mode="json") for name in _SECTIONS})
     kept = {**values, "data.template": data.template, "data.turn": data.turn, "run.seed": recipe.run.seed}
     rows = "\n".join(f"{name}: {_plain(value)}" for name, value in kept.items())

@@ -92,7 +92,7 @@ def fuse(
             raise FusedAnother(found, max_kl, bits)
         return {"agreement": {**found.to_row(), "max_kl": max_kl}}
 
-    return keep(source.run.exports, name or f"{source.label}-{form}", origin, fill)
+    return keep(source.run.exports, f"{source.label}-{form}" if name is None else name, origin, fill)
 
 
 def _with_adapter(source: Source, examples: list[Any]) -> tuple[nn.Module, list[mx.array]]:

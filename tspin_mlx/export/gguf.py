@@ -68,7 +68,7 @@ def export_gguf(source: Source, name: str | None = None, max_kl: float = MAX_KL)
         (folder / "Modelfile").write_text(_modelfile(source), encoding="utf-8")
         return {"agreement": fused.note["agreement"]}
 
-    return keep(source.run.exports, name or f"{source.label}-gguf", origin_of(source, "gguf"), fill)
+    return keep(source.run.exports, f"{source.label}-gguf" if name is None else name, origin_of(source, "gguf"), fill)
 
 
 def write_gguf(model: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from .. import durable
 from ..errors import DamagedError, UsageError
+from ..recipe import SAFE_NAME
 from ..runs.store import Store
 
 #: The note inside an export. It names what the export was made from, and no path of this machine.
@@ -44,9 +46,11 @@ def keep(store: Store, name: str, origin: dict[str, Any], fill: Callable[[Path],
         fill: fills a folder; what it returns (measurements) goes into the note.
 
     Raises:
-        UsageError: the name is taken by an export of something else.
+        UsageError: it cannot be a name, or the name is taken by an export of something else.
         DamagedError: the export that is there is not what was written.
     """
+    if not re.fullmatch(SAFE_NAME, name) or name == "manifest.jsonl":
+        raise UsageError(f"{name!r} cannot be the name of an export (letters, digits, '.', '_' and '-')")
     if store.has(name):
         return _found(store, name, origin)
     store.root.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def export_triplets(run: Run, iteration: int | None = None, name: str | None = N
         return {"rows": len(rows), "conversational": conversational}
 
     label = "triplets" if iteration is None else f"triplets-iteration-{iteration}"
-    return keep(run.exports, name or label, origin, fill)
+    return keep(run.exports, label if name is None else name, origin, fill)
 
 
 def _rows(run: Run, files: dict[int, str]) -> tuple[list[dict[str, Any]], bool]:

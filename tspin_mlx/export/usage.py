@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 
@@ -62,8 +63,10 @@ def peft(base: str, adapter: str, ask: Example) -> Way:
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained({base!r})
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}), {adapter!r})
+base, adapter = {json.dumps(base)}, {json.dumps(adapter)}
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)
+
 {_transformers_call(ask)}"""
     return Way("transformers with PEFT", "python", text)
 
@@ -73,8 +76,10 @@ def transformers_model(model: str, ask: Example) -> Way:
     text = f"""\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained({model!r})
-model = AutoModelForCausalLM.from_pretrained({model!r})
+name = {json.dumps(model)}
+tokenizer = AutoTokenizer.from_pretrained(name)
+model = AutoModelForCausalLM.from_pretrained(name)
+
 {_transformers_call(ask)}"""
     return Way("transformers", "python", text)
 
@@ -124,9 +129,11 @@ def _asked(ask: Example) -> list[str]:
 
 def _transformers_call(ask: Example) -> str:
     turns = [("system", ask.system)] if ask.system else []
-    messages = [{"role": role, "content": content} for role, content in [*turns, ("user", ask.prompt)]]
+    rows = [{"role": role, "content": content} for role, content in [*turns, ("user", ask.prompt)]]
+    messages = "".join(f"    {json.dumps(row, ensure_ascii=False)},\n" for row in rows)
     return f"""\
-messages = {messages!r}
+messages = [
+{messages}]
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 answer = model.generate(**inputs, max_new_tokens=256, do_sample=False)
-print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
