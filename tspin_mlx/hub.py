@@ -25,35 +25,45 @@ def hub_errors(what: str, repo: str, action: str) -> Iterator[None]:
 
     try:
         yield
-    except errors.GatedRepoError:
-        raise HubError(
-            f"{what} is gated", hint=f"accept its terms on https://huggingface.co/{repo}, then `hf auth login`"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise HubError(
-            f"{what} was not found on the Hub",
-            hint="check the spelling; for a private model, `hf auth login` first",
-        ) from None
-    except errors.LocalTokenNotFoundError:
-        raise no_token() from None
-    except errors.HFValidationError as error:
-        raise HubError(
-            f"{repo!r} cannot be the name of a repository: {_first_line(error)}", hint="names look like you/my-model"
-        ) from None
-    except errors.OfflineModeIsEnabled:
-        raise offline(what, action) from None
-    except errors.HfHubHTTPError as error:
-        raise _refused(what, action, error) from None
-    except errors.HTTPError as error:  # the connection's
-        raise HubError(
-            f"{what} could not be {action}: the connection to the Hub failed ({type(error).__name__})",
-            hint="check the network, then give the same command again: what has arrived is not sent twice",
-        ) from None
-    except (errors.LocalEntryNotFoundError, OSError) as error:
-        raise HubError(
-            f"{what} could not be {action}: {_first_line(error)}",
-            hint="check the network; a model that is already in the cache needs none",
-        ) from None
+    except RuntimeError as error:  # large files are sent by threads, which wrap what they met
+        if not isinstance(error.__cause__, (errors.HTTPError, OSError)):
+            raise
+        raise _told(error.__cause__, what, repo, action) from None
+    except (errors.HTTPError, errors.HFValidationError, OSError) as error:
+        raise _told(error, what, repo, action) from None
+
+
+def _told(error: BaseException, what: str, repo: str, action: str) -> HubError:
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return HubError(
+                f"{what} is gated", hint=f"accept its terms on https://huggingface.co/{repo}, then `hf auth login`"
+            )
+        case errors.RepositoryNotFoundError():
+            return HubError(
+                f"{what} was not found on the Hub",
+                hint="check the spelling; for a private model, `hf auth login` first",
+            )
+        case errors.LocalTokenNotFoundError():
+            return no_token()
+        case errors.HFValidationError():
+            message = f"{repo!r} cannot be the name of a repository: {_first_line(error)}"
+            return HubError(message, hint="names look like you/my-model")
+        case errors.OfflineModeIsEnabled():
+            return offline(what, action)
+        case errors.HfHubHTTPError():
+            return _refused(what, action, error)
+        case errors.HTTPError():  # of the connection
+            return HubError(
+                f"{what} could not be {action}: the connection to the Hub failed ({type(error).__name__})",
+                hint="check the network, then give the same command again: what has arrived is not sent twice",
+            )
+    return HubError(
+        f"{what} could not be {action}: {_first_line(error)}",
+        hint="check the network; a model that is already in the cache needs none",
+    )
 
 
 def no_token() -> HubError:
@@ -66,7 +76,7 @@ def offline(what: str, action: str) -> HubError:
     return HubError(f"{what} could not be {action}: HF_HUB_OFFLINE is set", hint="unset it for this command")
 
 
-def _refused(what: str, action: str, error: Exception) -> HubError:
+def _refused(what: str, action: str, error: BaseException) -> HubError:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     said = getattr(error, "server_message", None)
@@ -94,5 +104,5 @@ def _refused(what: str, action: str, error: Exception) -> HubError:
     )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

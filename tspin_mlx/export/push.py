@@ -57,7 +57,7 @@ def find_target(repo: str, *, public: bool) -> Target:
         HubError: no token or a bad one, no such owner, offline, or the repository is public and was not to be.
     """
     from huggingface_hub import HfApi, constants, get_token
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     from huggingface_hub.utils import validate_repo_id
 
     what = f"repository {repo!r}"
@@ -72,6 +72,8 @@ def find_target(repo: str, *, public: bool) -> Target:
         full = repo if "/" in repo else f"{user}/{repo}"
         try:
             found = api.model_info(full)
+        except GatedRepoError:
+            raise
         except RepositoryNotFoundError:
             return Target(full, exists=False, private=not public, others=())
     if not found.private and not public:
