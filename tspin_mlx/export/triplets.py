@@ -56,13 +56,14 @@ def export_triplets(run: Run, iteration: int | None = None, name: str | None = N
 
 
 def _rows(run: Run, files: dict[int, str]) -> tuple[list[dict[str, Any]], bool]:
-    data = run.plan().recipe.data
-    model = find_model(run, run.plan().recipe)
+    recipe = run.plan().recipe
+    data, model = recipe.data, find_model(run, recipe)
     tokenizer = load_tokenizer(model)
     triplets = [(i, triplet_from_row(row)) for i, file in files.items() for row in run.store.read_jsonl(file)]
     prompts = {triplet.prompt.id: triplet.prompt for _, triplet in triplets}
+    vocabulary = vocabulary_size(model)
     conversational = data.template == "chat" and all(
-        _is_of_these_turns(prompt, tokenizer, data, vocabulary_size(model)) for prompt in prompts.values()
+        _is_of_these_turns(prompt, tokenizer, data, vocabulary) for prompt in prompts.values()
     )
     return [_row(i, triplet, tokenizer, conversational) for i, triplet in triplets], conversational
 
