@@ -124,8 +124,8 @@ def test_every_kind_of_adapter(kind, lora, models, tmp_path):
 def test_the_built_in_model_trained_and_exported(lora, tmp_path):
     """From a run to logits, on prompts of the household commands."""
     source = find_recipe("quickstart")
-    brief = ["data.train_limit=16", "data.validation_limit=8", "data.test_limit=4", "generation.prompts=4",
-             "generation.max_tokens=16", "training.iterations=1", f"run.folder={tmp_path}"]  # fmt: skip
+    brief = ["data.train_limit=16", "data.validation_limit=6", "data.test=null", "generation.prompts=4",
+             "generation.max_tokens=8", "training.iterations=1", "evaluation.max_tokens=8", f"run.folder={tmp_path}"]  # fmt: skip
     run = prepare(parse_source(source, [*brief, *lora]), source).run
     work(run)
     made = export_adapter(open_source(Run(run.path), 0), "both").path

@@ -142,7 +142,7 @@ def _list(target: Target, files: dict[str, Path | bytes]) -> None:
     console = Console(stderr=True, highlight=False)
     seen = "private: only you and those you let in see it" if target.private else "PUBLIC: everybody sees it"
     there = "is there already" if target.exists else "will be made"
-    console.print(Text(f"\n{target.repo} {there}; {seen}"))
+    console.print(Text(f"\n{target.repo} {there}; {seen}"), soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -152,7 +152,7 @@ def _list(target: Target, files: dict[str, Path | bytes]) -> None:
     console.print(table)
     if others := [name for name in target.others if name not in (*files, ".gitattributes")]:
         more = " …" if len(others) > 5 else ""
-        console.print(Text(f"what else is there stays: {', '.join(others[:5])}{more}", style="yellow"))
+        console.print(Text(f"what else is there stays: {', '.join(others[:5])}{more}", style="yellow"), soft_wrap=True)
 
 
 def _confirm() -> None:
