@@ -124,9 +124,13 @@ def test_every_kind_of_adapter(kind, lora, models, tmp_path):
 def test_the_built_in_model_trained_and_exported(lora, tmp_path):
     """From a run to logits, on prompts of the household commands."""
     source = find_recipe("quickstart")
-    brief = ["data.train_limit=16", "data.validation_limit=6", "data.test=null", "generation.prompts=4",
-             "generation.max_tokens=8", "training.iterations=1", "evaluation.max_tokens=8", f"run.folder={tmp_path}"]  # fmt: skip
-    run = prepare(parse_source(source, [*brief, *lora]), source).run
+    brief = {
+        "data.train_limit": "16", "data.validation_limit": "6", "data.test": "null", "generation.prompts": "4",
+        "generation.max_tokens": "8", "evaluation.max_tokens": "8", "training.iterations": "1",
+        "run.folder": str(tmp_path),
+    }  # fmt: skip
+    overrides = [f"{key}={value}" for key, value in brief.items()]
+    run = prepare(parse_source(source, [*overrides, *lora]), source).run
     work(run)
     made = export_adapter(open_source(Run(run.path), 0), "both").path
     ids = [list(prompt.tokens + prompt.annotated.tokens) for prompt in run.prompts().validation]

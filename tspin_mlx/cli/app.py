@@ -212,7 +212,7 @@ def export(
 @app.command()
 def push(
     run: RunName,
-    repo: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub; a name alone is yours.")],
+    repo: Annotated[str, typer.Argument(help="owner/name on the Hub; a name alone is yours.", metavar="REPO")],
     folder: RunsFolder = Path("runs"),
     public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
     fused: Annotated[bool, typer.Option("--fused", help="Push a whole model instead of the adapter.")] = False,
@@ -223,8 +223,8 @@ def push(
 ) -> None:
     """Push the adapter, with a model card, to a private repository on the Hugging Face Hub.
 
-    Shows every file first and asks. The adapter loads in mlx-lm and in PEFT. Nothing of your data is sent but the
-    system prompt and the sizes of the data.
+    Shows every file first and asks. The adapter loads in mlx-lm and in PEFT. Of your data the card tells the sizes
+    and the system prompt, nothing else.
 
     Example: tspin-mlx push quickstart my-household-commands
     """
