@@ -18,7 +18,7 @@ from tspin_mlx.cli import main
 from tspin_mlx.errors import UsageError
 from tspin_mlx.export.source import open_source
 from tspin_mlx.gguf import convert_gguf
-from tspin_mlx.models import load_tensors
+from tspin_mlx.models import load_tensors, open_model
 from tspin_mlx.runs.directory import Run
 
 from .conftest import make_small_run
@@ -157,6 +157,27 @@ def test_the_best_policy_must_be_worth_exporting(tiny_model, tmp_path):
     with pytest.raises(UsageError, match="the model as it was before training"):
         open_source(run)
     assert open_source(run, 0).policy == "iterations/000"
+
+
+def test_a_model_with_code_of_its_own_gives_an_adapter_and_no_fused_model(tiny_model, tmp_path, cli, run):
+    own = tmp_path / "own"
+    shutil.copytree(tiny_model, own)
+    made = make_small_run(own, tmp_path)
+    shutil.rmtree(run)
+    shutil.copytree(made, run, symlinks=True)
+    about = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**about, "model_file": "own.py"}))
+    (own / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    fingerprint = open_model(own, "own", trusted=True).fingerprint
+    store = Run(run).store
+    known = store.read_json("run.json")
+    store.remove("run.json")
+    store.write_json("run.json", {**known, "model": {**known["model"], "fingerprint": fingerprint}})
+    assert cli("export", "--format", "mlx")[0] == 3
+    assert cli("export", "--format", "mlx", "--trust-remote-code")[0] == 0
+    code, _, err = cli("fuse")
+    assert code == 3 and "without which a fused model would not load" in err and "export --format mlx" in err
+    assert not (tmp_path / "ran").exists()
 
 
 # --- triplets

@@ -90,7 +90,7 @@ def open_model(path: Path, name: str, *, trusted: bool = False) -> ModelFolder:
             hint="weights are read from safetensors only, never from a pickle: give a Hub id, a folder in mlx-lm's "
             "format, a GGUF file, or smollm2-135m",
         )
-    if (code := _config(path).get("model_file")) is not None and not trusted:
+    if (code := read_json(path).get("model_file")) is not None and not trusted:
         raise SetupError(
             f"{path}: the model brings code of its own ({code}), which was not run",
             hint="--trust-remote-code runs it: with your rights, on your files",
@@ -118,7 +118,7 @@ def load_tokenizer(folder: ModelFolder) -> Any:
 
 def vocabulary_size(folder: ModelFolder) -> int:
     """Token ids of the model are below this."""
-    config = _config(folder.path)
+    config = read_json(folder.path)
     size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     if not size:
         raise SetupError(f"{folder.path / 'config.json'}: vocab_size is missing")
@@ -127,7 +127,7 @@ def vocabulary_size(folder: ModelFolder) -> int:
 
 def context_length(folder: ModelFolder) -> int | None:
     """Longest sequence the model was made for, in tokens, if its configuration says."""
-    return _config(folder.path).get("max_position_embeddings")
+    return read_json(folder.path).get("max_position_embeddings")
 
 
 def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -> Policy:
@@ -195,6 +195,21 @@ def load_tensors(path: Path) -> dict[str, mx.array]:
     return tensors
 
 
+def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The JSON object in a file of a model or an adapter.
+
+    Raises:
+        SetupError: it cannot be read, or is not an object.
+    """
+    try:
+        found = json.loads((folder / name).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise SetupError(f"{folder / name} cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise SetupError(f"{folder / name} is not a JSON object")
+    return found
+
+
 def set_adapter(policy: Policy, source: Path) -> None:
     """Replace the policy's adapter by the one saved in ``source``.
 
@@ -218,7 +233,7 @@ def set_adapter(policy: Policy, source: Path) -> None:
 
 
 def _check_base(policy: Policy, source: Path) -> None:
-    base = _config(source, "adapter_config.json").get("base")
+    base = read_json(source, "adapter_config.json").get("base")
     if not isinstance(base, dict) or base.get("fingerprint") != policy.adapter_config["base"]["fingerprint"]:
         name = base.get("name") if isinstance(base, dict) else "unknown"
         raise SetupError(f"{source}: made for another base model ({name}, not {policy.adapter_config['base']['name']})")
@@ -233,16 +248,6 @@ def adapter_digest(folder: Path) -> str:
         digest.update(f"{name}{value.shape}".encode())
         digest.update(memoryview(value).tobytes())
     return digest.hexdigest()
-
-
-def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    try:
-        found = json.loads((folder / name).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise SetupError(f"{folder / name} cannot be read ({error})") from None
-    if not isinstance(found, dict):
-        raise SetupError(f"{folder / name} is not a JSON object")
-    return found
 
 
 def _locate(section: ModelSection, trusted: bool) -> Path:

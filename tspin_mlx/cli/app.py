@@ -195,6 +195,7 @@ def export(
     iteration: PolicyName = "best",
     out: ExportName = None,
     base: BaseId = None,
+    trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
     """Export the adapter for mlx-lm, PEFT (transformers, vLLM) or both; a GGUF model; or the triplets.
@@ -206,7 +207,9 @@ def export(
     """
     from .export import export_run
 
-    export_run(run, folder, form=format, iteration=iteration, out=out, base=base, as_json=json)
+    export_run(
+        run, folder, form=format, iteration=iteration, out=out, base=base, trusted=trust_remote_code, as_json=json
+    )
 
 
 @app.command()
@@ -218,6 +221,7 @@ def push(
     fused: Annotated[bool, typer.Option("--fused", help="Push a whole model instead of the adapter.")] = False,
     iteration: PolicyName = "best",
     base: BaseId = None,
+    trust_remote_code: TrustRemoteCode = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")] = False,
     json: Json = False,
 ) -> None:
@@ -230,7 +234,18 @@ def push(
     """
     from .export import push_run
 
-    push_run(run, folder, repo, public=public, fused=fused, iteration=iteration, base=base, yes=yes, as_json=json)
+    push_run(
+        run,
+        folder,
+        repo,
+        public=public,
+        fused=fused,
+        iteration=iteration,
+        base=base,
+        trusted=trust_remote_code,
+        yes=yes,
+        as_json=json,
+    )
 
 
 @app.command()

@@ -33,7 +33,7 @@ def fuse_run(
     name: str, folder: Path, *, iteration: str, out: str | None, bits: int | None, max_kl: float, as_json: bool
 ) -> None:
     """``fuse``."""
-    source = open_source(find_run(name, folder), iteration)
+    source = open_source(find_run(name, folder), iteration, trusted=True)  # fuse refuses such models itself
     made = fuse(source, out, bits, max_kl, on_stage=say)
     if as_json:
         return _print_json(made)
@@ -45,13 +45,21 @@ def fuse_run(
 
 
 def export_run(
-    name: str, folder: Path, *, form: str, iteration: str, out: str | None, base: str | None, as_json: bool
+    name: str,
+    folder: Path,
+    *,
+    form: str,
+    iteration: str,
+    out: str | None,
+    base: str | None,
+    trusted: bool,
+    as_json: bool,
 ) -> None:
     """``export``."""
     run = find_run(name, folder)
     if form == "triplets":
         return _export_triplets(run, iteration, out, as_json)
-    source = open_source(run, iteration, base)
+    source = open_source(run, iteration, base, trusted=trusted)
     made = export_gguf(source, out) if form == "gguf" else export_adapter(source, form, out)  # type: ignore[arg-type]
     if as_json:
         return _print_json(made)
@@ -73,13 +81,14 @@ def push_run(
     fused: bool,
     iteration: str,
     base: str | None,
+    trusted: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
     """``push``."""
     from huggingface_hub.utils import disable_progress_bars
 
-    source = open_source(find_run(name, folder), iteration, base)
+    source = open_source(find_run(name, folder), iteration, base, trusted=trusted)
     if source.base.id is None:
         raise no_base(source.base)
     target = find_target(repo, public=public)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +43,6 @@ def export_adapter(source: Source, form: AdapterFormat, name: str | None = None)
 
 def origin_of(source: Source, form: str, **more: Any) -> dict[str, Any]:
     """What an export is made from, for its note."""
-    digest = json.loads((source.adapter / "adapter_config.json").read_bytes())["base"]["fingerprint"]
     return {
         "format": form,
         "run": source.run.name,
@@ -52,7 +50,7 @@ def origin_of(source: Source, form: str, **more: Any) -> dict[str, Any]:
         "adapter_sha256": source.run.store.digest(f"{source.policy}/adapter/adapters.safetensors"),
         "base_model": source.base.id,
         "trained_on": source.base.trained_on,
-        "base_fingerprint": digest,
+        "base_fingerprint": source.run.about["model"]["fingerprint"],
         "versions": source.run.about["versions"],
         **more,
     }

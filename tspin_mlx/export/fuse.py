@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..durable import check_space
 from ..errors import SetupError, TspinError
 from ..machine import on_cpu
-from ..models import load_policy, open_model, set_adapter
+from ..models import load_policy, open_model, read_json, set_adapter
 from ..seeds import derive
 from .adapter import origin_of
 from .agreement import Agreement, agreement, distributions, held_out
@@ -73,8 +73,9 @@ def fuse(
 
     Raises:
         FusedAnother: the result is another model; nothing was kept.
-        SetupError: the model cannot be loaded.
+        SetupError: the model cannot be loaded, or needs code of its own.
     """
+    _check_needs_no_code(source.base.folder)
     form = f"fused-{bits}bit" if bits else "fused"
     origin = origin_of(source, "fused", quantized_to=bits)
 
@@ -93,6 +94,14 @@ def fuse(
         return {"agreement": {**found.to_row(), "max_kl": max_kl}}
 
     return keep(source.run.exports, f"{source.label}-{form}" if name is None else name, origin, fill)
+
+
+def _check_needs_no_code(base: Path) -> None:
+    if (code := read_json(base).get("model_file")) is not None:
+        raise SetupError(
+            f"{base}: the model brings code of its own ({code}), without which a fused model would not load",
+            hint="`tspin-mlx export --format mlx` exports the adapter",
+        )
 
 
 def _with_adapter(source: Source, examples: list[Any]) -> tuple[nn.Module, list[mx.array]]:

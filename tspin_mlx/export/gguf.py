@@ -7,14 +7,13 @@ What is not known to be split in the same way is refused.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
 from ..errors import UsageError
-from ..models import load_tensors
+from ..models import load_tensors, read_json
 from .adapter import origin_of
 from .fuse import MAX_KL, fuse
 from .keep import Export, keep
@@ -38,7 +37,7 @@ def check_gguf(base: Path) -> None:
     Raises:
         UsageError: the model's type, its positions or its tokenizer.
     """
-    config, tokenizer = _json(base / "config.json"), _json(base / "tokenizer.json")
+    config, tokenizer = read_json(base), read_json(base, "tokenizer.json")
     kind = config.get("model_type")
     if kind not in _TYPES:
         raise UsageError(f"GGUF files are made of {' and '.join(_TYPES)} models, not of {kind}", hint=_INSTEAD)
@@ -75,7 +74,7 @@ def write_gguf(model: Path, target: Path) -> None:
     """Write a model folder without quantised weights as a GGUF file."""
     from mlx_lm.gguf import permute_weights, translate_weight_names
 
-    config = _json(model / "config.json")
+    config = read_json(model)
     heads = config["num_attention_heads"]
     turned = {"q_proj": heads, "k_proj": config.get("num_key_value_heads", heads)}
     weights = {}
@@ -113,7 +112,7 @@ def _metadata(config: dict[str, Any], model: Path, rows: int) -> dict[str, Any]:
 
 
 def _vocabulary(config: dict[str, Any], model: Path, rows: int) -> dict[str, Any]:
-    tokenizer, settings = _json(model / "tokenizer.json"), _json(model / "tokenizer_config.json")
+    tokenizer, settings = read_json(model, "tokenizer.json"), read_json(model, "tokenizer_config.json")
     tokens = {number: token for token, number in tokenizer["model"]["vocab"].items()}
     types = dict.fromkeys(tokens, _NORMAL)
     for added in tokenizer["added_tokens"]:
@@ -157,10 +156,3 @@ def _modelfile(source: Source) -> str:
     system = next((prompt.system for prompt in source.run.prompts().validation if prompt.system), None)
     said = f'SYSTEM """{system}"""\n' if system and '"""' not in system else ""
     return f"FROM ./model-f16.gguf\n{said}PARAMETER temperature 0\n"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}

@@ -7,7 +7,6 @@ times the rank.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import SetupError, UsageError
+from ..models import read_json
 
 #: Model types whose modules have the same names in mlx-lm and in transformers, as the tests of this module saw. Others
 #: are compared with the names in the weight files, if those are as they were published and not a conversion.
@@ -105,7 +105,7 @@ def _targets(modules: list[str], weights: Iterable[str]) -> dict[str, Any]:
 
 
 def _check_names(modules: list[str], weights: Collection[str], base: Path) -> None:
-    config = json.loads((base / "config.json").read_bytes())
+    config = read_json(base)
     kind = config.get("model_type")
     missing = [module for module in modules if f"{module}.weight" not in weights]
     if kind in SAME_NAMES and not missing:

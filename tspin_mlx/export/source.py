@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..models import read_json
 from ..plan import BASE, INITIAL, policy_name
 from ..recipe import Recipe
 from ..run_model import find_model
@@ -42,16 +42,17 @@ class Source:
 
     def adapter_config(self) -> dict[str, Any]:
         """mlx-lm's description of the adapter, without any path of this machine."""
-        config = json.loads((self.adapter / "adapter_config.json").read_bytes())
+        config = read_json(self.adapter, "adapter_config.json")
         return {**config, "base": {**config["base"], "name": self.base.trained_on}}
 
 
-def open_source(run: Run, name: str = BEST, base_id: str | None = None) -> Source:
+def open_source(run: Run, name: str = BEST, base_id: str | None = None, *, trusted: bool = False) -> Source:
     """A policy of a run and its model, both verified.
 
     Args:
         name: see :func:`tspin_mlx.runs.policies.find_policy`.
         base_id: upstream id of the model, from somebody who knows.
+        trusted: the model may bring code of its own; none of it runs here.
 
     Raises:
         UsageError: no such policy, or the best one is the model as it was.
@@ -64,5 +65,5 @@ def open_source(run: Run, name: str = BEST, base_id: str | None = None) -> Sourc
             f"the best policy of {run.name!r} is the model as it was before training: there is nothing to export",
             hint="--iteration N exports another one all the same",
         )
-    model = find_model(run, recipe)
+    model = find_model(run, recipe, trusted=trusted)
     return Source(run, recipe, policy, find_base(model.path, model.name, base_id))

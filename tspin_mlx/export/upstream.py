@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from .. import builtin
 from ..errors import UsageError
+from ..models import read_json
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -42,10 +42,11 @@ def find_base(folder: Path, name: str, given: str | None = None) -> Base:
 
     Raises:
         UsageError: ``given`` is not a Hub id.
+        SetupError: the model's configuration cannot be read.
     """
     if given is not None and not _ID.fullmatch(given):
         raise UsageError(f"--base {given!r} is not a Hub id", hint="ids look like Qwen/Qwen3-0.6B")
-    config, card = _json(folder / "config.json"), _card(folder)
+    config, card = read_json(folder), _card(folder)
     quantization = config.get("quantization")
     bits = quantization.get("bits") if isinstance(quantization, dict) else None
     if name == builtin.ALIAS:
@@ -83,11 +84,3 @@ def _card(folder: Path) -> dict[str, Any]:
         return metadata_load(folder / "README.md") or {}
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
