@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import tspin_mlx  # noqa: F401  before any test imports MLX: on a Linux CPU it loads OpenBLAS, which has to come first
+
 # No property fails because the machine is busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")

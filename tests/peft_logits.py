@@ -57,8 +57,9 @@ def new(kind: str, folder: str) -> None:
     # As published models have it: not every model of mlx-lm reads transformers 5's rope_parameters.
     written = Path(folder) / "config.json"
     content = json.loads(written.read_text())
-    rope = content.get("rope_parameters", {}).get("rope_theta", 10000.0)
-    written.write_text(json.dumps({**content, "rope_theta": rope}))
+    rope = content["rope_parameters"]
+    if "rope_theta" in rope:  # else there is one for each kind of layer
+        written.write_text(json.dumps({**content, "rope_theta": rope["rope_theta"]}))
 
 
 def logits(model: str, adapter: str, ids: str, out: str) -> None:
