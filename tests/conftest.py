@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+import tspin_mlx  # noqa: F401  before any test imports MLX: on a Linux CPU it loads OpenBLAS, which has to come first
 
 # No property fails because the machine is busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -70,32 +73,58 @@ def save_tiny_model(folder: Path, *, tied: bool = True) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
-TINY_RECIPE = """
-description: A tiny run.
+@pytest.fixture
+def same_as_kept():
+    """Compares a text with a file in tests/snapshots; with UPDATE_SNAPSHOTS=1 the file is written instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(__file__).parent / "snapshots" / name
+        if os.environ.get("UPDATE_SNAPSHOTS"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), f"{name} looks different; UPDATE_SNAPSHOTS=1 accepts it"
+
+    return compare
+
+
+SMALL_RECIPE = """
+description: a small task
 model: {model}
-lora: {{rank: 4}}
+lora: {{rank: 4, layers: 1}}
 data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
-generation: {{max_tokens: 12}}
-objective: {{alpha: 0.5, nll_weight: 0.5}}
+generation: {{max_tokens: 12, batch_size: 4}}
+objective: {{alpha: 0.5, nll_weight: 1}}
 warmup: {{epochs: 1, learning_rate: 0.01}}
-training: {{iterations: 2, epochs: 1, batch_size: 4, learning_rate: 0.02}}
-evaluation: {{metrics: [exact_match, json_valid], best: nll}}
+training: {{iterations: 2, epochs: 1, batch_size: 4, learning_rate: 0.01}}
+evaluation: {{metrics: [exact_match], best: nll, samples: 1}}
+run: {{folder: {folder}, name: small}}
 """
 
 
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """The folder of a finished run of two iterations; not to be changed."""
+def make_small_run(model: Path, folder: Path, *overrides: str) -> Path:
+    """A finished run of a few steps on a tiny model; its path."""
     from tspin_mlx.catalog import find_recipe, parse_source
     from tspin_mlx.launch import prepare
     from tspin_mlx.worker import work
 
-    folder = tmp_path_factory.mktemp("tiny")
     for name, count in (("train", 8), ("validation", 4), ("test", 3)):
-        rows = [{"system": "Be brief.", "prompt": f"{name} {i}", "response": f"[{i}]"} for i in range(count)]
+        rows = [{"prompt": f"{name} {i}", "response": f"[{i}]", "system": "Be brief."} for i in range(count)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "task.yaml").write_text(TINY_RECIPE.format(model=tiny_model))
+    (folder / "task.yaml").write_text(SMALL_RECIPE.format(model=model, folder=folder / "runs"))
     source = find_recipe(str(folder / "task.yaml"))
-    run = prepare(parse_source(source, [f"run.folder={folder / 'runs'}"]), source).run
+    run = prepare(parse_source(source, list(overrides)), source).run
     work(run)
     return run.path
+
+
+@pytest.fixture(scope="session")
+def small_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the tiny llama. Whoever writes into it works on a copy."""
+    return make_small_run(tiny_model, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with adapters on all layers and a second metric; not to be changed."""
+    changes = ["lora.layers=0", "evaluation.metrics=[exact_match, json_valid]", "objective.nll_weight=0.5"]
+    return make_small_run(tiny_model, tmp_path_factory.mktemp("tiny"), *changes, "training.learning_rate=0.02")

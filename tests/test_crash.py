@@ -36,7 +36,7 @@ run: {{seed: 3, checkpoint_seconds: 0}}
 """
 
 #: Fields of a step that are not the same twice.
-TIMES = {"time", "tokens_per_s", "elapsed_s", "memory/peak_bytes"}
+TIMES = {"time", "tokens_per_s", "elapsed_s", "memory/active_bytes", "memory/peak_bytes"}
 
 
 @dataclass(frozen=True)

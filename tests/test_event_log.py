@@ -15,6 +15,7 @@ from tspin_mlx.runs.event_log import EventLog, EventTail, last_events, log_size,
 #: A valid event of each kind, without its time.
 EXAMPLES = {
     "run_started": {"name": "quick", "phases": 9, "phases_done": 0, "steps": 4, "counts": {"train": 2}},
+    "machine": {"device": "M9", "memory_bytes": 1 << 34},
     "phase_started": {"phase": "initial/adapter", "title": "warm up", "iteration": None},
     "resumed": {"phase": "initial/adapter", "done": 2, "total": 4},
     "progress": {"phase": "initial/eval.json", "done": 2, "total": 4, "tokens_per_s": 9.5},

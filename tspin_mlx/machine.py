@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import platform
 import sys
 
 # glibc's <malloc.h>
@@ -36,7 +37,7 @@ def memory_budget() -> int:
         return int(mx.device_info()["max_recommended_working_set_size"])
     if mx.cuda.is_available():
         return int(mx.device_info()["free_memory"])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
+    return memory_bytes() * 3 // 4
 
 
 def bound_memory() -> None:
@@ -50,6 +51,19 @@ def bound_memory() -> None:
     mx.set_cache_limit(budget // 2)
     if mx.metal.is_available():
         mx.set_wired_limit(budget)
+
+
+def device_name() -> str:
+    """What MLX computes on, as its maker calls it."""
+    import mlx.core as mx
+
+    name = str(mx.device_info().get("device_name") or platform.machine())
+    return f"{name}, CPU" if on_cpu() else name
+
+
+def memory_bytes() -> int:
+    """All memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def keep_freed_memory() -> None:

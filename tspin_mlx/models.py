@@ -19,14 +19,16 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from . import builtin, durable
-from .errors import DamagedError, HubError, SetupError, TspinError
+from .errors import DamagedError, SetupError, TspinError
 from .gguf import convert_gguf
+from .hub import hub_errors
 from .machine import bound_memory, keep_freed_memory, on_cpu
 from .recipe import LoraSection, ModelSection
 from .scoring import Scorer
 
-#: What is fetched of a Hub repository: weights, configuration, tokenizer; Python files only if they are trusted.
-_HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja")
+#: What is fetched of a Hub repository: weights, configuration, tokenizer, the card (which says what the model was made
+#: of); Python files only if they are trusted.
+_HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja", "README.md")
 
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 
@@ -97,7 +99,7 @@ def open_model(path: Path, name: str, *, trusted: bool = False) -> ModelFolder:
             hint="weights are read from safetensors only, never from a pickle: give a Hub id, a folder in mlx-lm's "
             "format, a GGUF file, or smollm2-135m",
         )
-    if (code := _config(path).get("model_file")) is not None and not trusted:
+    if (code := read_json(path).get("model_file")) is not None and not trusted:
         raise SetupError(
             f"{path}: the model brings code of its own ({code}), which was not run",
             hint="--trust-remote-code runs it: with your rights, on your files",
@@ -125,7 +127,7 @@ def load_tokenizer(folder: ModelFolder) -> Any:
 
 def vocabulary_size(folder: ModelFolder) -> int:
     """Token ids of the model are below this."""
-    config = _config(folder.path)
+    config = read_json(folder.path)
     size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     if not size:
         raise SetupError(f"{folder.path / 'config.json'}: vocab_size is missing")
@@ -134,7 +136,7 @@ def vocabulary_size(folder: ModelFolder) -> int:
 
 def context_length(folder: ModelFolder) -> int | None:
     """Longest sequence the model was made for, in tokens, if its configuration says."""
-    return _config(folder.path).get("max_position_embeddings")
+    return read_json(folder.path).get("max_position_embeddings")
 
 
 def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -> Policy:
@@ -179,10 +181,14 @@ def save_adapter(policy: Policy, folder: Path) -> None:
     durable.disk.write(folder / "adapter_config.json", lambda path: path.write_text(config, encoding="utf-8"))
 
 
-def save_tensors(path: Path, tensors: dict[str, mx.array]) -> None:
-    """Write a safetensors file whose bytes depend on the tensors alone, not on their order."""
+def save_tensors(path: Path, tensors: dict[str, mx.array], made_for: str = "mlx") -> None:
+    """Write a safetensors file whose bytes depend on the tensors alone, not on their order.
+
+    Args:
+        made_for: the ``format`` in the file's metadata; transformers and PEFT want ``pt``.
+    """
     ordered = {name: tensors[name] for name in sorted(tensors)}
-    durable.disk.write(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": "mlx"}))
+    durable.disk.write(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": made_for}))
 
 
 def load_tensors(path: Path) -> dict[str, mx.array]:
@@ -197,6 +203,21 @@ def load_tensors(path: Path) -> dict[str, mx.array]:
     except (RuntimeError, ValueError, FileNotFoundError) as error:
         raise DamagedError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
     return tensors
+
+
+def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The JSON object in a file of a model or an adapter.
+
+    Raises:
+        SetupError: it cannot be read, or is not an object.
+    """
+    try:
+        found = json.loads((folder / name).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise SetupError(f"{folder / name} cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise SetupError(f"{folder / name} is not a JSON object")
+    return found
 
 
 def set_adapter(policy: Policy, source: Path) -> None:
@@ -222,7 +243,7 @@ def set_adapter(policy: Policy, source: Path) -> None:
 
 
 def _check_base(policy: Policy, source: Path) -> None:
-    base = _config(source, "adapter_config.json").get("base")
+    base = read_json(source, "adapter_config.json").get("base")
     if not isinstance(base, dict) or base.get("fingerprint") != policy.adapter_config["base"]["fingerprint"]:
         name = base.get("name") if isinstance(base, dict) else "unknown"
         raise SetupError(f"{source}: made for another base model ({name}, not {policy.adapter_config['base']['name']})")
@@ -264,16 +285,6 @@ def adapter_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    try:
-        found = json.loads((folder / name).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise SetupError(f"{folder / name} cannot be read ({error})") from None
-    if not isinstance(found, dict):
-        raise SetupError(f"{folder / name} is not a JSON object")
-    return found
-
-
 def _locate(section: ModelSection, trusted: bool) -> Path:
     if section.path == builtin.ALIAS:
         return builtin.builtin_model()
@@ -303,31 +314,10 @@ def _converted(path: Path) -> Path:
 
 def _download(section: ModelSection, trusted: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
 
     files = [*_HUB_FILES, "*.py"] if trusted else list(_HUB_FILES)
-    try:
+    with hub_errors(f"model {section.path!r}", section.path, "fetched"):
         return Path(snapshot_download(section.path, revision=section.revision, allow_patterns=files))
-    except GatedRepoError:
-        raise HubError(
-            f"model {section.path!r} is gated",
-            hint=f"accept its terms on https://huggingface.co/{section.path}, then `hf auth login`",
-        ) from None
-    except RepositoryNotFoundError:
-        raise HubError(
-            f"model {section.path!r} was not found on the Hub",
-            hint="check the spelling; for a private model, `hf auth login` first",
-        ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise HubError(
-            f"model {section.path!r} could not be fetched: {str(error).splitlines()[0]}",
-            hint="check the network; a model that is already in the cache needs none",
-        ) from None
 
 
 def _attach(model: nn.Module, lora: LoraSection, seed: int) -> dict[str, Any]:

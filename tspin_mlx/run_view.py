@@ -2,181 +2,247 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .events import Event
+from .steps import Steps
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One value per optimiser step of the run, and the steps at which an iteration began.
+class Part:
+    """A stretch of the run's optimiser steps: those of one phase.
 
     Attributes:
-        values: in the order of the steps; a step that was repeated after a crash counts once.
-        marks: indices into ``values``.
-        phase: of the last value.
-        first: the step of that phase that was seen first.
+        phase: its target.
+        iteration: None outside self-play, as in the warm-up.
+        start: index of its first step among all.
+        first: the step of the phase that was seen first; 1 unless the log lacks its beginning.
     """
 
-    values: tuple[float, ...] = ()
-    marks: tuple[int, ...] = ()
-    phase: str | None = None
+    phase: str
+    iteration: int | None
+    start: int
     first: int = 1
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run at one moment.
+    """A run at one moment. Times are seconds since 1970, as in the events.
 
     Attributes:
         name: of the run.
+        time: of the last event.
+        begun: when the run was started, the last time.
         phase: target of the current phase, None between phases.
         title: of the current phase, in words.
         iteration: of the current phase; None outside self-play.
+        phase_begun: when the current phase began.
         done, total: progress within the current phase, in steps or prompts.
+        kept: how much of that was there before the run was started again.
         tokens_per_s: of the current phase.
-        step: metrics of the last optimiser step of the current phase.
-        current, historical: the advantages over all steps of self-play.
+        steps: all optimiser steps; one that was repeated after a crash counts once.
+        parts: which of them belong to which phase.
+        generated: ``generate/*`` of each iteration, without the prefix.
         evaluations: held-out measures by policy.
         best: chosen policy.
         stopping: the run stops after this, ``step`` or ``iteration``; None while nobody asked.
-        finished, stopped, failed: how it ended, if it did.
-        phases_done: finished phases.
+        finished, stopped, failed: how it ended, if it did; ``hint`` is what to do about a failure.
+        phases, phases_done: how many there are, and how many are finished.
+        durations: seconds that each finished phase took.
+        machine: ``device`` and ``memory_bytes`` of where it runs, as far as told.
         warnings: in the order they came.
+        news: all events that are not about a single step, in the order they came.
     """
 
     name: str = ""
+    time: float = 0.0
+    begun: float = 0.0
     phase: str | None = None
     title: str = ""
     iteration: int | None = None
+    phase_begun: float = 0.0
     done: int = 0
     total: int = 0
+    kept: int = 0
     tokens_per_s: float | None = None
-    step: dict[str, float] = field(default_factory=dict)
-    current: Curve = Curve()
-    historical: Curve = Curve()
+    steps: Steps = field(default_factory=Steps)
+    parts: tuple[Part, ...] = ()
+    generated: dict[int, dict[str, float]] = field(default_factory=dict)
     evaluations: dict[str, dict[str, float]] = field(default_factory=dict)
     best: str | None = None
     stopping: str | None = None
     finished: bool = False
     stopped: str | None = None
     failed: str | None = None
+    hint: str | None = None
+    phases: int = 0
     phases_done: int = 0
+    durations: dict[str, float] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    news: tuple[Event, ...] = ()
+
+    @property
+    def step(self) -> Event:
+        """The last optimiser step of the current phase; empty if it has none."""
+        return self.steps[-1] if self.steps and self.steps[-1]["phase"] == self.phase else {}
+
+    @property
+    def self_play(self) -> tuple[Part, ...]:
+        """The parts that have advantages."""
+        return tuple(part for part in self.parts if part.iteration is not None)
+
+    def phase_remaining_s(self) -> float | None:
+        """Seconds until the current phase is done, at the speed it has had; None while that is not known."""
+        made = self.done - self.kept
+        if not self.total or made <= 0:
+            return None
+        return (self.total - self.done) * (self.time - self.phase_begun) / made
+
+
+def remaining_s(view: RunView, phases: Sequence[Mapping[str, Any]]) -> float | None:
+    """Seconds until the run is done; None before each kind of phase that is left has been seen.
+
+    Args:
+        phases: ``kind`` and ``target`` of all phases, as in ``plan.json``.
+    """
+    took = {row["kind"]: view.durations[row["target"]] for row in phases if row["target"] in view.durations}
+    targets = [row["target"] for row in phases]
+    if view.phase not in targets:
+        return None
+    current = targets.index(view.phase)
+    left = view.phase_remaining_s()
+    if left is None:
+        left = took.get(phases[current]["kind"])
+    ahead = [took.get(row["kind"], _QUICK.get(row["kind"])) for row in phases[current + 1 :]]
+    return None if left is None or None in ahead else left + sum(seconds for seconds in ahead if seconds)
+
+
+#: Kinds of phases that take no time worth waiting for; a test is told as it comes.
+_QUICK = {"keep": 0.0, "pair": 0.0, "choose": 0.0, "test": 0.0}
 
 
 def reduce(view: RunView, event: Event) -> RunView:
     """The view after one more event."""
-    return _REDUCERS.get(event["kind"], _unchanged)(view, event)
+    kind = event["kind"]
+    if kind not in _REDUCERS:
+        return view
+    changes = _REDUCERS[kind](view, event)
+    if kind not in ("step", "progress"):
+        changes["news"] = (*view.news, event)
+    return replace(view, time=event["time"], **changes)
 
 
-def _unchanged(view: RunView, event: Event) -> RunView:
-    return view
+Changes = dict[str, Any]
 
 
-def _run_started(view: RunView, event: Event) -> RunView:
-    return replace(
-        view,
-        name=event["name"],
-        phase=None,
-        stopping=None,
-        finished=False,
-        stopped=None,
-        failed=None,
-        phases_done=event["phases_done"],
-    )
+def _run_started(view: RunView, event: Event) -> Changes:
+    return {
+        "name": event["name"], "begun": event["time"], "phase": None, "stopping": None, "finished": False,
+        "stopped": None, "failed": None, "hint": None, "phases": event["phases"],
+        "phases_done": event["phases_done"],
+    }  # fmt: skip
 
 
-def _phase_started(view: RunView, event: Event) -> RunView:
-    return replace(
-        view,
-        phase=event["phase"],
-        title=event["title"],
-        iteration=event["iteration"],
-        done=0,
-        total=0,
-        tokens_per_s=None,
-        step={},
-    )
+def _machine(view: RunView, event: Event) -> Changes:
+    return {"machine": {"device": event["device"], "memory_bytes": event["memory_bytes"]}}
 
 
-def _progress(view: RunView, event: Event) -> RunView:
-    return replace(view, done=event["done"], total=event["total"], tokens_per_s=event["tokens_per_s"])
+def _phase_started(view: RunView, event: Event) -> Changes:
+    return {
+        "phase": event["phase"], "title": event["title"], "iteration": event["iteration"],
+        "phase_begun": event["time"], "done": 0, "total": 0, "kept": 0, "tokens_per_s": None,
+    }  # fmt: skip
 
 
-def _step(view: RunView, event: Event) -> RunView:
-    return replace(
-        view,
-        done=event["step"],
-        total=event["steps"],
-        tokens_per_s=event["tokens_per_s"],
-        step={name: value for name, value in event.items() if isinstance(value, float) and name != "time"},
-        current=_extended(view.current, event, "advantage/current"),
-        historical=_extended(view.historical, event, "advantage/historical"),
-    )
+def _progress(view: RunView, event: Event) -> Changes:
+    return {"done": event["done"], "total": event["total"], "tokens_per_s": event["tokens_per_s"]}
 
 
-def _extended(curve: Curve, event: Event, name: str) -> Curve:
-    """The curve with one more step. A run that was killed repeats what it had done since its last checkpoint."""
-    if (value := event.get(name)) is None:
-        return curve
-    if event["phase"] == curve.phase:
-        marks, first = curve.marks, min(curve.first, event["step"])
-    else:
-        marks, first = (*curve.marks, len(curve.values)), event["step"]
-    known = curve.values[: marks[-1] + event["step"] - first]
-    return Curve((*known, value), marks, event["phase"], first)
+def _step(view: RunView, event: Event) -> Changes:
+    parts, at = _placed(view, event)
+    return {
+        "done": event["step"],
+        "total": event["steps"],
+        "tokens_per_s": event["tokens_per_s"],
+        "steps": view.steps.followed_by(event, at),
+        "parts": parts,
+    }
 
 
-def _resumed(view: RunView, event: Event) -> RunView:
-    return replace(view, done=event["done"], total=event["total"])
+def _placed(view: RunView, event: Event) -> tuple[tuple[Part, ...], int]:
+    """Where a step belongs. A run that was killed repeats what it had done since its last checkpoint."""
+    last = view.parts[-1] if view.parts else None
+    if last is None or event["phase"] != last.phase:
+        start = len(view.steps)
+        return (*view.parts, Part(event["phase"], event["iteration"], start, event["step"])), start
+    if event["step"] < last.first:
+        last = replace(last, first=event["step"])
+        return (*view.parts[:-1], last), last.start
+    return view.parts, min(len(view.steps), last.start + event["step"] - last.first)
 
 
-def _stopping(view: RunView, event: Event) -> RunView:
-    return replace(view, stopping=event["after"])
+def _generated(view: RunView, event: Event) -> Changes:
+    iteration = event["iteration"]
+    return {} if iteration is None else {"generated": {**view.generated, iteration: _measures(event, "generate/")}}
 
 
-def _restarted(view: RunView, event: Event) -> RunView:
+def _resumed(view: RunView, event: Event) -> Changes:
+    return {"done": event["done"], "total": event["total"], "kept": event["done"]}
+
+
+def _stopping(view: RunView, event: Event) -> Changes:
+    return {"stopping": event["after"]}
+
+
+def _restarted(view: RunView, event: Event) -> Changes:
     message = f"{event['reason']}: started again with training.micro_batch_size {event['micro_batch_size']}"
-    return replace(view, warnings=(*view.warnings, message))
+    return {"warnings": (*view.warnings, message)}
 
 
-def _evaluated(view: RunView, event: Event) -> RunView:
-    measures = {name.removeprefix("eval/"): value for name, value in event.items() if name.startswith("eval/")}
-    return replace(view, evaluations={**view.evaluations, event["policy"]: measures})
+def _evaluated(view: RunView, event: Event) -> Changes:
+    return {"evaluations": {**view.evaluations, event["policy"]: _measures(event, "eval/")}}
 
 
-def _phase_finished(view: RunView, event: Event) -> RunView:
-    return replace(view, phase=None, phases_done=view.phases_done + 1)
+def _phase_finished(view: RunView, event: Event) -> Changes:
+    durations = {**view.durations, event["phase"]: event["elapsed_s"]}
+    return {"phase": None, "phases_done": view.phases_done + 1, "durations": durations}
 
 
-def _warning(view: RunView, event: Event) -> RunView:
-    return replace(view, warnings=(*view.warnings, event["message"]))
+def _warning(view: RunView, event: Event) -> Changes:
+    return {"warnings": (*view.warnings, event["message"])}
 
 
-def _chosen(view: RunView, event: Event) -> RunView:
-    return replace(view, best=event["policy"])
+def _chosen(view: RunView, event: Event) -> Changes:
+    return {"best": event["policy"]}
 
 
-def _run_finished(view: RunView, event: Event) -> RunView:
-    return replace(view, finished=True, phase=None)
+def _run_finished(view: RunView, event: Event) -> Changes:
+    return {"finished": True, "phase": None}
 
 
-def _run_stopped(view: RunView, event: Event) -> RunView:
-    return replace(view, stopped=event["message"], phase=None)
+def _run_stopped(view: RunView, event: Event) -> Changes:
+    return {"stopped": event["message"], "phase": None}
 
 
-def _run_failed(view: RunView, event: Event) -> RunView:
-    return replace(view, failed=event["message"], phase=None)
+def _run_failed(view: RunView, event: Event) -> Changes:
+    return {"failed": event["message"], "hint": event.get("hint"), "phase": None}
+
+
+def _measures(event: Event, prefix: str) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in event.items() if name.startswith(prefix)}
 
 
 _REDUCERS: dict[str, Any] = {
     "run_started": _run_started,
+    "machine": _machine,
     "phase_started": _phase_started,
     "progress": _progress,
     "resumed": _resumed,
     "step": _step,
+    "generated": _generated,
     "evaluated": _evaluated,
     "phase_finished": _phase_finished,
     "warning": _warning,

@@ -152,6 +152,7 @@ class Trainer:
             "tokens_per_s": sum(len(x.tokens) + len(r.tokens) for x, rs in batch for r in rs) / elapsed,
             "elapsed_s": elapsed,
             "memory/peak_bytes": mx.get_peak_memory(),
+            "memory/active_bytes": mx.get_active_memory(),
         }
 
     def peak_bytes(self, batch: Sequence[Scored]) -> int:

@@ -12,6 +12,7 @@ from .durable import check_space
 from .engine import run_plan
 from .errors import Stopped, StorageError, TspinError
 from .events import Emit, Event
+from .machine import device_name, memory_bytes
 from .models import Policy
 from .plan import Plan
 from .run_model import load_run
@@ -41,7 +42,7 @@ def work(
         run.recover()
         run.verify()
         plan = run.plan()
-        run_plan(run, plan, lambda: _load(run, plan, trusted), log.emit, stop)
+        run_plan(run, plan, lambda: _load(run, plan, trusted, log.emit), log.emit, stop)
     except Stopped as stopped:
         log.emit("run_stopped", message="stopped", exit_code=stopped.exit_code)
         raise
@@ -55,7 +56,8 @@ def _report(emit: Emit, error: TspinError) -> None:
         emit("run_failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
 
 
-def _load(run: Run, plan: Plan, trusted: bool) -> Policy:
+def _load(run: Run, plan: Plan, trusted: bool, emit: Emit) -> Policy:
+    emit("machine", device=device_name(), memory_bytes=memory_bytes())
     policy = load_run(run, plan.recipe, trusted=trusted)
     check_space(run.path, _space(plan, policy))
     return policy

@@ -12,12 +12,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..chart import sparkline
 from ..events import Event
-from ..run_view import Curve, RunView, reduce
+from ..run_view import RunView, reduce
 from ..text import duration, printable, signed
 from .narrate import WORTH_A_LINE, measures_line, narrate
 
-_BLOCKS = "▁▂▃▄▅▆▇█"
 _CURRENT, _HISTORICAL = "#56b4e9", "#e69f00"
 
 
@@ -80,19 +80,10 @@ class LiveView:
     def _advantages(self) -> Table:
         view, line = self._view, Table.grid(padding=(0, 1))
         cells = [Text(f"loss {view.step['loss']:.3f}")]
-        for name, curve, colour in (
-            ("current", view.current, _CURRENT),
-            ("historical", view.historical, _HISTORICAL),
-        ):
-            if f"advantage/{name}" in view.step:
-                cells.append(Text(f"{name} {signed(view.step[f'advantage/{name}'])} {sparkline(curve)}", style=colour))
+        for name, colour in (("current", _CURRENT), ("historical", _HISTORICAL)):
+            key = f"advantage/{name}"
+            if key in view.step:
+                curve = sparkline(view.steps.column(key))
+                cells.append(Text(f"{name} {signed(view.step[key])} {curve}", style=colour))
         line.add_row(*cells)
         return line
-
-
-def sparkline(curve: Curve, width: int = 12) -> str:
-    """The last values of a curve as blocks, lowest to highest."""
-    values = curve.values[-width:]
-    low, high = min(values), max(values)
-    top = len(_BLOCKS) - 1
-    return "".join(_BLOCKS[round((value - low) / (high - low) * top) if high > low else 0] for value in values)

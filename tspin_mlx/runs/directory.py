@@ -81,6 +81,11 @@ class Run:
         """What the engine's process wrote on its outputs; tracebacks, mostly."""
         return self.path / "engine.log"
 
+    @property
+    def exports(self) -> Store:
+        """What was made of the run for other programs. It has a manifest of its own: no lock is needed to export."""
+        return Store(self.path / "exports")
+
     def plan(self) -> Plan:
         """The plan, with what was decided since about the sizes of batches.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import durable
 from ..events import FIELDS, Event, parse_event
+from ..run_view import RunView, reduce
 
 
 class EventLog:
@@ -65,6 +66,14 @@ class EventTail:
 def read_events(path: Path) -> Iterator[Event]:
     """All complete events of a log; what cannot be read is left out."""
     yield from EventTail(path).read()
+
+
+def view_of(path: Path) -> RunView:
+    """What there is to see of a run, from all of its log."""
+    view = RunView()
+    for event in read_events(path):
+        view = reduce(view, event)
+    return view
 
 
 def last_events(path: Path, size: int = 1 << 16) -> list[Event]:

@@ -95,6 +95,10 @@ class Store:
         written = {file for file in known if file == name or file.startswith(f"{name}/")}
         return sorted(file for file in found.keys() | written if found.get(file) != known.get(file))
 
+    def digest(self, name: str) -> str | None:
+        """The sha256 with which a file was written."""
+        return self._digests().get(name)
+
     def is_intact(self, name: str) -> bool:
         """Whether something is there, and is what was written."""
         return self.has(name) and not self.damaged(name)

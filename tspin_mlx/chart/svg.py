@@ -1,0 +1,161 @@
+"""The advantage chart as one SVG file that needs nothing else, for pages with light and dark backgrounds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from itertools import groupby
+
+import numpy as np
+
+from ..run_view import RunView
+from ..text import printable, signed
+from .advantage import advantage_plot
+from .plot import Plot, Scale, Series, Traced, number, ticks, trace
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 88, 46
+_COLUMN = 3  # units of the drawing between two points of a curve
+
+# The picture brings its own ground, so that its contrast does not depend on the page's.
+_STYLE = """
+text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2328; }
+.title { font-size: 16px; font-weight: 600; }
+.quiet { fill: #59636e; }
+.ground { fill: #ffffff; stroke: #d1d9e0; }
+.grid { stroke: #e6eaef; }
+.mark { stroke: #aab4be; stroke-dasharray: 2 3; }
+.zero { stroke: #59636e; }
+.line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
+.band { opacity: 0.16; }
+.c0 { stroke: #005a9c; } .f0 { fill: #005a9c; }
+.c1 { stroke: #9a3b00; } .f1 { fill: #9a3b00; }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3; }
+  .quiet { fill: #9198a1; }
+  .ground { fill: #14181f; stroke: #3d444d; }
+  .grid { stroke: #262c36; }
+  .mark { stroke: #59636e; }
+  .zero { stroke: #9198a1; }
+  .c0 { stroke: #56b4e9; } .f0 { fill: #56b4e9; }
+  .c1 { stroke: #e69f00; } .f1 { fill: #e69f00; }
+}
+"""
+
+
+def advantage_svg(view: RunView, *, title: str, width: int = 960, height: int = 420) -> str:
+    """A picture of both advantages of a run, in nats over the steps of self-play.
+
+    Args:
+        title: shown above the chart, and read out.
+        width, height: of the drawing, in its own units; the file scales to where it is put. At least 320 x 200.
+    """
+    plot = advantage_plot(view)
+    frame = _Frame(width, height, plot)
+    title = escape(printable(title))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'role="img" aria-labelledby="title description">',
+        f'<title id="title">{title}</title>',
+        f'<desc id="description">{escape(describe(plot))}</desc>',
+        f"<style>{_STYLE}</style>",
+        f'<rect class="ground" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="6"/>',
+        f'<text class="title" x="{_LEFT}" y="32">{title}</text>',
+        _legend(plot),
+        *frame.axes(),
+        *(path for index, series in reversed(list(enumerate(frame.traced))) for path in frame.band(index, series)),
+        *frame.marks(),
+        *(path for index, series in reversed(list(enumerate(frame.traced))) for path in frame.line(index, series)),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def describe(plot: Plot) -> str:
+    """The chart in words, for those who do not see it."""
+    if not plot.steps:
+        return "No steps of self-play yet."
+    parts = [f"{plot.steps} optimiser steps, {len(plot.marks)} iterations."]
+    for series in plot.series:
+        if len(known := _known(series)):
+            parts.append(
+                f"{series.name.capitalize()} advantage: {signed(known[0])} at its first step, {signed(known[-1])} at "
+                f"its last, between {signed(known.min())} and {signed(known.max())} {plot.unit}."
+            )
+    return " ".join(parts)
+
+
+class _Frame:
+    """Where things are in the drawing."""
+
+    def __init__(self, width: int, height: int, plot: Plot) -> None:
+        self.plot, self.right, self.bottom = plot, width - _RIGHT, height - _BOTTOM
+        self.columns = max(2, (self.right - _LEFT) // _COLUMN)
+        self.traced: tuple[Traced, ...]
+        self.scale: Scale
+        self.traced, self.scale = trace(plot, self.columns)
+
+    def x(self, share: float) -> float:
+        return round(_LEFT + share * (self.right - _LEFT), 1)
+
+    def y(self, height: float) -> float:
+        return round(self.bottom - min(1.0, max(0.0, height)) * (self.bottom - _TOP), 1)
+
+    def axes(self) -> Iterator[str]:
+        for height, text in self.scale.ticks(max(2, (self.bottom - _TOP) // 56)):
+            y = self.y(height)
+            kind = "zero" if text == "0" else "grid"
+            yield f'<path class="{kind}" d="M{_LEFT} {y}H{self.right}"/>'
+            yield f'<text class="quiet" x="{_LEFT - 8}" y="{y + 4.5}" text-anchor="end">{text}</text>'
+        last = max(1, self.plot.steps - 1)
+        for tick in ticks(1, max(2, self.plot.steps), max(2, (self.right - _LEFT) // 110)):
+            x = self.x((tick - 1) / last)
+            yield f'<text class="quiet" x="{x}" y="{self.bottom + 18}" text-anchor="middle">{number(tick, 1)}</text>'
+        middle = self.x(0.5)
+        yield f'<text class="quiet" x="{middle}" y="{self.bottom + 36}" text-anchor="middle">optimiser step</text>'
+
+    def marks(self) -> Iterator[str]:
+        last, count = max(1, self.plot.steps - 1), len(self.plot.marks)
+        roomy = (self.right - _LEFT) / max(1, count) > 80
+        for mark in self.plot.marks:
+            x, label = self.x(mark.at / last), mark.label if roomy else mark.label.rsplit(" ", 1)[-1]
+            yield f'<path class="mark" d="M{x} {_TOP - 4}V{self.bottom}"/>'
+            yield f'<text class="quiet" x="{x + 4}" y="{_TOP - 8}">{escape(label)}</text>'
+
+    def band(self, index: int, series: Traced) -> Iterator[str]:
+        if series.low is None or series.high is None:
+            return
+        low, high = self.scale.height(series.low), self.scale.height(series.high)
+        for stretch in _stretches(~np.isnan(low) & ~np.isnan(high)):
+            above = " ".join(f"{self.x(i / (self.columns - 1))},{self.y(high[i])}" for i in stretch)
+            below = " ".join(f"{self.x(i / (self.columns - 1))},{self.y(low[i])}" for i in reversed(stretch))
+            yield f'<polygon class="band f{index}" points="{above} {below}"/>'
+
+    def line(self, index: int, series: Traced) -> Iterator[str]:
+        heights = self.scale.height(series.line)
+        dashes = ' stroke-dasharray="7 5"' if index else ""
+        for stretch in _stretches(~np.isnan(heights)):
+            points = " ".join(f"{self.x(i / (self.columns - 1))},{self.y(heights[i])}" for i in stretch)
+            yield f'<polyline class="line c{index}"{dashes} points="{points}"/>'
+
+
+def _legend(plot: Plot) -> str:
+    parts = [f'<text x="{_LEFT}" y="56" xml:space="preserve">']
+    for index, series in enumerate(plot.series):
+        known = _known(series)
+        last = signed(known[-1]) if len(known) else "–"
+        stroke = "╌╌" if index else "━━"
+        parts.append(f'<tspan class="f{index}">{stroke} {series.name}</tspan> {last}     ')
+    over = plot.smoothed_over
+    notes = f"{plot.unit}" + (f", mean of {over} steps" if over > 1 else "") + "; bands: least to greatest of a batch"
+    return "".join([*parts, f'<tspan class="quiet">{notes}</tspan></text>'])
+
+
+def _known(series: Series) -> np.ndarray:
+    return series.values[~np.isnan(series.values)]
+
+
+def _stretches(there: np.ndarray) -> Iterator[list[int]]:
+    """Indices in a row at which something is there."""
+    for is_there, run in groupby(range(len(there)), key=lambda i: bool(there[i])):
+        if is_there:
+            yield list(run)

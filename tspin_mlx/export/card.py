@@ -1,0 +1,227 @@
+"""The model card: what it is, how it was made, what was measured, how to load it. Pure.
+
+Nothing of the user's data is in it: no prompt, no answer, no path; of the recipe, the values that make the adapter what
+it is, and the system prompt, without which it does not answer as it was taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+
+from ..data import is_remote
+from ..plan import BASE, INITIAL, policy_name
+from ..recipe import Recipe
+from ..recipe_text import flatten
+from .usage import Way
+
+#: The picture beside the card.
+CURVE = "advantages.svg"
+
+_PAPER = "https://arxiv.org/abs/2601.08198"
+_CITATION = """\
+@inproceedings{tspin,
+  title     = {Triplets Better Than Pairs: Towards Stable and Effective Self-Play Fine-Tuning for LLMs},
+  booktitle = {NeurIPS},
+  year      = {2025},
+  note      = {arXiv:2601.08198}
+}"""
+
+_NAMES = {
+    "nll": "NLL of the expert's answers (nats per token, lower is better)",
+    "stop_rate": "answers that end by themselves",
+    "length": "length of the answers (tokens)",
+    "exact_match": "exact match",
+    "json_valid": "valid JSON",
+    "json_exact": "JSON equal",
+    "json_field_f1": "JSON field F1",
+    "regex": "matches the pattern",
+    "numeric": "last number right",
+}
+
+#: What a reader can rebuild the training from; the rest of a recipe is about the machine and the user's files.
+_SECTIONS = ("lora", "generation", "objective", "warmup", "training")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card tells.
+
+    Attributes:
+        repo: ``owner/name``.
+        base: Hub id of the base model.
+        trained_on: what the run was trained on, if it is not the base model as published.
+        license: of the base model, if known.
+        fused: whether this is a whole model.
+        policy: folder of the policy.
+        system: the system prompt of the training examples, if all have the same.
+        measured: measures by policy folder, of the test examples or else the validation examples.
+        split: which of the two.
+        examples: how many of the run's examples are in each split.
+        versions: of the packages that made it.
+        agreement: of a fused model with the adapter's.
+    """
+
+    repo: str
+    base: str
+    trained_on: str | None
+    license: str | None
+    fused: bool
+    policy: str
+    system: str | None
+    recipe: Recipe
+    measured: dict[str, dict[str, float]]
+    split: str
+    examples: dict[str, int]
+    versions: dict[str, str]
+    machine: str
+    agreement: dict[str, Any] | None = None
+
+
+def card(facts: Facts, ways: Iterable[Way], *, curve: bool) -> str:
+    """The README of a repository.
+
+    Args:
+        ways: how to load it.
+        curve: whether the picture is beside it.
+    """
+    parts = [
+        f"---\n{yaml.safe_dump(metadata(facts), sort_keys=False)}---",
+        f"# {facts.repo.split('/')[-1]}",
+        _introduction(facts),
+        *(_curve() if curve else ()),
+        "## Measured\n\n" + _measured(facts),
+        "## Use\n\n" + "\n\n".join(map(_way, ways)),
+        "## Training\n\n" + _training(facts),
+        f"## Cite\n\nThe method is T-SPIN ([arXiv 2601.08198]({_PAPER})):\n\n```bibtex\n{_CITATION}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def metadata(facts: Facts) -> dict[str, Any]:
+    """The card's YAML."""
+    found: dict[str, Any] = {
+        "base_model": facts.base,
+        "base_model_relation": "finetune" if facts.fused else "adapter",
+        "library_name": "mlx",
+        "pipeline_tag": "text-generation",
+        "tags": ["mlx", "t-spin"] if facts.fused else ["mlx", "lora", "peft", "t-spin"],
+    }
+    if facts.license:
+        found["license"] = facts.license
+    if datasets := _datasets(facts.recipe):
+        found["datasets"] = datasets
+    return found
+
+
+def _datasets(recipe: Recipe) -> list[str]:
+    names = [name for name in (recipe.data.train, recipe.data.validation, recipe.data.test) if name and is_remote(name)]
+    return list(dict.fromkeys(name.removeprefix("hub:").split(":")[0] for name in names))
+
+
+def _introduction(facts: Facts) -> str:
+    base = f"[{facts.base}](https://huggingface.co/{facts.base})"
+    kind = f"{facts.recipe.lora.kind.replace('dora', 'DoRA').replace('lora', 'LoRA')} adapter"
+    what = f"{base} with a {kind} worked into its weights" if facts.fused else f"A {kind} for {base}"
+    text = (
+        f"{what}, trained by triplet self-play fine-tuning (T-SPIN, [arXiv 2601.08198]({_PAPER})) with "
+        f"tspin-mlx {facts.versions['tspin-mlx']}: the model answers each prompt itself, and learns to prefer the "
+        "expert's answer to its own."
+    )
+    if facts.recipe.description.strip():
+        text += f"\n\n> {' '.join(facts.recipe.description.split())}"
+    if facts.trained_on:
+        text += (
+            f"\n\nIt was trained on {facts.trained_on}. The weights of {facts.base} as published are the more exact "
+            "ones, so that answers can differ a little from those measured below."
+        )
+    if facts.agreement:
+        text += (
+            f"\n\nThe fused model was compared with the model and its adapter at {facts.agreement['positions']} "
+            f"positions of held-out answers: mean KL {facts.agreement['kl']:.2g} nats, the same most likely token at "
+            f"{facts.agreement['greedy']:.1%}."
+        )
+    return text
+
+
+def _curve() -> tuple[str]:
+    return (
+        f'<img src="{CURVE}" alt="Current and historical advantage over the training steps" width="100%">\n\n'
+        "Current advantage: log-probability of the expert's answer less that of the model's own answer. Historical "
+        "advantage: that of its own answer less that of its answer at the very start. In nats, per training step.",
+    )
+
+
+def _measured(facts: Facts) -> str:
+    columns = [folder for folder in (BASE, INITIAL, facts.policy) if folder in facts.measured]
+    columns = list(dict.fromkeys(columns))
+    warm = bool(facts.recipe.warmup.epochs)
+    names = list(dict.fromkeys(name for folder in columns for name in facts.measured[folder]))
+    names = [name for name in names if not name.startswith("advantage")]
+    titles = [_title(folder, warm, facts.policy) for folder in columns]
+    rows = [["", *titles], ["---", *["---:"] * len(columns)]]
+    for name in names:
+        digits = 1 if name == "length" else 3
+        rows.append([_NAMES.get(name, name), *(f"{facts.measured[folder][name]:.{digits}f}" for folder in columns)])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    chosen = facts.recipe.evaluation.best
+    note = (
+        f"{facts.examples[facts.split]} {facts.split} examples, greedy answers, one run (seed {facts.recipe.run.seed}) "
+        f"on {facts.machine}. "
+    )
+    if facts.split == "test":
+        note += f"The policy was chosen by {chosen} on {facts.examples['validation']} other examples."
+    else:
+        note += f"The policy was chosen by {chosen} on these same examples, so they flatter it."
+    return f"{table}\n\n{note}"
+
+
+def _title(folder: str, warm: bool, policy: str) -> str:
+    if folder == policy:
+        return f"this model ({policy_name(folder)})"
+    return "after the warm-up" if folder == INITIAL and warm else "base model"
+
+
+def _way(way: Way) -> str:
+    remark = f"\n\n{way.remark}" if way.remark else ""
+    return f"### {way.program}\n\n```{way.language}\n{way.text}\n```{remark}"
+
+
+def _training(facts: Facts) -> str:
+    recipe = facts.recipe
+    data = recipe.data
+    sources = [
+        f"{facts.examples['train']} training examples ({_source(data.train)})",
+        f"{facts.examples['validation']} for validation",
+        *([f"{facts.examples['test']} for the test"] if facts.examples["test"] else []),
+    ]
+    text = f"{', '.join(sources)}."
+    if facts.system:
+        text += f" Their system prompt: {_code(facts.system)}"
+    values = flatten({name: getattr(recipe, name).model_dump(mode="json") for name in _SECTIONS})
+    kept = {**values, "data.template": data.template, "data.turn": data.turn, "run.seed": recipe.run.seed}
+    rows = "\n".join(f"{name}: {_plain(value)}" for name, value in kept.items())
+    made = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
+    details = f"<details><summary>The recipe's values</summary>\n\n```\n{rows}\n```\n\n</details>"
+    return f"{text}\n\n{details}\n\nMade with {made}."
+
+
+def _source(name: str) -> str:
+    """A dataset's name, or of a local file the kind: its path is nobody's business."""
+    return f"`{name.removeprefix('hub:')}`" if is_remote(name) else f"a local {PurePath(name).suffix[1:]} file"
+
+
+def _code(text: str) -> str:
+    line = " ".join(text.split())
+    fence = "``" if "`" in line else "`"
+    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "null" if value is None else str(value).replace("\n", "\\n")

@@ -1,0 +1,175 @@
+"""The adapter worked into the model's weights, and the proof that the result is the same model.
+
+One of the few modules that touch mlx-lm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..durable import check_space
+from ..errors import SetupError, TspinError
+from ..machine import on_cpu
+from ..models import load_policy, open_model, read_json, set_adapter
+from ..seeds import derive
+from .adapter import origin_of
+from .agreement import Agreement, agreement, distributions, held_out
+from .keep import Export, keep
+from .source import Source
+
+#: Mean KL divergence, in nats per position, above which a fused model is not the adapter's model any more.
+MAX_KL = 0.005
+
+#: What a model folder needs besides weights and configuration; no Python files.
+_BESIDE = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*",
+    "generation_config.json", "*.tiktoken", "LICENSE*",
+)  # fmt: skip
+
+_QUANTIZE_GROUP = 64
+
+
+class FusedAnother(TspinError):
+    """The fused model does not answer as the model with the adapter does."""
+
+    def __init__(self, found: Agreement, max_kl: float, bits: int | None) -> None:
+        what = f"the model fused and quantised to {bits} bits" if bits else "the fused model"
+        super().__init__(
+            f"{what} is not the model with the adapter: mean KL {found.kl:.4f} nats (at most {max_kl:g} is allowed), "
+            f"the same greedy token at {found.greedy:.1%} of {found.positions} held-out positions; nothing was kept",
+            hint=(
+                "quantise to 8 bits, or not at all; or allow what was measured with --max-kl"
+                if bits
+                else "please report this; --max-kl allows what was measured"
+            ),
+        )
+
+
+def fuse(
+    source: Source,
+    name: str | None = None,
+    bits: int | None = None,
+    max_kl: float = MAX_KL,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Export:
+    """Make a model of its own of a policy, checked against the model with the adapter.
+
+    The weights are dequantised first: added to 4-bit weights, much of an adapter is lost to rounding.
+
+    Args:
+        name: of the export.
+        bits: quantise the result again.
+        max_kl: see :data:`MAX_KL`.
+        on_stage: hears what is done next.
+
+    Raises:
+        FusedAnother: the result is another model; nothing was kept.
+        SetupError: the model cannot be loaded, or needs code of its own.
+    """
+    _check_needs_no_code(source.base.folder)
+    form = f"fused-{bits}bit" if bits else "fused"
+    origin = origin_of(source, "fused", quantized_to=bits)
+
+    def fill(folder: Path) -> dict[str, Any]:
+        prompts = source.run.prompts()
+        examples = held_out(prompts.validation)
+        on_stage("loading the model with its adapter")
+        model, expected = _with_adapter(source, examples)
+        on_stage(f"fusing{f' and quantising to {bits} bits' if bits else ''}")
+        _write(source, _fused(model, _dtype_of(source.base.folder)), bits, folder)
+        del model
+        on_stage("comparing the fused model with the adapter's")
+        found = agreement(expected, distributions(_load(folder), examples))
+        if not found.kl <= max_kl:
+            raise FusedAnother(found, max_kl, bits)
+        return {"agreement": {**found.to_row(), "max_kl": max_kl}}
+
+    return keep(source.run.exports, f"{source.label}-{form}" if name is None else name, origin, fill)
+
+
+def _check_needs_no_code(base: Path) -> None:
+    if (code := read_json(base).get("model_file")) is not None:
+        raise SetupError(
+            f"{base}: the model brings code of its own ({code}), without which a fused model would not load",
+            hint="`tspin-mlx export --format mlx` exports the adapter",
+        )
+
+
+def _with_adapter(source: Source, examples: list[Any]) -> tuple[nn.Module, list[mx.array]]:
+    """The model as it was trained, and its distributions."""
+    recipe = source.recipe
+    folder = open_model(source.base.folder, source.run.about["model"]["name"])
+    policy = load_policy(folder, recipe.model.dtype, recipe.lora, derive(recipe.run.seed, "lora"))
+    set_adapter(policy, source.adapter)
+    policy.model.eval()
+    return policy.model, distributions(policy.model, examples)
+
+
+def _fused(model: nn.Module, dtype: mx.Dtype) -> nn.Module:
+    """The model without adapters and without quantised weights; one layer at a time, to need little memory."""
+    from mlx_lm.utils import dequantize_model
+
+    for path, layer in model.named_modules():
+        if hasattr(layer, "fuse"):
+            fused = layer.fuse(dequantize=True)
+            fused.set_dtype(dtype)
+            mx.eval(fused.parameters())
+            model.update_modules(tree_unflatten([(path, fused)]))
+    model = dequantize_model(model)
+    model.set_dtype(dtype)
+    return model
+
+
+def _write(source: Source, model: nn.Module, bits: int | None, folder: Path) -> None:
+    from mlx_lm.utils import load_config, quantize_model, save_config, save_model
+
+    config = {k: v for k, v in load_config(source.base.folder).items() if not k.startswith("quantization")}
+    if bits is not None:
+        narrowest = min(value.shape[-1] & -value.shape[-1] for value in _matrices(model))
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints
+            model, config = quantize_model(model, config, min(_QUANTIZE_GROUP, narrowest), bits)
+    check_space(folder, sum(value.nbytes for _, value in tree_flatten(model.parameters())))
+    save_model(folder, model)
+    save_config(config, folder / "config.json")
+    for pattern in _BESIDE:
+        for file in source.base.folder.glob(pattern):
+            if file.is_file() and file.suffix != ".py":
+                shutil.copyfile(file, folder / file.name)
+
+
+def _matrices(model: nn.Module) -> list[mx.array]:
+    return [module.weight for _, module in model.named_modules() if hasattr(module, "to_quantized")]
+
+
+def _load(folder: Path) -> nn.Module:
+    """The model as it was written, ready to compute."""
+    from mlx_lm.utils import dequantize_model, load_model
+
+    try:
+        model, _ = load_model(folder, lazy=True, trust_remote_code=False)
+    except (ValueError, RuntimeError) as error:
+        raise SetupError(f"the fused model cannot be loaded: {error}") from None
+    if on_cpu():  # where half precision and quantised matrices are slow; the rounded weights stay what they are
+        model = dequantize_model(model)
+        model.set_dtype(mx.float32)
+    model.eval()
+    return model
+
+
+def _dtype_of(base: Path) -> mx.Dtype:
+    """The floating type in which the base model is stored, or that its quantised weights become."""
+    types: dict[bool, mx.Dtype] = {}
+    for file in sorted(base.glob("model*.safetensors")):
+        for name, value in mx.load(str(file)).items():
+            if mx.issubdtype(value.dtype, mx.floating):
+                types.setdefault(name.endswith(".scales") or value.ndim > 1, value.dtype)
+    return types.get(True) or types[False]

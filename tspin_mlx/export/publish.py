@@ -1,0 +1,98 @@
+"""From a run to what its repository on the Hub holds: an export, its card and its curve."""
+
+from __future__ import annotations
+
+from functools import reduce as fold
+from pathlib import Path
+
+from ..chart import advantage_svg
+from ..run_view import RunView, reduce
+from ..runs.event_log import read_events
+from .card import CURVE, Facts, card
+from .keep import Export
+from .source import Source
+from .upstream import no_base
+from .usage import (
+    Example,
+    Way,
+    mlx_adapter,
+    mlx_model,
+    ollama_adapter,
+    ollama_model,
+    peft,
+    transformers_model,
+    vllm_adapter,
+    vllm_model,
+)
+
+_ASKED = "Write your prompt here."
+
+
+def repository(source: Source, export: Export, repo: str, *, fused: bool) -> dict[str, Path | bytes]:
+    """Everything that is sent, by name.
+
+    Args:
+        export: the adapter for both, or the fused model.
+
+    Raises:
+        UsageError: the base model is not known.
+    """
+    curve = _curve(source)
+    text = card(_facts(source, export, repo, fused), _ways(source, repo, fused), curve=curve is not None)
+    files: dict[str, Path | bytes] = {path.relative_to(export.path).as_posix(): path for path in export.files()}
+    made: dict[str, bytes] = {"README.md": text.encode()}
+    if curve is not None:
+        made[CURVE] = curve.encode()
+    return {**made, **files}
+
+
+def _curve(source: Source) -> str | None:
+    """Both advantages over the steps, if the run made any of self-play."""
+    view = fold(reduce, read_events(source.run.events_path), RunView())
+    return advantage_svg(view, title="Advantages during self-play") if view.self_play else None
+
+
+def _facts(source: Source, export: Export, repo: str, fused: bool) -> Facts:
+    run, base = source.run, source.base
+    if base.id is None:
+        raise no_base(base)
+    kept, split = run.test(), "test"
+    if kept is None or source.policy not in kept:
+        kept, split = run.evaluations(), "validation"
+    machine = run.about["machine"]
+    trained_on = f"{base.trained_on}, whose weights have {base.bits} bits" if base.bits else None
+    return Facts(
+        repo=repo,
+        base=base.id,
+        trained_on=trained_on,
+        license=base.license,
+        fused=fused,
+        policy=source.policy,
+        system=system_prompt(source),
+        recipe=source.recipe,
+        measured={folder: content["metrics"] for folder, content in kept.items()},
+        split=split,
+        examples=run.plan_row["counts"],
+        versions=run.about["versions"],
+        machine=f"{machine['system']} {machine['machine']}",
+        agreement=export.note.get("agreement"),
+    )
+
+
+def _ways(source: Source, repo: str, fused: bool) -> list[Way]:
+    ask = Example(_ASKED, system_prompt(source))
+    if fused:
+        return [mlx_model(repo, ask), transformers_model(repo, ask), vllm_model(repo), ollama_model(repo)]
+    base = source.base.id or ""
+    return [
+        mlx_adapter(base, repo.split("/")[-1], ask, fetch=repo),
+        peft(base, repo, ask),
+        vllm_adapter(base, repo, source.recipe.lora.rank),
+        ollama_adapter(base, repo),
+    ]
+
+
+def system_prompt(source: Source) -> str | None:
+    """The system prompt of the training examples, if all have the same."""
+    found = {prompt.system for prompt in source.run.prompts().train}
+    return found.pop() if len(found) == 1 else None
