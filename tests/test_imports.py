@@ -17,7 +17,7 @@ FLOORS = [
     {
         "errors", "text", "seeds", "objective", "recipe", "recipe_text", "plan", "method", "triplets", "chat",
         "batching", "schedule", "step_metrics", "metrics", "choice", "guard", "events", "run_view", "lineage", "ending",
-        "steps", "chart",
+        "steps", "chart", "narrate",
     },
     # effects: files, models, the machine
     {
@@ -25,7 +25,7 @@ FLOORS = [
         "training", "checkpoints", "evaluation",
     },
     # orchestration
-    {"stop", "phases", "engine", "worker", "supervisor", "launch"},
+    {"stop", "phases", "engine", "worker", "supervisor", "launch", "control"},
     # frontends
     {"cli", "__main__"},
 ]  # fmt: skip

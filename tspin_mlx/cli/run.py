@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import NoReturn
 import typer
 
 from ..catalog import RecipeSource, find_recipe, parse_source
+from ..control import command, resume
 from ..errors import StorageError, TspinError, UsageError
 from ..events import Event
 from ..runs.directory import Run, find_run
 from ..runs.event_log import log_size
-from ..runs.lock import RunLock, busy, is_held
-from ..supervisor import start
+from ..runs.lock import busy, is_held
 from ..text import duration, shorten
 from .follow import follow, forwarding, shown
 from .result import print_result
@@ -103,7 +103,10 @@ def _start(run: Run, *, as_json: bool, detach: bool, trusted: bool, samples: int
         return
     begun = time.perf_counter()
     offset = log_size(run.events_path)
-    engine = start(run, RunLock.acquire(run.path), trusted=trusted)
+    engine = resume(run, trusted=trusted)
+    if detach and as_json:
+        print(json.dumps({"run": str(run.path)}), flush=True)  # noqa: T201
+        return
     if detach:
         tell(f"training goes on in the background\n  watch it:  {command('watch', run)}\n  stop it:   "
              f"{command('stop', run)}")  # fmt: skip
@@ -135,12 +138,6 @@ def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
     error = TspinError(message, hint=hint)
     error.exit_code = exit_code
     raise error
-
-
-def command(name: str, run: Run) -> str:
-    """A command about a run, for a person to type."""
-    short = run.path.parent == Path("runs")
-    return shlex.join(["tspin-mlx", name, run.name if short else str(run.path)])
 
 
 def _quiet(text: str) -> None:

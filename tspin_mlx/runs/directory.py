@@ -9,17 +9,17 @@ import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import durable
-from ..data import Splits
 from ..errors import DamagedError, UsageError
-from ..lineage import lineage
-from ..plan import NO_INFLUENCE, Plan, plan_from_row
-from ..recipe_text import flatten
 from ..text import did_you_mean
 from ..triplets import Prompt, prompt_from_row, to_row
 from .store import REPAIR, Store
+
+if TYPE_CHECKING:  # recipes bring pydantic: whoever only looks at runs starts without it
+    from ..data import Splits
+    from ..plan import Plan
 
 _SPLITS = ("train", "validation", "test")
 _MADE_AT_ONCE = ("run.json", "recipe.yaml", "plan.json", "prompts.jsonl")
@@ -70,6 +70,8 @@ class Run:
         Raises:
             UsageError: this version of tspin-mlx would plan the run otherwise.
         """
+        from ..plan import plan_from_row
+
         plan = plan_from_row(self.plan_row)
         if plan.fingerprint != self.about["fingerprint"]:
             raise UsageError(
@@ -141,6 +143,8 @@ class Run:
 
     def prompts(self) -> Splits[Prompt]:
         """The rendered examples."""
+        from ..data import Splits
+
         parts: dict[str, list[Prompt]] = {name: [] for name in _SPLITS}
         for row in self.store.read_jsonl("prompts.jsonl"):
             parts[row.pop("split")].append(prompt_from_row(row))
@@ -258,6 +262,9 @@ def data_digest(prompts: Splits[Prompt]) -> str:
 
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
+    from ..lineage import lineage
+    from ..plan import plan_from_row
+
     theirs = lineage(plan_from_row(origin.plan_row))
     same = [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
     reused = [target for target in same if origin.store.is_intact(target)]
@@ -276,6 +283,9 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    from ..plan import NO_INFLUENCE
+    from ..recipe_text import flatten
+
     old, new = flatten(before["recipe"]), flatten(now["recipe"])
     changed = [key for key in new if old.get(key) != new[key] and key not in NO_INFLUENCE]
     width = max(map(len, changed), default=0)

@@ -50,12 +50,18 @@ class EventTail:
         self._path = path
         self._offset = offset
 
-    def read(self) -> list[Event]:
-        """The events that have come since; a line that is not complete waits for the next time."""
+    def read(self, most: int = -1) -> list[Event]:
+        """The events that have come since; a line that is not complete waits for the next time.
+
+        Args:
+            most: bytes to look at, so that a long log can be shown while it is read; -1 for all.
+        """
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
-                content = file.read()
+                content = file.read(most)
+                if most == len(content):
+                    content += file.readline()  # so that the longest line is no obstacle
         except FileNotFoundError:
             return []
         complete = content[: content.rfind(b"\n") + 1]
