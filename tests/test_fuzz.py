@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tspin_mlx.catalog import find_recipe, parse_source
-from tspin_mlx.cli.narrate import narrate
+from tspin_mlx.narrate import narrate
 from tspin_mlx.data import load_examples
 from tspin_mlx.errors import DamagedError, DataError, RecipeError, TspinError
 from tspin_mlx.launch import prepare

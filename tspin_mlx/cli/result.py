@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..plan import BASE, INITIAL, policy_name
 from ..runs.directory import Run
+from ..runs.summary import policy_label
 from ..text import shorten, signed
 
 _HEADINGS = {
@@ -41,13 +42,6 @@ def print_result(run: Run, samples: int) -> None:
         _print_next(console, run)
 
 
-def label(folder: str, warm: bool) -> str:
-    """A policy's name in tables."""
-    if folder == INITIAL:
-        return "after warm-up" if warm else "base model"
-    return "base model" if folder == BASE else policy_name(folder)
-
-
 def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, warm: bool) -> Table:
     names = [name for name in next(iter(measures.values()), {}) if name != "length"]
     for values in measures.values():
@@ -66,7 +60,7 @@ def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, 
         table.add_column(_HEADINGS.get(name, name.removeprefix("json_").replace("_", " ")), justify="right")
     for folder, values in measures.items():
         chosen = folder == best
-        heading = Text(("★ " if chosen else "  ") + label(folder, warm))
+        heading = Text(("★ " if chosen else "  ") + policy_label(folder, warm))
         table.add_row(heading, *(_cell(key, values.get(key)) for key in names), style="bold" if chosen else "")
     return table
 

@@ -1,0 +1,113 @@
+"""Prompts with the answers that were given to them, as a run has kept them, for people to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .directory import Run
+
+INITIAL = "initial"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt and its answers.
+
+    Attributes:
+        id: of the prompt.
+        prompt: the user's last turn.
+        annotated, synthetic, proto_synthetic: texts of y, y' and y0; None where there is none.
+        answer: what the policy answered after the iteration; None for a training prompt.
+        cut: which of the answers did not end by themselves.
+        logps: log-probabilities of y, y' and y0 under the policy after the iteration, in nats; empty if not kept.
+    """
+
+    id: str
+    prompt: str
+    annotated: str
+    synthetic: str | None = None
+    proto_synthetic: str | None = None
+    answer: str | None = None
+    cut: frozenset[str] = frozenset()
+    logps: tuple[float, ...] = ()
+
+    @property
+    def current(self) -> float | None:
+        """The current advantage: log π(y) − log π(y')."""
+        return self.logps[0] - self.logps[1] if len(self.logps) > 1 else None
+
+    @property
+    def historical(self) -> float | None:
+        """The historical advantage: log π(y') − log π(y0)."""
+        return self.logps[1] - self.logps[2] if len(self.logps) > 2 else None
+
+
+def iterations_of(run: Run) -> list[int]:
+    """The iterations whose triplets are there."""
+    rows = run.plan_row["phases"]
+    return [row["iteration"] for row in rows if row["kind"] == "pair" and run.store.has(row["target"])]
+
+
+def evaluated(run: Run) -> list[str]:
+    """The policies that were measured and have a part in self-play, in their order."""
+    return [policy for policy in run.evaluations() if policy == INITIAL or "/" in policy]
+
+
+def held_out(run: Run, policy: str) -> list[Sample]:
+    """The validation prompts, answered greedily by a policy, by the one before it (y') and by the initial one (y0).
+
+    Raises:
+        DamagedError: a file is not what was written.
+    """
+    found = run.evaluations()
+    order = [name for name in found if name == INITIAL or "/" in name]
+    before = order[max(0, order.index(policy) - 1)]
+    logps = found[policy].get("logps", {})
+    kept = [logps[name] for name in ("annotated", "synthetic", "proto_synthetic") if name in logps]
+    return [
+        _sample(
+            prompt.id,
+            prompt.text,
+            prompt.annotated.text,
+            synthetic=found[before]["responses"][i],
+            proto_synthetic=found[INITIAL]["responses"][i],
+            answer=found[policy]["responses"][i],
+            logps=[values[i] for values in kept],
+        )
+        for i, prompt in enumerate(run.prompts().validation)
+    ]
+
+
+def trained_on(run: Run, iteration: int) -> list[Sample]:
+    """The triplets of an iteration; y0 is y' where the historical term is off.
+
+    Raises:
+        DamagedError: the file is not what was written.
+    """
+    rows = run.store.read_jsonl(f"iterations/{iteration:03}/triplets.jsonl")
+    return [
+        _sample(
+            row["prompt"]["id"],
+            row["prompt"]["text"],
+            row["prompt"]["annotated"]["text"],
+            synthetic=row["synthetic"],
+            proto_synthetic=row["proto_synthetic"],
+        )
+        for row in rows
+    ]
+
+
+def _sample(
+    id: str, prompt: str, annotated: str, *, logps: Sequence[float] = (), **answers: dict[str, Any] | None
+) -> Sample:
+    given = {name: answer for name, answer in answers.items() if answer is not None}
+    return Sample(
+        id,
+        prompt,
+        annotated,
+        **{name: answer["text"] for name, answer in given.items()},
+        cut=frozenset(name for name, answer in given.items() if answer["finish_reason"] != "stop"),
+        logps=tuple(logps),
+    )

@@ -1,0 +1,92 @@
+"""5 Events: what happened, in words and in its order."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.widgets import RichLog
+
+from tspin_mlx.events import Event
+from tspin_mlx.narrate import narrate
+from tspin_mlx.run_view import RunView
+from tspin_mlx.text import printable
+
+from .bindings import bound
+from .colours import words_of
+from .now import Now
+from .pane import Pane
+
+_MOST = 1000  # lines
+
+_MORE = {
+    "run_started": lambda event: f"started: {event['phases_done']} of {event['phases']} phases were done",
+    "machine": lambda event: f"on {event['device']}, {event['memory_bytes'] / 1e9:.0f} GB",
+    "run_finished": lambda event: "finished",
+    "run_stopped": lambda event: f"stopped: {event['message']}",
+    "run_failed": lambda event: f"failed: {event['message']}",
+}
+
+
+class EventsPane(Pane):
+    """A log; steps are left out unless asked for."""
+
+    HELP = "What the engine has said, from events.jsonl."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bound("data", "steps", "steps", tooltip="Show optimiser steps, too"),
+    ]
+
+    def __init__(self, run, *, id: str) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(run, id=id)
+        self._with_steps = False
+        self._shown: list[Event] = []
+
+    def compose(self) -> ComposeResult:
+        """The log."""
+        yield RichLog(id="log", wrap=True, markup=False, highlight=False, max_lines=_MOST)
+
+    def take_focus(self) -> None:
+        """The keys that scroll belong to the log."""
+        self.query_one(RichLog).focus()
+
+    def show(self, now: Now) -> None:
+        """Add what is new, or begin anew after a look at another moment."""
+        events = self._chosen(now.view)
+        log = self.query_one(RichLog)
+        known = len(self._shown)
+        if self._shown != events[:known] or not known:
+            log.clear()
+            known = 0
+        for event in events[known:]:
+            line = describe(event)
+            if line is not None:
+                log.write(_line(event, line, words_of(self.app)))
+        self._shown = events
+
+    def _chosen(self, view: RunView) -> list[Event]:
+        if not self._with_steps:
+            return list(view.news[-_MOST:])
+        both = [*view.news[-_MOST:], *view.steps[max(0, len(view.steps) - _MOST) :]]
+        return sorted(both, key=lambda event: event["time"])[-_MOST:]
+
+    def action_steps(self) -> None:
+        """With or without steps."""
+        self._with_steps = not self._with_steps
+        self._shown = []
+        self.screen.refresh_view()  # type: ignore[attr-defined]
+
+
+def describe(event: Event) -> str | None:
+    """An event in words, also those that a pipe is not told of."""
+    told = _MORE[event["kind"]](event) if event["kind"] in _MORE else narrate(event)
+    return None if told is None else printable(told)
+
+
+def _line(event: Event, told: str, colours: dict[str, str]) -> Text:
+    kind = event["kind"]
+    colour = {"warning": "warning", "restarted": "warning", "run_failed": "error", "run_finished": "success"}.get(kind)
+    at = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+    return Text.assemble((f"{at}  ", colours["dim"]), (told, colours[colour] if colour else ""))
