@@ -11,6 +11,7 @@ from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
+from tspin_mlx import durable
 from tspin_mlx.errors import TspinError
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.text import printable
@@ -19,6 +20,7 @@ from .bindings import bound
 from .home import HomeScreen
 from .keys import keys_file, own_keys
 from .look import DARK, LIGHT
+from .picture import picture
 
 
 class TspinApp(App[None]):
@@ -108,4 +110,10 @@ class TspinApp(App[None]):
 
     def save_picture(self) -> None:
         """Save the screen as SVG."""
-        self.say(f"saved {self.save_screenshot()}")
+        path = Path(f"tspin-mlx-{time.strftime('%Y%m%d-%H%M%S')}.svg")
+        try:
+            durable.write_text(path, picture(self))
+        except TspinError as error:
+            self.tell(error)
+        else:
+            self.say(f"saved {path}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.app import App
 
 from .look import palette
 
 
-def words_of(app: App[object]) -> dict[str, str]:
+def words_of(app: App[Any]) -> dict[str, str]:
     """``dim``, ``rule``, ``accent``, ``success``, ``warning`` and ``error`` as colours of the present theme."""
     theme, chart = app.current_theme, palette(app)
     return {

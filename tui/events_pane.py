@@ -43,6 +43,7 @@ class EventsPane(Pane):
         super().__init__(run, id=id)
         self._with_steps = False
         self._shown: list[Event] = []
+        self._width = 0
 
     def compose(self) -> ComposeResult:
         """The log."""
@@ -54,8 +55,12 @@ class EventsPane(Pane):
 
     def show(self, now: Now) -> None:
         """Add what is new, or begin anew after a look at another moment."""
-        events = self._chosen(now.view)
-        log = self.query_one(RichLog)
+        events, log = self._chosen(now.view), self.query_one(RichLog)
+        width = log.scrollable_content_region.width
+        if width != self._width:  # lines are wrapped when they are written
+            self._width, self._shown = width, []
+        if not width:
+            return
         known = len(self._shown)
         if self._shown != events[:known] or not known:
             log.clear()
@@ -63,8 +68,12 @@ class EventsPane(Pane):
         for event in events[known:]:
             line = describe(event)
             if line is not None:
-                log.write(_line(event, line, words_of(self.app)))
+                log.write(_line(event, line, words_of(self.app)), width=width)
         self._shown = events
+
+    def on_resize(self) -> None:
+        """Wrap anew."""
+        self.call_after_refresh(self.screen.refresh_view)  # type: ignore[attr-defined]
 
     def _chosen(self, view: RunView) -> list[Event]:
         if not self._with_steps:

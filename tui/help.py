@@ -41,7 +41,7 @@ class HelpScreen(ModalScreen[None]):
         """Help for the widget that has the focus, and for what is around it."""
         screen = app.screen
         around = [screen] if screen.focused is None else list(screen.focused.ancestors_with_self)
-        text = next((help for node in around if (help := getattr(node, "HELP", None))), "")
+        text = next((text for node in around if (text := _help_of(node))), "")
         keys: dict[str, list[str]] = {}
         for _, binding, enabled, tooltip in screen.active_bindings.values():
             if enabled and binding.description and not binding.system:
@@ -65,3 +65,7 @@ class HelpScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         """Look like a dialog."""
         self.add_class("dialog")
+
+
+def _help_of(node: object) -> str:
+    return str(getattr(node, "help_text", "") or getattr(node, "HELP", "") or "")

@@ -147,7 +147,8 @@ class HomeScreen(Screen[None]):
         key = f"bold {colours['accent']}"
         return Text.assemble(
             ("No runs here yet.\n\n", "bold"),
-            ("n", key), "   starts one. The recipe quickstart teaches a small\n    model household commands, in a few minutes.\n\n",
+            ("n", key), "   starts one. The recipe quickstart teaches a small\n",
+            "    model household commands, in a few minutes.\n\n",
             ("?", key), "   says what can be done.\n",
             ("q", key), "   leaves.",
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rich.style import Style
 from textual.app import App
@@ -83,19 +84,19 @@ _DARK_GREYS = ("#303030", "#262626", "#3a3a3a")
 _LIGHT_GREYS = ("#dadada", "#e4e4e4", "#d0d0d0")
 
 
-def palette(app: App[object]) -> Palette:
+def palette(app: App[Any]) -> Palette:
     """The colours for the app's theme and terminal: 256 colours have greys for the bands, fewer have none."""
     dark = app.current_theme.dark
     chosen, greys = (_DARK, _DARK_GREYS) if dark else (_LIGHT, _LIGHT_GREYS)
     system = app.console.color_system
-    if app.no_color or system in (None, "standard", "windows"):
+    if app.no_color or system in ("standard", "windows"):
         bands: tuple[str, ...] = ()
     else:
         bands = greys if system == "256" else chosen.bands
     return Palette(chosen.plain, chosen.dim, chosen.mark, chosen.zero, chosen.lines, bands)
 
 
-def chart_look(app: App[object], **parts: bool) -> Look:
+def chart_look(app: App[Any], **parts: bool) -> Look:
     """How charts are drawn here: without colours the lines differ by their dashes."""
     return Look(bands=bool(palette(app).bands), dashed=app.no_color, **parts)
 

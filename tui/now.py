@@ -23,7 +23,7 @@ _STATES = {
 
 #: Held-out measures under shorter names.
 HEADINGS = {
-    "nll": "NLL", "stop_rate": "stops", "exact_match": "exact", "json_valid": "valid", "json_exact": "exact",
+    "nll": "NLL", "stop_rate": "stops", "exact_match": "exact", "json_valid": "JSON", "json_exact": "exact",
     "json_field_f1": "F1",
 }  # fmt: skip
 
@@ -144,7 +144,6 @@ def _phases(now: Now, width: int) -> Iterator[Text]:
     view, rows = now.view, now.plan["phases"]
     current = next((i for i, phase in enumerate(rows) if phase["target"] == view.phase), None)
     if current is None:
-        yield now.text((_ended(now, width), ""))
         return
     for i, phase in enumerate(rows):
         if phase["iteration"] != view.iteration or (view.iteration is None and abs(i - current) > 3):
@@ -190,13 +189,13 @@ def _held_out(now: Now, width: int) -> Iterator[Text]:
     found = now.view.evaluations
     if not found:
         return
-    names = held_out_names(now, (width - 16) // 7)
-    yield now.text((f"{'held out':<16}" + "".join(f"{HEADINGS.get(name, name)[:6]:>7}" for name in names), "dim"))
+    names = held_out_names(now, (width - 15) // 6)
+    yield now.text((f"{'held out':<15}" + "".join(f"{HEADINGS.get(name, name)[:5]:>6}" for name in names), "dim"))
     for policy, values in found.items():
         star = "★ " if policy == now.view.best else "  "
         label = f"{star}{policy_label(policy, now.warm)}"
-        cells = "".join(f"{short(values.get(name)):>7}" for name in names)
-        yield now.text((f"{label:<16.16}", "accent" if policy == now.view.best else ""), (cells, ""))
+        cells = "".join(f"{short(values.get(name)):>6}" for name in names)
+        yield now.text((f"{label:<15.15}", "accent" if policy == now.view.best else ""), (cells, ""))
 
 
 def held_out_names(now: Now, most: int) -> list[str]:

@@ -58,11 +58,11 @@ class Tabs(Static):
             line.append("   " if not narrow else "  ")
         self.update(line)
 
-    def on_click(self, event: Click) -> None:
+    async def on_click(self, event: Click) -> None:
         """Go to the pane whose name was clicked."""
         for start, end, name in self._spans:
             if start <= event.get_content_offset_capture(self).x < end:
-                self.screen.run_action(f"screen.pane('{name}')")  # type: ignore[unused-awaitable]
+                await self.screen.run_action(f"pane('{name}')")
 
 
 class RunScreen(Screen[None]):

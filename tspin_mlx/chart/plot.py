@@ -11,6 +11,7 @@ import numpy as np
 _POINTS_PER_COLUMN = 4  # what is left of a long series before it is smoothed
 _SMOOTHED_OVER = 40  # by default, a window is this fraction of the series
 _QUANTILE = 0.02  # of the band's edges that may lie outside the chart
+_BAND_ROOM = 0.6  # of the lines' own range, that bands get above and below it
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class Scale:
             found = log_ticks(10**self.low, 10**self.high, most)
             return [(float(self.height(tick)), number(tick)) for tick in found]
         found = ticks(self.low, self.high, most)
-        step = found[1] - found[0] if len(found) > 1 else None
-        return [(float(self.height(tick)), number(tick, step)) for tick in found]
+        step = found[1] - found[0] if len(found) > 1 else abs(found[0]) if found else None
+        return [(float(self.height(tick)), number(tick, step or 1.0)) for tick in found]
 
 
 def trace(plot: Plot, columns: int) -> tuple[tuple[Traced, ...], Scale]:
@@ -192,17 +193,20 @@ def _at_columns(values: np.ndarray, columns: int, breaks: Sequence[int] = ()) ->
 
 
 def value_range(traced: Sequence[Traced], plot: Plot) -> tuple[float, float]:
-    """The lowest and highest value to show: all of the lines, and the bands but for their extremes."""
-    parts = [series.line for series in traced]
-    for series in traced:
-        for edge, share in ((series.low, _QUANTILE), (series.high, 1 - _QUANTILE)):
-            if edge is not None and not np.isnan(edge).all():
-                parts.append(np.atleast_1d(np.nanquantile(edge, share)))
-    values = np.concatenate(parts) if parts else np.empty(0)
+    """The lowest and highest value to show: all of the lines, and as much of the bands as leaves the lines their
+    share of the height."""
+    values = np.concatenate([series.line for series in traced]) if traced else np.empty(0)
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
+    room = (high - low) * _BAND_ROOM or math.inf
+    least, most = low - room, high + room
+    for series in traced:
+        for edge, share in ((series.low, _QUANTILE), (series.high, 1 - _QUANTILE)):
+            if edge is not None and not np.isnan(edge).all():
+                reached = float(np.nanquantile(edge, share))
+                low, high = min(low, max(reached, least)), max(high, min(reached, most))
     if plot.zero:
         low, high = min(low, 0.0), max(high, 0.0)
     if low == high:

@@ -178,7 +178,13 @@ class Run:
 
 
 def create_run(
-    path: Path, plan: Plan, recipe_text: str, model: dict[str, str], prompts: Splits[Prompt], origin: Run | None = None
+    path: Path,
+    plan: Plan,
+    recipe_text: str,
+    model: dict[str, str],
+    prompts: Splits[Prompt],
+    origin: Run | None = None,
+    recipe_path: Path | None = None,
 ) -> Run:
     """Make a run's folder, complete or not at all.
 
@@ -186,6 +192,7 @@ def create_run(
         recipe_text: as the user wrote it.
         model: ``name``, ``path`` and ``fingerprint`` of the base model.
         origin: a run whose results are copied as far as this plan would make the same.
+        recipe_path: where the recipe was, to make other runs of it.
     """
     with durable.new_folder(path, contested=True) as folder:
         store = Store(folder)
@@ -194,6 +201,7 @@ def create_run(
             "created": round(time.time(), 3),
             "fingerprint": plan.fingerprint,
             "model": model,
+            "recipe": str(recipe_path.absolute()) if recipe_path else None,
             "machine": {
                 "system": platform.system(),
                 "machine": platform.machine(),
