@@ -82,7 +82,7 @@ def test_lines_lie_over_bands_and_marks_give_way_to_lines():
 
 def test_where_bands_meet_both_are_told():
     a, b = np.full(10, 1.0), np.full(10, 0.0)
-    rows = draw(Plot((Series("a", a, a - 2, a + 2), Series("b", b, b - 2, b + 2))), 20, 12, Look(legend=False))
+    rows = draw(Plot((Series("a", a, a - 0.6, a + 0.6), Series("b", b, b - 0.6, b + 0.6))), 20, 12, Look(legend=False))
     grounds = [ink.ground for row in rows for text, ink in row if ink.ground]
     assert {"band0", "band1", "bands"} == set(grounds)
 
@@ -98,6 +98,21 @@ def test_without_colours_the_second_line_has_gaps():
 
     assert cells(dashed, "line0") >= cells(solid, "line0")
     assert cells(dashed, "line1") < 0.8 * cells(solid, "line1")
+
+
+def test_a_wild_band_leaves_the_lines_their_room():
+    rising = np.linspace(0, 1, 50)
+    rows = draw(Plot((Series("a", rising, rising - 100, rising + 100),)), 40, 22, Look(legend=False, axis=False))
+    heights = [i for i, row in enumerate(rows) if any(ink.text == "line0" for _, ink in row)]
+    assert max(heights) - min(heights) >= 8
+
+
+def test_a_series_that_begins_later_begins_at_its_mark():
+    values = np.array([np.nan, np.nan, 1.0, 1.0])
+    (traced,), _ = trace(Plot((Series("a", values),), (Mark(0, "x"), Mark(2, "y"))), 7)
+    assert np.isnan(traced.line[:4]).all() and not np.isnan(traced.line[4:]).any()
+    ended = trace(Plot((Series("a", np.array([1.0, 1.0, np.nan, np.nan])),)), 7)[0][0].line
+    assert not np.isnan(ended[:3]).any() and np.isnan(ended[4:]).all()
 
 
 def test_an_empty_chart_says_so():

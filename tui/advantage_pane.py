@@ -47,7 +47,7 @@ class AdvantagePane(Pane):
         if before is None or before.view.steps is not now.view.steps or before.view.parts is not now.view.parts:
             self.draw()
         side = self.query_one("#now")
-        self.query_one("#panel", Static).update(panel(now, max(20, side.content_size.width or 34)))
+        self.query_one("#panel", Static).update(panel(now, max(20, side.scrollable_content_region.width or 34)))
         self.query_one("#brief", Static).update(brief(now, max(10, self.size.width)))
 
     def draw(self) -> None:

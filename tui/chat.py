@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.lock import is_held
@@ -19,6 +19,7 @@ from tspin_mlx.text import printable
 from .bindings import bound
 from .chat_process import ChatProcess
 from .colours import words_of
+from .key_line import KeyLine
 
 if TYPE_CHECKING:
     from .app import TspinApp
@@ -68,7 +69,7 @@ class ChatScreen(Screen[None]):
                     yield Static(id=f"said-{policy}")
         yield Static(id="chat-state", classes="line")
         yield Input(placeholder="say something", id="say", compact=True)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Start the process that holds the models."""

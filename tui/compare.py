@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from tspin_mlx.chart import Plot, Series
 from tspin_mlx.errors import DamagedError
@@ -24,6 +24,7 @@ from tspin_mlx.text import printable, shorten
 from .bindings import bound
 from .chart_view import ChartView
 from .colours import words_of
+from .key_line import KeyLine
 from .look import palette
 from .now import HEADINGS, short
 
@@ -61,7 +62,7 @@ class CompareScreen(Screen[None]):
         yield ChartView(id="compare-chart", marks=False)
         with VerticalScroll(id="compare-below"):
             yield Static(id="compare-table")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Read the runs in a thread of its own: logs can be long."""

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
-from textual.widgets import Footer, RichLog, Static
+from textual.widgets import RichLog, Static
 
 from tspin_mlx.control import reference
 from tspin_mlx.runs.directory import Run
@@ -18,6 +18,7 @@ from tspin_mlx.text import printable
 from .bindings import bound
 from .colours import words_of
 from .form import Choice, Field, FormRow, Line
+from .key_line import KeyLine
 from .processes import lines_of, shown
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class ExportScreen(Screen[None]):
             yield Static(id="field-help")
         yield Static(id="command")
         yield RichLog(id="export-log", wrap=True, markup=False, highlight=False, max_lines=2000)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Begin with what to do."""

@@ -8,7 +8,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 from textual.worker import get_current_worker
 
 from tspin_mlx.errors import TspinError
@@ -17,6 +17,7 @@ from tspin_mlx.text import printable, shorten, signed
 
 from .bindings import bound
 from .colours import words_of
+from .key_line import KeyLine
 from .listing import Listed, ago, listed
 from .now import HEADINGS, short, state_text
 
@@ -63,7 +64,7 @@ class HomeScreen(Screen[None]):
         )
         yield DataTable(id="runs", cursor_type="row", zebra_stripes=False)
         yield Static(id="empty")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Look at the folder, now and every other second."""

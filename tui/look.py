@@ -25,7 +25,7 @@ DARK = Theme(
     surface="#171c24",
     panel="#1d232d",
     dark=True,
-    variables={"footer-key-foreground": "#56b4e9", "footer-background": "#12161c", "block-cursor-text-style": "none"},
+    variables={"block-cursor-text-style": "none"},
 )
 LIGHT = Theme(
     name="tspin-light",
@@ -40,7 +40,7 @@ LIGHT = Theme(
     surface="#f4f6f8",
     panel="#eaeef2",
     dark=False,
-    variables={"footer-key-foreground": "#005a9c", "footer-background": "#ffffff", "block-cursor-text-style": "none"},
+    variables={"block-cursor-text-style": "none"},
 )
 
 
@@ -73,8 +73,8 @@ class Palette:
         return str(getattr(self, name))
 
 
-_DARK_BANDS = ("#19354a", "#43320f", "#3a3f33")
-_LIGHT_BANDS = ("#d3e5f2", "#f3ddd0", "#ddd9d8")
+_DARK_BANDS = ("#172b3c", "#33280f", "#2b322b")
+_LIGHT_BANDS = ("#dcebf6", "#f8e6dc", "#e6e2e1")
 # Six colours that stay apart for the colour-blind (Okabe and Ito), lightened or darkened for their ground.
 _DARK_LINES = ("#56b4e9", "#e69f00", "#3fc19b", "#d98fc0", "#f0e442", "#f08a5d")
 _LIGHT_LINES = ("#005a9c", "#9a3b00", "#00694a", "#8d3a73", "#6b6200", "#7a4a00")

@@ -14,7 +14,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import Screen
 from textual.suggester import SuggestFromList
 from textual.timer import Timer
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from tspin_mlx.errors import TspinError
 from tspin_mlx.runs.directory import Run
@@ -23,6 +23,7 @@ from tspin_mlx.text import duration, printable
 from .bindings import bound
 from .colours import words_of
 from .form import Field, FormRow, Line
+from .key_line import KeyLine
 from .now import memory
 from .processes import finished, shown
 
@@ -90,7 +91,7 @@ class NewRunScreen(Screen[None]):
             with VerticalScroll(id="outlook"):
                 yield Static(id="outlook-text")
         yield Static(id="command")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     @staticmethod
     def _recipes() -> list[str]:
@@ -164,6 +165,8 @@ class NewRunScreen(Screen[None]):
         for field in FIELDS:
             if field.key:
                 value = looked.defaults.get(field.key)
+                if field.id == "name" and self.origin is None:
+                    value = Path(self.draft.recipe).stem
                 self.query_one(f"#{field.id}", Line).placeholder = "" if value is None else printable(str(value))
         self._show()
 

@@ -123,13 +123,16 @@ def panel(now: Now, width: int) -> Text:
 def brief(now: Now, width: int) -> Text:
     """The measures that matter most, in one line, for small screens."""
     step = now.view.step or (now.view.steps[-1] if now.view.steps else {})
-    parts = [(name, _number(step[key])) for name, key in _BRIEF if key in step]
-    line = Text("  ").join(now.text((name + " ", "dim"), (value, "")) for name, value in parts)
-    line.truncate(width, overflow="ellipsis")
-    return line
+    parts = [now.text((name + " ", "dim"), (form.format(step[key]), "")) for name, key, form in _BRIEF if key in step]
+    while parts and sum(part.cell_len + 3 for part in parts) - 3 > width:
+        parts.pop()
+    return Text("   ").join(parts)
 
 
-_BRIEF = (("loss", "loss"), ("acc", "rewards/accuracies"), ("grad", "grad_norm"), ("tok/s", "tokens_per_s"))
+_BRIEF = (
+    ("loss", "loss", "{:.3f}"), ("accuracy", "rewards/accuracies", "{:.0%}"), ("tokens/s", "tokens_per_s", "{:.0f}"),
+    ("gradient", "grad_norm", "{:.2f}"),
+)  # fmt: skip
 
 
 def row(now: Now, name: str, value: str, width: int, colour: str = "") -> Text:

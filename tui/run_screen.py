@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.events import Click
 from textual.screen import Screen
-from textual.widgets import ContentSwitcher, Footer, Static
+from textual.widgets import ContentSwitcher, Static
 
 from tspin_mlx.control import When, command, request_stop, resume
 from tspin_mlx.errors import TspinError
@@ -20,6 +20,7 @@ from .advantage_pane import AdvantagePane
 from .bindings import bound
 from .colours import words_of
 from .events_pane import EventsPane
+from .key_line import KeyLine
 from .metrics_pane import MetricsPane
 from .now import Now, headline, progress
 from .pane import Pane
@@ -111,7 +112,7 @@ class RunScreen(Screen[None]):
         with ContentSwitcher(initial="advantage", id="body"):
             for name, pane in _PANES.items():
                 yield pane(self.run, id=name)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Begin to follow."""

@@ -25,6 +25,7 @@ from .pane import Pane
 Order = Literal["file", "current", "historical"]
 _ORDERS: tuple[Order, ...] = ("file", "current", "historical")
 _SIDE_BY_SIDE = 84  # cells from which on answers stand beside one another
+_SMALL = 60  # cells up to which there are no empty lines between them
 
 _NAMES = (
     ("annotated", "expert  y", 0),
@@ -202,11 +203,10 @@ def answers(sample: Sample, width: int, colours: dict[str, str]) -> RenderableTy
         for name, title, at in _NAMES
         if (text := getattr(sample, name)) is not None
     ]
-    lines: list[RenderableType] = [head, Text()]
-    if sample.logps:
-        lines += [told, Text()]
+    gap = [Text()] if width > _SMALL else []
+    lines: list[RenderableType] = [head, *gap, *([told, Text()] if sample.logps else [])]
     if width < _SIDE_BY_SIDE:
-        return Group(*lines, *(line for part in parts for line in (part, Text())))
+        return Group(*lines, *(line for part in parts for line in (part, *gap)))
     table = Table.grid(padding=(0, 3, 0, 0), expand=True)
     for _ in parts:
         table.add_column(ratio=1, overflow="fold")

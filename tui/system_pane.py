@@ -66,7 +66,7 @@ class SystemPane(Pane):
         self._numbers(now)
 
     def _numbers(self, now: Now) -> None:
-        width = max(24, self.query_one("#system-numbers").content_size.width or 34)
+        width = max(24, self.query_one("#system-numbers").scrollable_content_region.width or 34)
         self.query_one("#numbers", Static).update(Text("\n").join(self._rows(now, width)))
 
     def _rows(self, now: Now, width: int) -> Iterator[Text]:
@@ -88,7 +88,7 @@ class SystemPane(Pane):
         yield Text()
         if view.steps:
             last = view.steps[-1]
-            for name, key in (("held after the step", "memory/active_bytes"), ("most held", "memory/peak_bytes")):
+            for name, key in (("memory held", "memory/active_bytes"), ("most held", "memory/peak_bytes")):
                 if key in last:
                     yield row(now, name, memory(last[key], total), width)
             yield row(now, "seconds per step", f"{last['elapsed_s']:.2f}", width)

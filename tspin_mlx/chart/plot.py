@@ -184,12 +184,11 @@ def _at_columns(values: np.ndarray, columns: int, breaks: Sequence[int] = ()) ->
     place = np.linspace(0, count - 1, columns)
     left = np.minimum(place.astype(int), count - 2)
     share = place - left
-    ends = values[left], values[left + 1]
-    found = ends[0] * (1 - share) + ends[1] * share
-    at_break = np.isin(left + 1, np.array(breaks, int)) & (share > 0) & (share < 1)
-    nearest = np.where(share < 0.5, ends[0], ends[1])
-    lonely = np.isnan(found) & ~np.isnan(nearest)
-    return np.where(at_break | lonely, nearest, found)
+    start, end = values[left], values[left + 1]
+    found = start * (1 - share) + end * share
+    # Up to a break, and where nothing follows, the last value holds; before the first one there is nothing.
+    holds = (np.isin(left + 1, np.array(breaks, int)) & (share < 1)) | (np.isnan(end) & (share < 0.5))
+    return np.where(share == 1, end, np.where(holds, start, found))
 
 
 def value_range(traced: Sequence[Traced], plot: Plot) -> tuple[float, float]:
