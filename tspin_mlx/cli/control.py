@@ -16,6 +16,7 @@ from ..runs.lock import is_held
 from .follow import follow, shown
 from .result import print_result
 from .say import say
+from .screens import is_terminal, show_run
 
 _STOPPING_S = 600.0
 
@@ -23,6 +24,8 @@ _STOPPING_S = 600.0
 def watch_run(name: str, folder: Path, *, as_json: bool, plain: bool) -> None:
     """``watch``: the present start of a run from its beginning, then live; of an ended run, its last."""
     run = find_run(name, folder)
+    if is_terminal() and not (plain or as_json):
+        show_run(run.path)
     offset = offset_of_last_start(run.events_path)
     with shown(run, as_json=as_json, plain=plain) as show:
         try:

@@ -22,6 +22,8 @@ from ..text import duration, shorten
 from .follow import follow, forwarding, shown
 from .result import print_result
 from .say import say
+from .screens import require_terminal
+from .screens import show_run as show_on_screen
 
 
 def run_recipe(
@@ -31,10 +33,13 @@ def run_recipe(
     as_json: bool = False,
     introduce: bool = False,
     detach: bool = False,
+    tui: bool = False,
     fork: str | None = None,
     trusted: bool = False,
 ) -> None:
     """Prepare and run; progress goes to stderr, the result (or with ``as_json`` every event) to stdout."""
+    if tui:
+        require_terminal(as_json=as_json, detach=detach)
     source = find_recipe(name)
     recipe = parse_source(source, overrides)
     tell = _quiet if as_json else say
@@ -47,18 +52,20 @@ def run_recipe(
     if skipped:
         tell(f"skipped  {len(skipped)} rows, the first: {shorten(skipped[0], 90)}")
     _tell_of_run(run, tell)
-    _start(run, as_json=as_json, detach=detach, trusted=trusted, samples=recipe.evaluation.samples)
+    _start(run, as_json=as_json, detach=detach, tui=tui, trusted=trusted, samples=recipe.evaluation.samples)
 
 
-def resume_run(name: str, folder: Path, *, as_json: bool, detach: bool, trusted: bool) -> None:
+def resume_run(name: str, folder: Path, *, as_json: bool, detach: bool, tui: bool, trusted: bool) -> None:
     """``resume``."""
+    if tui:
+        require_terminal(as_json=as_json, detach=detach)
     run = find_run(name, folder)
     if is_held(run.path):
         raise busy(run.path)
     tell = _quiet if as_json else say
     tell(f"model    {run.about['model']['name']}")
     _tell_of_run(run, tell)
-    _start(run, as_json=as_json, detach=detach, trusted=trusted)
+    _start(run, as_json=as_json, detach=detach, tui=tui, trusted=trusted)
 
 
 def _prepared(
@@ -92,8 +99,12 @@ def _tell_of_run(run: Run, tell: Callable[[str], None]) -> None:
     tell("")
 
 
-def _start(run: Run, *, as_json: bool, detach: bool, trusted: bool, samples: int | None = None) -> None:
+def _start(run: Run, *, as_json: bool, detach: bool, tui: bool, trusted: bool, samples: int | None = None) -> None:
     """Start the engine of a run in the background, and stay to watch it unless ``detach``."""
+    if tui:
+        if not run.is_finished:
+            resume(run, trusted=trusted)
+        show_on_screen(run.path)
     tell = _quiet if as_json else say
     if samples is None:
         samples = run.plan_row["recipe"]["evaluation"]["samples"]
