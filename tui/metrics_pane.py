@@ -37,7 +37,7 @@ class MetricsGrid(Widget):
         self.view = RunView()
         self.wanted, self.log_scale = "", False
         self._made: dict[int, list[list[Row]]] = {}
-        self._made_for = (0, "")
+        self._made_for = (0, 0, "")
 
     def show(self, view: RunView) -> None:
         """Show the metrics of another moment."""
@@ -74,8 +74,8 @@ class MetricsGrid(Widget):
         return Strip.join([part for strip in strips for part in (strip, gap)]).adjust_cell_length(width, ground)
 
     def _charts(self, row: int, names: list[str], width: int) -> list[list[Row]]:
-        if self._made_for != (width, self.app.theme):
-            self._made_for = (width, self.app.theme)
+        if self._made_for != (width, self.columns, self.app.theme):
+            self._made_for = (width, self.columns, self.app.theme)
             self._made.clear()
         if row not in self._made:
             look = chart_look(self.app, legend=False, marks=False, axis=False)

@@ -151,14 +151,14 @@ def _phases(now: Now, width: int) -> Iterator[Text]:
     for i, phase in enumerate(rows):
         if phase["iteration"] != view.iteration or (view.iteration is None and abs(i - current) > 3):
             continue
-        title = shorten(phase["title"].split(": ", 1)[-1], width - 12)
+        title = shorten(phase["title"].split(": ", 1)[-1], width - 9)
         if i < current:
             took = view.durations.get(phase["target"])
             told = duration(took) if took is not None and took >= 1 else ""
-            yield now.text(("✓ ", "success"), (f"{title:<{width - 11}}{told:>9}", "dim"))
+            yield now.text(("✓ ", "success"), (f"{title:<{width - 8}}{told:>6}", "dim"))
         elif i == current:
             count = f"{view.done}/{view.total}" if view.total else ""
-            yield now.text(("▸ ", "accent"), (f"{title:<{width - 11}}", "bold"), (f"{count:>9}", ""))
+            yield now.text(("▸ ", "accent"), (f"{title:<{width - 8}}", "bold"), (f"{count:>6}", ""))
         else:
             yield now.text((f"  {title}", "dim"))
 

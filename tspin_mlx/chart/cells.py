@@ -62,7 +62,7 @@ def draw(plot: Plot, width: int, height: int, look: Look = Look()) -> list[Row]:
     head = [_legend(plot, width, look)] if look.legend and height > 3 else []
     with_marks, with_axis = look.marks and plot.marks and height > 6, look.axis and height > 4
     inside = height - len(head) - bool(with_marks) - with_axis
-    most = max(2, inside // 3) if width >= 16 else 0
+    most = max(2, inside // 3) if width >= 16 and plot.steps else 0
     gutter = max((len(text) for _, text in trace(plot, _ENOUGH_FOR_TICKS)[1].ticks(most)), default=-1) + 1
     columns = width - gutter
     traced, scale = trace(plot, 2 * columns)
