@@ -171,7 +171,7 @@ def test_the_panes_of_a_run_have_their_keys(done):
             seen = text_of(app)
             for word in words:
                 assert word in seen, (key, word)
-        assert "✓ finished" in seen and "best: iteration 1 (NLL 1.00)" in seen
+        assert "✓ finished" in seen and "best: iteration 1 (NLL 1.25)" in seen
 
     drive(story, run=done)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .app import TspinApp
 
 _WHAT = Field(
-    "what", "what", "fuse: one model with the adapter in it. export: the adapter for mlx-lm, PEFT or as GGUF. push: "
+    "what", "what", "export: the adapter for mlx-lm, PEFT, or as GGUF. fuse: one model with the adapter in it. push: "
     "upload to the Hugging Face Hub. ← and → choose.",
 )  # fmt: skip
 _LINES = (
@@ -41,8 +41,8 @@ _CHOICES = (
      ("adapter", "fused model")),
 )  # fmt: skip
 _ROWS = {
-    "fuse": ("iteration", "out"),
     "export": ("iteration", "format", "out"),
+    "fuse": ("iteration", "out"),
     "push": ("repo", "visibility", "fused"),
 }
 
@@ -77,10 +77,10 @@ class ExportScreen(Screen[None]):
         )
         with Vertical(id="export-form"):
             yield FormRow(Choice(_WHAT, tuple(_ROWS)))
-            for field in _LINES:
-                yield FormRow(Line(field))
-            for field, words in _CHOICES:
-                yield FormRow(Choice(field, words))
+            rows: dict[str, Line | Choice] = {field.id: Line(field) for field in _LINES}
+            rows |= {field.id: Choice(field, words) for field, words in _CHOICES}
+            for name in dict.fromkeys(name for names in _ROWS.values() for name in names):
+                yield FormRow(rows[name])
             yield Static(id="field-help")
         yield Static(id="command")
         yield RichLog(id="export-log", wrap=True, markup=False, highlight=False, max_lines=2000)
