@@ -115,6 +115,12 @@ def test_a_series_that_begins_later_begins_at_its_mark():
     assert not np.isnan(ended[:3]).any() and np.isnan(ended[4:]).all()
 
 
+def test_a_shorter_series_ends_earlier():
+    short, long = trace(Plot((Series("a", np.ones(5)), Series("b", np.ones(9)))), 17)[0]
+    assert not np.isnan(short.line[:9]).any() and np.isnan(short.line[10:]).all()
+    assert not np.isnan(long.line).any()
+
+
 def test_an_empty_chart_says_so():
     assert "no steps yet" in plain(draw(advantage_plot(RunView()), 40, 10))
 

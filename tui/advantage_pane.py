@@ -7,7 +7,6 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Static
 
 from tspin_mlx.chart import advantage_plot
 
@@ -15,6 +14,7 @@ from .bindings import bound
 from .chart_view import ChartView
 from .now import Now, brief, panel
 from .pane import Pane
+from .told import Told
 
 
 class AdvantagePane(Pane):
@@ -38,8 +38,8 @@ class AdvantagePane(Pane):
         with Horizontal():
             yield ChartView(id="advantages")
             with VerticalScroll(id="now", can_focus=False):
-                yield Static(id="panel")
-        yield Static(id="brief")
+                yield Told(id="panel")
+        yield Told(id="brief")
 
     def show(self, now: Now) -> None:
         """Draw the curves so far."""
@@ -47,8 +47,8 @@ class AdvantagePane(Pane):
         if before is None or before.view.steps is not now.view.steps or before.view.parts is not now.view.parts:
             self.draw()
         side = self.query_one("#now")
-        self.query_one("#panel", Static).update(panel(now, max(20, side.scrollable_content_region.width or 34)))
-        self.query_one("#brief", Static).update(brief(now, max(10, self.size.width)))
+        self.query_one("#panel", Told).tell(panel(now, max(20, side.scrollable_content_region.width or 34)))
+        self.query_one("#brief", Told).tell(brief(now, max(10, self.size.width)))
 
     def draw(self) -> None:
         """Draw the chart anew."""

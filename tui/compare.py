@@ -44,8 +44,8 @@ class CompareScreen(Screen[None]):
 
     HELP = "One metric of several runs over the steps of self-play, and the settings in which the runs differ."
     BINDINGS: ClassVar[list[BindingType]] = [
-        bound("later", "metric(1)", "next metric"),
-        bound("earlier", "metric(-1)", "metric before"),
+        bound("later", "metric(1)", "next metric", priority=True),
+        bound("earlier", "metric(-1)", "metric before", priority=True),
         bound("detach", "back", "back"),
         bound("back", "back", "back", show=False),
     ]

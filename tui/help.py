@@ -14,9 +14,12 @@ from textual.widgets import Static
 
 from .bindings import bound
 from .colours import words_of
+from .keys import KEYS
 
 if TYPE_CHECKING:
     from .app import TspinApp
+
+_KNOWN = KEYS.keys() - {"line-up", "line-down"} | {"command-palette"}
 
 
 class HelpScreen(ModalScreen[None]):
@@ -44,7 +47,7 @@ class HelpScreen(ModalScreen[None]):
         text = next((text for node in around if (text := _help_of(node))), "")
         keys: dict[str, list[str]] = {}
         for _, binding, enabled, tooltip in screen.active_bindings.values():
-            if enabled and binding.description and not binding.system:
+            if enabled and binding.description and binding.id in _KNOWN:
                 told = tooltip or binding.tooltip or binding.description
                 keys.setdefault(told, []).append(app.get_key_display(binding))
         return cls(text, [(" ".join(dict.fromkeys(shown)), told) for told, shown in keys.items()])

@@ -28,27 +28,31 @@ _HEIGHT, _WIDTH, _GAP = 7, 36, 2  # of one chart, in cells
 
 
 class MetricsGrid(Widget):
-    """All charts that match, in as many columns as fit; only the visible ones are drawn."""
+    """All charts that match, in as many columns as fit; only the visible ones are drawn.
+
+    Attributes:
+        view: what is shown.
+        names: the metrics whose names contain what is looked for, related ones side by side.
+        wanted: a part of a name.
+        log_scale: where all values are above zero.
+    """
 
     DEFAULT_CSS = "MetricsGrid { height: auto; width: 1fr; }"
 
     def __init__(self) -> None:
         super().__init__()
         self.view = RunView()
+        self.names: list[str] = []
         self.wanted, self.log_scale = "", False
         self._made: dict[int, list[list[Row]]] = {}
         self._made_for = (0, 0, "")
 
     def show(self, view: RunView) -> None:
         """Show the metrics of another moment."""
-        self.view = view
+        before, self.view = self.names, view
+        self.names = sorted(name for name in view.steps.names() if self.wanted in name)
         self._made.clear()
-        self.refresh(layout=True)
-
-    @property
-    def names(self) -> list[str]:
-        """The metrics whose names contain what is looked for, related ones side by side."""
-        return sorted(name for name in self.view.steps.names() if self.wanted in name)
+        self.refresh(layout=self.names != before)
 
     @property
     def columns(self) -> int:

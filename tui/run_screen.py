@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -10,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.events import Click
 from textual.screen import Screen
-from textual.widgets import ContentSwitcher, Static
+from textual.widgets import ContentSwitcher
 
 from tspin_mlx.control import When, command, request_stop, resume
 from tspin_mlx.errors import TspinError
@@ -27,11 +29,14 @@ from .pane import Pane
 from .samples_pane import SamplesPane
 from .source import LiveSource, ReplaySource, Source
 from .system_pane import SystemPane
+from .told import Told
 
 if TYPE_CHECKING:
     from .app import TspinApp
 
 _EVERY_S = 0.25
+_SLOWEST_S = 1.0  # between two drawings of a long run, where one more step is less than a dot
+_STEPS_PER_S = 30_000
 _PANES: dict[str, type[Pane]] = {
     "advantage": AdvantagePane,
     "metrics": MetricsPane,
@@ -41,7 +46,7 @@ _PANES: dict[str, type[Pane]] = {
 }
 
 
-class Tabs(Static):
+class Tabs(Told):
     """The names of the panes with their keys; a click goes there."""
 
     def show(self, chosen: str, narrow: bool) -> None:
@@ -57,7 +62,7 @@ class Tabs(Static):
                 line.append(name.capitalize(), "bold" if here else "")
             self._spans.append((start, line.cell_len, name))
             line.append("   " if not narrow else "  ")
-        self.update(line)
+        self.tell(line)
 
     async def on_click(self, event: Click) -> None:
         """Go to the pane whose name was clicked."""
@@ -98,6 +103,7 @@ class RunScreen(Screen[None]):
         self.run = run
         self.source: Source = LiveSource(run)
         self.frozen: Now | None = None
+        self._stale, self._drawn, self._state = True, -math.inf, ""
 
     @property
     def tspin(self) -> TspinApp:
@@ -106,8 +112,8 @@ class RunScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Two lines of the present, the panes, the keys."""
-        yield Static(id="headline")
-        yield Static(id="progress")
+        yield Told(id="headline")
+        yield Told(id="progress")
         yield Tabs(id="tabs")
         with ContentSwitcher(initial="advantage", id="body"):
             for name, pane in _PANES.items():
@@ -125,14 +131,12 @@ class RunScreen(Screen[None]):
 
     def tick(self) -> None:
         """Take in what has come; a long log comes in parts, each of them shown."""
-        if self.source.poll():
+        self._stale |= self.source.poll()
+        pause = min(_SLOWEST_S, max(_EVERY_S, len(self.source.view.steps) / _STEPS_PER_S))
+        if self._stale and time.monotonic() - self._drawn > 0.9 * pause:
             self.refresh_view()
-            if isinstance(self.source, LiveSource) and not self.source.caught_up:
-                self.call_after_refresh(self.tick)
-        elif not self._shown_once:
-            self.refresh_view()
-
-    _shown_once = False
+        if isinstance(self.source, LiveSource) and not self.source.caught_up:
+            self.call_after_refresh(self.tick)
 
     @property
     def now(self) -> Now:
@@ -144,13 +148,15 @@ class RunScreen(Screen[None]):
 
     def refresh_view(self) -> None:
         """Bring the lines and the visible pane up to date."""
-        self._shown_once = True
+        self._stale, self._drawn = False, time.monotonic()
         now, width = self.now, max(10, self.size.width - 2)
-        self.query_one("#headline", Static).update(headline(now, width))
-        self.query_one("#progress", Static).update(progress(now, width))
+        self.query_one("#headline", Told).tell(headline(now, width))
+        self.query_one("#progress", Told).tell(progress(now, width))
         self.query_one(Tabs).show(self.pane_name, self.has_class("-narrow"))
         self.pane.show(now)
-        self.refresh_bindings()
+        if now.state != self._state:  # other keys make sense
+            self._state = now.state
+            self.refresh_bindings()
 
     def on_resize(self) -> None:
         """The lines are made for a width."""

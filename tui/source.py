@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Literal
 
 from tspin_mlx.errors import DamagedError
 from tspin_mlx.events import Event
-from tspin_mlx.run_view import RunView, reduce
+from tspin_mlx.run_view import RunView, reduce_all
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import EventTail, read_events
 from tspin_mlx.runs.lock import is_held
@@ -17,7 +18,7 @@ from tspin_mlx.runs.state import State, state_of
 
 Clock = Callable[[], float]
 
-_CHUNK = 1 << 20  # bytes of a log that are taken in at once, so that a long one can be seen growing
+_CHUNK = 1 << 22  # bytes of a log that are taken in at once, so that a long one can be seen growing
 _STATE_EVERY_S = 1.0
 _LONGEST_PAUSE_S = 5.0  # between two events that are played again
 _REPLAY_S = 30.0  # how long a replay takes at first
@@ -48,10 +49,7 @@ class LiveSource:
         """Take in what has come, a part of it if that is much; whether anything has changed."""
         events = self._tail.read(_CHUNK)
         self.caught_up = not events
-        view = self.view
-        for event in events:
-            view = reduce(view, event)
-        self.view = view
+        self.view = reduce_all(self.view, events)
         return self._look() or bool(events)
 
     def _look(self) -> bool:
@@ -102,11 +100,8 @@ class ReplaySource:
         now = self._clock()
         self._at += (now - self._looked) * self.speed
         self._looked = now
-        view, before = self.view, self._done
-        while self._done < len(self._events) and self._times[self._done] <= self._at:
-            view = reduce(view, self._events[self._done])
-            self._done += 1
-        self.view = view
+        before, self._done = self._done, bisect_right(self._times, self._at)
+        self.view = reduce_all(self.view, self._events[before : self._done])
         return self._done != before
 
     def faster(self, factor: float) -> None:

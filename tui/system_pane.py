@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Static
 
 from tspin_mlx.chart import Mark, Plot, Series
 from tspin_mlx.run_view import RunView
@@ -17,6 +16,7 @@ from .chart_view import ChartView
 from .machine_stats import Stats, stats_of
 from .now import Now, memory, row
 from .pane import Pane
+from .told import Told
 
 _EVERY_S = 2.0
 
@@ -38,7 +38,7 @@ class SystemPane(Pane):
                 yield ChartView(id="memory-chart")
                 yield ChartView(id="speed-chart")
             with VerticalScroll(id="system-numbers", can_focus=False):
-                yield Static(id="numbers")
+                yield Told(id="numbers")
 
     def on_mount(self) -> None:
         """Ask the system now and then, while the pane is seen."""
@@ -67,7 +67,7 @@ class SystemPane(Pane):
 
     def _numbers(self, now: Now) -> None:
         width = max(24, self.query_one("#system-numbers").scrollable_content_region.width or 34)
-        self.query_one("#numbers", Static).update(Text("\n").join(self._rows(now, width)))
+        self.query_one("#numbers", Told).tell(Text("\n").join(self._rows(now, width)))
 
     def _rows(self, now: Now, width: int) -> Iterator[Text]:
         view, about = now.view, self.run.about

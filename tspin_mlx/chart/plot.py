@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +71,17 @@ class Plot:
         return self.window if self.window is not None else max(1, self.steps // _SMOOTHED_OVER)
 
 
+def sampled(plot: Plot, steps: int) -> Plot:
+    """The plot with about so many of its steps, for a quick look at its range."""
+    every = max(1, plot.steps // steps)
+
+    def some(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[::every]
+
+    series = (Series(s.name, s.values[::every], some(s.low), some(s.high)) for s in plot.series)
+    return replace(plot, series=tuple(series), marks=())
+
+
 @dataclass(frozen=True)
 class Traced:
     """A series at the columns of a chart, each of shape (columns,), NaN where there is nothing."""
@@ -124,20 +135,22 @@ def trace(plot: Plot, columns: int) -> tuple[tuple[Traced, ...], Scale]:
 
 
 def _traced(series: Series, plot: Plot, columns: int) -> Traced:
-    count = len(series.values)
+    count = plot.steps
     kept = min(count, columns * _POINTS_PER_COLUMN)
-    thinned = _binned(_finite(series.values), kept)
+    thinned = _binned(_finite(series.values, count), kept)
     breaks = [mark.at * kept // count for mark in plot.marks] if count else []
     line = smooth(thinned, plot.smoothed_over * kept / max(1, count), breaks)
     if series.low is None or series.high is None:
         return Traced(series.name, _at_columns(line, columns, breaks), None, None)
-    low = _at_columns(-_binned(-_finite(series.low), min(count, columns), most=True), columns)
-    high = _at_columns(_binned(_finite(series.high), min(count, columns), most=True), columns)
+    low = _at_columns(-_binned(-_finite(series.low, count), min(count, columns), most=True), columns)
+    high = _at_columns(_binned(_finite(series.high, count), min(count, columns), most=True), columns)
     return Traced(series.name, _at_columns(line, columns, breaks), low, high)
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(values), values, np.nan)
+def _finite(values: np.ndarray, count: int) -> np.ndarray:
+    """The values up to ``count`` steps; NaN where there is none."""
+    longer = values if len(values) == count else np.append(values, np.full(count - len(values), np.nan))
+    return np.where(np.isfinite(longer), longer, np.nan)
 
 
 def smooth(values: np.ndarray, window: float, breaks: Sequence[int] = ()) -> np.ndarray:

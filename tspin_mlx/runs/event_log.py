@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import durable
 from ..events import FIELDS, Event, parse_event
-from ..run_view import RunView, reduce
+from ..run_view import RunView, reduce_all
 
 
 class EventLog:
@@ -76,10 +76,7 @@ def read_events(path: Path) -> Iterator[Event]:
 
 def view_of(path: Path) -> RunView:
     """What there is to see of a run, from all of its log."""
-    view = RunView()
-    for event in read_events(path):
-        view = reduce(view, event)
-    return view
+    return reduce_all(RunView(), read_events(path))
 
 
 def last_events(path: Path, size: int = 1 << 16) -> list[Event]:
