@@ -73,7 +73,7 @@ def working(make_run):
 def test_without_runs_the_first_screen_says_what_to_press(make_run):
     async def story(app, pilot):
         await until(pilot, lambda: "No runs here yet" in text_of(app))
-        assert "n   starts one" in text_of(app) and "q quit" in text_of(app)
+        assert "n   starts one" in text_of(app) and "q quit" in text_of(app) and "m mark" not in text_of(app)
         await pilot.press("n")
         assert isinstance(app.screen, NewRunScreen)
         await pilot.press("escape")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container, VerticalScroll
+from textual.containers import Container, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
@@ -64,9 +64,10 @@ class ChatScreen(Screen[None]):
         yield Static(Text(f"Chat with {printable(self.run.name)}", style="bold"), classes="line", id="form-title")
         with Container(id="chat-columns"):
             for policy, name in _POLICIES.items():
-                with VerticalScroll(id=f"chat-{policy}", can_focus=False):
+                with Vertical():
                     yield Static(Text(name, style="bold"), classes="line")
-                    yield Static(id=f"said-{policy}")
+                    with VerticalScroll(id=f"chat-{policy}", can_focus=False):
+                        yield Static(id=f"said-{policy}")
         yield Static(id="chat-state", classes="line")
         yield Input(placeholder="say something", id="say", compact=True)
         yield KeyLine()

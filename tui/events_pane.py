@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import ClassVar
 
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -94,8 +95,13 @@ def describe(event: Event) -> str | None:
     return None if told is None else printable(told)
 
 
-def _line(event: Event, told: str, colours: dict[str, str]) -> Text:
+def _line(event: Event, told: str, colours: dict[str, str]) -> Table:
+    """The time, and beside it the words, which are wrapped where they begin."""
     kind = event["kind"]
     colour = {"warning": "warning", "restarted": "warning", "run_failed": "error", "run_finished": "success"}.get(kind)
     at = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-    return Text.assemble((f"{at}  ", colours["dim"]), (told, colours[colour] if colour else ""))
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(no_wrap=True)
+    line.add_column()
+    line.add_row(Text(at, style=colours["dim"]), Text(told, style=colours[colour] if colour else ""))
+    return line

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -30,6 +32,13 @@ _COLUMNS = {
     "-medium": ("run", "state", "iteration", "best", "current advantage"),
     "-narrow": ("run", "state", "best"),
 }
+
+
+_WELCOME = (
+    ("n", "starts one. The recipe quickstart teaches a small model household commands, in a few minutes."),
+    ("?", "says what can be done."),
+    ("q", "leaves."),
+)
 
 
 class HomeScreen(Screen[None]):
@@ -88,7 +97,9 @@ class HomeScreen(Screen[None]):
 
     def show(self, runs: list[Listed]) -> None:
         """Fill the table; the cursor stays on its run."""
-        self._runs = {run.path.name: run for run in runs}
+        before, self._runs = self._runs, {run.path.name: run for run in runs}
+        if bool(before) != bool(runs):
+            self.refresh_bindings()
         self._marked = {name: None for name in self._marked if name in self._runs}
         table, empty = self.query_one("#runs", DataTable), self.query_one("#empty", Static)
         table.display, empty.display = bool(runs), not runs
@@ -111,6 +122,10 @@ class HomeScreen(Screen[None]):
         """Other columns may fit now."""
         if self._runs:
             self.call_after_refresh(self.show, list(self._runs.values()))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without runs there is nothing to open, mark, compare or resume."""
+        return bool(self._runs) or action not in ("open", "mark", "compare", "resume")
 
     @property
     def chosen(self) -> str | None:
@@ -143,16 +158,12 @@ class HomeScreen(Screen[None]):
             )
         return Text(ago(self.tspin.clock() - run.touched), style=colours["dim"])
 
-    def _welcome(self) -> Text:
-        colours = words_of(self.app)
-        key = f"bold {colours['accent']}"
-        return Text.assemble(
-            ("No runs here yet.\n\n", "bold"),
-            ("n", key), "   starts one. The recipe quickstart teaches a small\n",
-            "    model household commands, in a few minutes.\n\n",
-            ("?", key), "   says what can be done.\n",
-            ("q", key), "   leaves.",
-        )  # fmt: skip
+    def _welcome(self) -> RenderableType:
+        key = f"bold {words_of(self.app)['accent']}"
+        table = Table.grid(padding=(0, 3, 1, 0))
+        for sign, told in _WELCOME:
+            table.add_row(Text(sign, style=key), Text(told))
+        return Group(Text("No runs here yet.\n", style="bold"), table)
 
     # --- what the keys do
 
