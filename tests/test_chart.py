@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tspin_mlx.chart import Ink, Look, Mark, Plot, Series, advantage_plot, advantage_svg, draw, sparkline
-from tspin_mlx.chart.cells import plain
 from tspin_mlx.chart.plot import log_ticks, number, smooth, ticks, trace
 from tspin_mlx.run_view import RunView, reduce
 
@@ -38,6 +37,10 @@ def run_view(iterations=3, steps=20, tokens_per_s=50.0):
                           "advantage/historical_max": historical + 1}  # fmt: skip
             events.append(event)
     return functools.reduce(reduce, events, RunView(name="waves"))
+
+
+def plain(rows):
+    return "\n".join("".join(text for text, _ in row).rstrip() for row in rows)
 
 
 def widths(rows):

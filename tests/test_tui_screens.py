@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from textual.color import Color
 from textual.widgets import DataTable
 from tspin_mlx_tui.app import TspinApp
 from tspin_mlx_tui.chart_view import ChartView
@@ -12,7 +13,7 @@ from tspin_mlx_tui.help import HelpScreen
 from tspin_mlx_tui.home import HomeScreen
 from tspin_mlx_tui.key_line import KeyLine
 from tspin_mlx_tui.keys import KEYS, keys_file, own_keys
-from tspin_mlx_tui.look import LIGHT, contrast, palette
+from tspin_mlx_tui.look import LIGHT, palette
 from tspin_mlx_tui.metrics_pane import MetricsGrid
 from tspin_mlx_tui.new_run import NewRunScreen
 from tspin_mlx_tui.run_screen import RunScreen
@@ -470,6 +471,18 @@ def test_resizing_to_a_small_screen_and_back_breaks_nothing(done):
             assert text_of(app) == before, key
 
     drive(story, run=done)
+
+
+def contrast(one, other):
+    """The contrast ratio of two colours as WCAG defines it, 1 to 21."""
+    dark, light = sorted(map(luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    parts = [part / 255 for part in Color.parse(colour).rgb]
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 @pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])

@@ -42,7 +42,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Look:
+class Outlook:
     """What can be known of a draft without the model.
 
     Attributes:
@@ -58,7 +58,7 @@ class Look:
     error: str = ""
 
 
-def look_at(draft: Draft) -> Look:
+def look_at(draft: Draft) -> Outlook:
     """Read the recipe and the first rows of its data."""
     defaults: dict[str, Any] = {}
     try:
@@ -66,10 +66,10 @@ def look_at(draft: Draft) -> Look:
         defaults = flatten(parse_source(source))
         recipe = parse_source(source, draft.changes)
         if is_remote(recipe.data.train):
-            return Look(defaults, (("", f"{recipe.data.train} is read when the run is made", ""),))
+            return Outlook(defaults, (("", f"{recipe.data.train} is read when the run is made", ""),))
         found = first_rows(recipe.data, source.path.parent, _ROWS)
     except TspinError as error:
-        return Look(defaults, error="\n→ ".join(filter(None, (error.message, error.hint))))
+        return Outlook(defaults, error="\n→ ".join(filter(None, (error.message, error.hint))))
     rows, lengths = [], []
     for place, example in found:
         if isinstance(example, Exception):
@@ -79,7 +79,7 @@ def look_at(draft: Draft) -> Look:
             rows.append((place, shorten(prompt, 400), shorten(example.response, 400)))
             lengths.append((sum(len(turn["content"]) for turn in example.messages), len(example.response)))
     means = (fmean(a for a, _ in lengths), fmean(b for _, b in lengths)) if lengths else None
-    return Look(defaults, tuple(rows), means)
+    return Outlook(defaults, tuple(rows), means)
 
 
 def earlier_speed(folder: Path, model: str) -> tuple[Speed, int] | None:

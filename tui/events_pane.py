@@ -14,6 +14,7 @@ from textual.widgets import RichLog
 from tspin_mlx.events import Event
 from tspin_mlx.narrate import narrate
 from tspin_mlx.run_view import RunView
+from tspin_mlx.runs.directory import Run
 from tspin_mlx.text import printable
 
 from .bindings import bound
@@ -40,7 +41,7 @@ class EventsPane(Pane):
         bound("data", "steps", "steps", tooltip="Show optimiser steps, too"),
     ]
 
-    def __init__(self, run, *, id: str) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, run: Run, *, id: str) -> None:
         super().__init__(run, id=id)
         self._with_steps = False
         self._shown: list[Event] = []

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.style import Style
 from textual.app import App
-from textual.color import Color
 from textual.theme import Theme
 
 from tspin_mlx.chart import Ink, Look
@@ -99,15 +98,3 @@ def palette(app: App[Any]) -> Palette:
 def chart_look(app: App[Any], **parts: bool) -> Look:
     """How charts are drawn here: without colours the lines differ by their dashes."""
     return Look(bands=bool(palette(app).bands), dashed=app.no_color, **parts)
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast ratio of two colours as WCAG defines it, 1 to 21."""
-    lights = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (lights[0] + 0.05) / (lights[1] + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = [part / 255 for part in Color.parse(colour).rgb]
-    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -29,7 +29,7 @@ from .processes import finished, shown
 
 if TYPE_CHECKING:
     from .app import TspinApp
-    from .draft import Draft, Look
+    from .draft import Draft, Outlook
 
 _SETTLED_S = 0.6  # after the last key, before the plan is made again
 
@@ -67,7 +67,7 @@ class NewRunScreen(Screen[None]):
         super().__init__()
         self.origin = origin
         self._inherited: tuple[str, ...] = ()
-        self._looked: Look | None = None
+        self._looked: Outlook | None = None
         self._plan: dict[str, Any] | str | None = None
         self._earlier: tuple[Any, int] | None = None
         self._timer: Timer | None = None
@@ -160,7 +160,7 @@ class NewRunScreen(Screen[None]):
         earlier = earlier_speed(self.tspin.folder, model or str(looked.defaults.get("model.path")))
         self.app.call_from_thread(self._seen, looked, earlier)
 
-    def _seen(self, looked: Look, earlier: tuple[Any, int] | None) -> None:
+    def _seen(self, looked: Outlook, earlier: tuple[Any, int] | None) -> None:
         self._looked, self._earlier = looked, earlier
         for field in FIELDS:
             if field.key:

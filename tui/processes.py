@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 #: Tests put a program of their own in its place.
 COMMAND: list[str] = [sys.executable, "-P", "-m", "tspin_mlx"]
@@ -42,9 +41,9 @@ def shown(arguments: Sequence[str]) -> str:
     return shlex.join(["tspin-mlx", *arguments])
 
 
-async def finished(arguments: Sequence[str], cwd: Path | None = None) -> Done:
+async def finished(arguments: Sequence[str]) -> Done:
     """Run a command to its end. Cancelled, it ends the command, too."""
-    process = await _started(arguments, cwd)
+    process = await _started(arguments)
     try:
         output, errors = await process.communicate()
     except asyncio.CancelledError:
@@ -55,7 +54,7 @@ async def finished(arguments: Sequence[str], cwd: Path | None = None) -> Done:
 
 async def lines_of(arguments: Sequence[str]) -> AsyncIterator[str | int]:
     """The lines that a command writes, on either output, as they come; last its exit code."""
-    process = await _started(arguments, None, joined=True)
+    process = await _started(arguments, joined=True)
     assert process.stdout is not None
     try:
         async for line in process.stdout:
@@ -65,11 +64,10 @@ async def lines_of(arguments: Sequence[str]) -> AsyncIterator[str | int]:
         _end(process)
 
 
-async def _started(arguments: Sequence[str], cwd: Path | None, *, joined: bool = False) -> asyncio.subprocess.Process:
+async def _started(arguments: Sequence[str], *, joined: bool = False) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *COMMAND,
         *arguments,
-        cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT if joined else asyncio.subprocess.PIPE,

@@ -13,6 +13,7 @@ from textual.containers import Container, VerticalScroll
 from textual.widgets import DataTable, Static
 
 from tspin_mlx.errors import DamagedError
+from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.samples import Sample, evaluated, held_out, iterations_of, trained_on
 from tspin_mlx.runs.summary import policy_label
 from tspin_mlx.text import printable, shorten, signed
@@ -50,11 +51,12 @@ class SamplesPane(Pane):
         bound("data", "data", "held-out/training", tooltip="Held-out prompts, or the triplets it was trained on"),
     ]
 
-    def __init__(self, run, *, id: str) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, run: Run, *, id: str) -> None:
         super().__init__(run, id=id)
         self._held_out, self._at, self._order_by = True, -1, 0
+        self._places: tuple[str | int, ...] = ()
         self._samples: list[Sample] = []
-        self._loaded: tuple[object, ...] | None = None
+        self._damage = ""
         self._warm = bool(run.plan_row["recipe"]["warmup"]["epochs"])
 
     def compose(self) -> ComposeResult:
@@ -70,30 +72,28 @@ class SamplesPane(Pane):
         self.query_one(DataTable).focus()
 
     def show(self, now: Now) -> None:
-        """Read the samples again when there are more of them."""
-        places: list[object] = list(evaluated(self.run) if self._held_out else iterations_of(self.run))
-        if self._loaded is None or self._loaded[:2] != (self._held_out, tuple(places)):
-            self._load(places)
+        """Read the samples when there are more of them; whoever looks at the last ones goes on to the new ones."""
+        places = self._find()
+        if places != self._places:
+            if self._at >= len(self._places) - 1:
+                self._at = len(places) - 1
+            self._places = places
+            self._read()
+        elif not places:
+            self._list()
 
-    def _load(self, places: list[object]) -> None:
-        following = self._loaded is None or self._at >= len(self._loaded[1]) - 1  # type: ignore[arg-type]
-        self._at = len(places) - 1 if following else min(self._at, len(places) - 1)
-        self._loaded = (self._held_out, tuple(places))
-        self._read()
+    def _find(self) -> tuple[str | int, ...]:
+        """The policies that were measured, or the iterations that have triplets."""
+        return tuple(evaluated(self.run)) if self._held_out else tuple(iterations_of(self.run))
 
     def _read(self) -> None:
-        assert self._loaded is not None
-        places: tuple[object, ...] = self._loaded[1]  # type: ignore[assignment]
+        self._samples, self._damage = [], ""
         try:
-            if not places:
-                self._samples = []
-            elif self._held_out:
-                self._samples = held_out(self.run, str(places[self._at]))
-            else:
-                self._samples = trained_on(self.run, int(str(places[self._at])))
+            if self._places:
+                place = self._places[self._at]
+                self._samples = held_out(self.run, place) if isinstance(place, str) else trained_on(self.run, place)
         except DamagedError as error:
-            self._samples = []
-            self.query_one("#answers", Static).update(Text(printable(error.message)))
+            self._damage = error.message
         self._list()
 
     @property
@@ -105,12 +105,12 @@ class SamplesPane(Pane):
 
     def _title(self) -> Text:
         colours = words_of(self.app)
-        places: tuple[object, ...] = self._loaded[1] if self._loaded else ()  # type: ignore[assignment]
+        places = self._places
         what = "held out" if self._held_out else "trained on"
         if not places:
             return Text.assemble((f"{what}: nothing yet", colours["dim"]))
         place = places[self._at]
-        label = policy_label(str(place), self._warm) if self._held_out else f"iteration {place}"
+        label = policy_label(place, self._warm) if isinstance(place, str) else f"iteration {place}"
         order = {"file": "in the file's order", "current": "least current advantage first",
                  "historical": "least historical advantage first"}[_ORDERS[self._order_by]]  # fmt: skip
         left, right = ("‹ " if self._at else "  "), (" ›" if self._at < len(places) - 1 else "  ")
@@ -152,8 +152,7 @@ class SamplesPane(Pane):
 
     def on_resize(self) -> None:
         """Answers stand beside one another where there is room."""
-        if self._loaded is not None:
-            self.call_after_refresh(self._list)
+        self.call_after_refresh(self._list)
 
     def _details(self) -> None:
         sample = next((sample for sample in self._samples if sample.id == self._chosen), None)
@@ -161,16 +160,15 @@ class SamplesPane(Pane):
             width = self.query_one("#samples-detail").content_size.width or 80
             self.query_one("#answers", Static).update(answers(sample, width, words_of(self.app)))
         elif not self._samples:
-            self.query_one("#answers", Static).update(
-                Text("Answers appear here once a policy has been measured." if self._held_out else "")
-            )
+            told = printable(self._damage) or "Answers appear here when there are some."
+            self.query_one("#answers", Static).update(Text(told, style=words_of(self.app)["dim"]))
 
     # --- what the keys do
 
     def action_step(self, by: int) -> None:
         """Another iteration; the prompt stays."""
-        if self._loaded and self._loaded[1]:
-            self._at = max(0, min(len(self._loaded[1]) - 1, self._at + by))  # type: ignore[arg-type]
+        if self._places:
+            self._at = max(0, min(len(self._places) - 1, self._at + by))
             self._read()
 
     def action_order(self) -> None:
@@ -181,8 +179,9 @@ class SamplesPane(Pane):
     def action_data(self) -> None:
         """Held-out prompts, or training triplets."""
         self._held_out = not self._held_out
-        self._loaded = None
-        self._load(list(evaluated(self.run) if self._held_out else iterations_of(self.run)))
+        self._places = self._find()
+        self._at = len(self._places) - 1
+        self._read()
 
 
 def answers(sample: Sample, width: int, colours: dict[str, str]) -> RenderableType:

@@ -266,8 +266,3 @@ def fitted(row: Row, width: int) -> Row:
         found.append((text[:width], ink))
         width -= len(found[-1][0])
     return [*found, (" " * width, Ink("plain"))] if width > 0 else found
-
-
-def plain(rows: list[Row]) -> str:
-    """The rows without their inks."""
-    return "\n".join("".join(text for text, _ in row).rstrip() for row in rows)

@@ -52,7 +52,8 @@ def iterations_of(run: Run) -> list[int]:
 
 def evaluated(run: Run) -> list[str]:
     """The policies that were measured and have a part in self-play, in their order."""
-    return [policy for policy in run.evaluations() if policy == INITIAL or "/" in policy]
+    rows = [row for row in run.plan_row["phases"] if row["kind"] == "evaluate" and run.store.has(row["target"])]
+    return [row["policy"] for row in rows if row["policy"] == INITIAL or "/" in row["policy"]]
 
 
 def held_out(run: Run, policy: str) -> list[Sample]:
@@ -62,7 +63,7 @@ def held_out(run: Run, policy: str) -> list[Sample]:
         DamagedError: a file is not what was written.
     """
     found = run.evaluations()
-    order = [name for name in found if name == INITIAL or "/" in name]
+    order = evaluated(run)
     before = order[max(0, order.index(policy) - 1)]
     logps = found[policy].get("logps", {})
     kept = [logps[name] for name in ("annotated", "synthetic", "proto_synthetic") if name in logps]
