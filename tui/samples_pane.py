@@ -67,6 +67,10 @@ class SamplesPane(Pane):
             with VerticalScroll(id="samples-detail"):
                 yield Static(id="answers")
 
+    def on_mount(self) -> None:
+        """Nothing yet."""
+        self._list()
+
     def take_focus(self) -> None:
         """The cursor keys belong to the list."""
         self.query_one(DataTable).focus()
@@ -79,8 +83,6 @@ class SamplesPane(Pane):
                 self._at = len(places) - 1
             self._places = places
             self._read()
-        elif not places:
-            self._list()
 
     def _find(self) -> tuple[str | int, ...]:
         """The policies that were measured, or the iterations that have triplets."""
