@@ -58,6 +58,7 @@ class HomeScreen(Screen[None]):
         super().__init__()
         self._runs: dict[str, Listed] = {}
         self._marked: dict[str, None] = {}
+        self._shown: tuple[str, dict[str, list[Text]]] = ("", {})
 
     @property
     def tspin(self) -> TspinApp:
@@ -87,11 +88,11 @@ class HomeScreen(Screen[None]):
 
     def look(self) -> None:
         """Read the folder in a thread of its own."""
-        if self.is_current:
+        if self.app.screen is self:
             self.run_worker(self._read, thread=True, exclusive=True, group="look")
 
     def _read(self) -> None:
-        worker, found = get_current_worker(), listed(self.tspin.folder)
+        worker, found = get_current_worker(), listed(self.tspin.folder, list(self._runs.values()))
         if not worker.is_cancelled:
             self.app.call_from_thread(self.show, found)
 
@@ -106,13 +107,16 @@ class HomeScreen(Screen[None]):
         if not runs:
             empty.update(self._welcome())
             return
-        chosen = self.chosen
         size = next((name for name in ("-wide", "-medium") if self.has_class(name)), "-narrow")
+        rows = {name: [self._cell(run, heading) for heading in _COLUMNS[size]] for name, run in self._runs.items()}
+        if (size, rows) == self._shown:
+            return
+        chosen, self._shown = self.chosen, (size, rows)
         table.clear(columns=True)
         for heading in _COLUMNS[size]:
             table.add_column(heading, key=heading)
-        for name, run in self._runs.items():
-            table.add_row(*(self._cell(run, heading) for heading in _COLUMNS[size]), key=name)
+        for name, cells in rows.items():
+            table.add_row(*cells, key=name)
         if chosen in self._runs:
             table.move_cursor(row=list(self._runs).index(chosen), animate=False)
         if self.focused is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from tspin_mlx.chart import sparkline
 from tspin_mlx.runs.directory import run_paths
 from tspin_mlx.runs.event_log import last_events
+from tspin_mlx.runs.lock import is_held
 from tspin_mlx.runs.summary import summary
 
 _TAIL = 1 << 17  # bytes of a log: enough for a sparkline, and quick to read however long it is
@@ -27,6 +29,7 @@ class Listed:
         current: a sparkline of the last current advantages.
         last: the last value in it.
         touched: seconds since 1970 of the last event.
+        stamp: by which a change of its files is noticed.
     """
 
     path: Path
@@ -35,15 +38,30 @@ class Listed:
     current: str
     last: float | None
     touched: float
+    stamp: tuple[int, ...] = ()
 
 
-def listed(folder: Path) -> list[Listed]:
-    """All runs of a folder, those that were touched last first."""
-    return sorted(map(_listed, run_paths(folder)), key=lambda run: run.touched, reverse=True)
+def listed(folder: Path, before: Iterable[Listed] = ()) -> list[Listed]:
+    """All runs of a folder, those that were touched last first.
+
+    Args:
+        before: what was found the last time; what has not changed since is not read again.
+    """
+    known = {run.path: run for run in before if run.about["state"] not in ("running", "stalled")}
+    found = []
+    for path in run_paths(folder):
+        same = path in known and known[path].stamp == _stamp(path) and not is_held(path)
+        found.append(known[path] if same else _listed(path))
+    return sorted(found, key=lambda run: run.touched, reverse=True)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    files = (path, path / "events.jsonl", path / "run.json")
+    return tuple(file.stat().st_mtime_ns for file in files if file.exists())
 
 
 def _listed(path: Path) -> Listed:
-    log = path / "events.jsonl"
+    log, stamp = path / "events.jsonl", _stamp(path)
     events = last_events(log, _TAIL)
     values = [event["advantage/current"] for event in events if "advantage/current" in event]
     iterations = [event["iteration"] for event in events if event.get("iteration") is not None]
@@ -55,6 +73,7 @@ def _listed(path: Path) -> Listed:
         sparkline(np.array(values), 16),
         values[-1] if values else None,
         events[-1]["time"] if events else made,
+        stamp,
     )
 
 
