@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -38,15 +40,13 @@ class StopDialog(ModalScreen[When | None]):
     def compose(self) -> ComposeResult:
         """The question, and what each key does."""
         colours = words_of(self.app)
-        text = Text("Stop training?\n\n", style="bold")
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(justify="right", no_wrap=True)
         for key, when, note in _CHOICES:
             shown = "esc" if key == "escape" else key
-            text.append(f"{shown:>4}  ", f"not bold {colours['accent']}")
-            text.append(f"{when:<22}", "not bold")
-            text.append(f"{note}\n", f"not bold {colours['dim']}")
-        text.rstrip()
+            table.add_row(Text(shown, style=colours["accent"]), Text(when), Text(note, style=colours["dim"]))
         with Vertical(classes="box"):
-            yield Static(text)
+            yield Static(Group(Text("Stop training?\n", style="bold"), table))
 
     def on_mount(self) -> None:
         """Look like a dialog."""
