@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from textual.color import Color
@@ -420,6 +421,11 @@ def test_wrong_keys_are_refused_and_told(make_run, tmp_path, monkeypatch, text, 
         await until(pilot, lambda: message in text_of(app))
 
     drive(story)
+
+
+def test_every_key_is_in_the_documentation():
+    text = (Path(__file__).parent.parent / "docs" / "tui.md").read_text()
+    assert not [name for name in KEYS if f"`{name}`" not in text]
 
 
 def test_no_two_actions_of_a_screen_share_a_key(done):
