@@ -157,9 +157,8 @@ class HomeScreen(Screen[None]):
         if heading == "best":
             return Text(_best(about))
         if heading == "current advantage":
-            return Text.assemble(
-                (run.current, colours["accent"]), f" {signed(run.last)}" if run.last is not None else "–"
-            )
+            last = f"{'–' if run.last is None else signed(run.last):>7}  "
+            return Text.assemble(last, (run.current, colours["accent"]))
         return Text(ago(self.tspin.clock() - run.touched), style=colours["dim"])
 
     def _welcome(self) -> RenderableType:

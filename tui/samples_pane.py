@@ -26,7 +26,7 @@ from .pane import Pane
 Order = Literal["file", "current", "historical"]
 _ORDERS: tuple[Order, ...] = ("file", "current", "historical")
 _SIDE_BY_SIDE = 84  # cells from which on answers stand beside one another
-_SMALL = 60  # cells up to which there are no empty lines between them
+_SMALL = 50  # cells up to which there are no empty lines between them
 
 _NAMES = (
     ("annotated", "expert  y", 0),
