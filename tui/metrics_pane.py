@@ -136,8 +136,9 @@ class MetricsPane(Pane):
         return self.query_one(MetricsGrid)
 
     def show(self, now: Now) -> None:
-        """Draw again if there are new steps."""
-        if self.grid.view.steps is not now.view.steps:
+        """Draw again if there are new steps; of a long run, when they are a thousandth of it."""
+        more = len(now.view.steps) - len(self.grid.view.steps)
+        if not 0 <= more <= len(now.view.steps) // 1000:
             self.grid.show(now.view)
 
     def take_focus(self) -> None:
