@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.color import Color
-from textual.widgets import DataTable
+from textual.widgets import DataTable, Input
 from tspin_mlx_tui.app import TspinApp
 from tspin_mlx_tui.chart_view import ChartView
 from tspin_mlx_tui.compare import CompareScreen, differences
@@ -353,6 +353,17 @@ def test_events_with_steps(done):
 
 
 # --- help, palette, keys, colours, sizes
+
+
+def test_nothing_blinks(done):
+    async def story(app, pilot):
+        lines = []
+        for key in ("2", "f", "escape", "e", "escape", "c"):
+            await pilot.press(key)
+            lines += app.screen.query(Input)
+        assert len(lines) > 10 and not any(line.cursor_blink for line in lines)
+
+    drive(story, run=done)
 
 
 def test_help_is_about_the_focus(done):

@@ -75,7 +75,9 @@ class ChatScreen(Screen[None]):
     def on_mount(self) -> None:
         """Start the process that holds the models."""
         self._forget()
-        self.query_one(Input).focus()
+        line = self.query_one(Input)
+        line.cursor_blink = False
+        line.focus()
         self.set_interval(_REDRAW_S, self._redraw)
         self.run_worker(self._listen(), exclusive=True)
         if is_held(self.run.path):

@@ -49,6 +49,7 @@ class Line(Input):
     def __init__(self, field: Field, value: str = "", suggester: Suggester | None = None) -> None:
         super().__init__(value=value, id=field.id, suggester=suggester, compact=True)
         self.field = field
+        self.cursor_blink = False
 
     @property
     def help_text(self) -> str:

@@ -128,7 +128,8 @@ class MetricsPane(Pane):
 
     def on_mount(self) -> None:
         """No filter at first."""
-        self.query_one(Input).display = False
+        line = self.query_one(Input)
+        line.display = line.cursor_blink = False
 
     @property
     def grid(self) -> MetricsGrid:
