@@ -142,8 +142,11 @@ def _traced(series: Series, plot: Plot, columns: int) -> Traced:
     line = smooth(thinned, plot.smoothed_over * kept / max(1, count), breaks)
     if series.low is None or series.high is None:
         return Traced(series.name, _at_columns(line, columns, breaks), None, None)
-    low = _at_columns(-_binned(-_finite(series.low, count), min(count, columns), most=True), columns)
-    high = _at_columns(_binned(_finite(series.high, count), min(count, columns), most=True), columns)
+    bins = min(count, columns)
+    low = -_binned(-_finite(series.low, count), bins, most=True)
+    high = _binned(_finite(series.high, count), bins, most=True)
+    ends = [mark.at * bins // count for mark in plot.marks] if count else []
+    low, high = (_at_columns(edge, columns, ends) for edge in (low, high))
     return Traced(series.name, _at_columns(line, columns, breaks), low, high)
 
 
