@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tspin_mlx.chart import Ink, Look, Mark, Plot, Series, advantage_plot, advantage_svg, draw, sparkline
-from tspin_mlx.chart.cells import plain
 from tspin_mlx.chart.plot import log_ticks, number, smooth, ticks, trace
 from tspin_mlx.run_view import RunView, reduce
 
@@ -38,6 +37,10 @@ def run_view(iterations=3, steps=20, tokens_per_s=50.0):
                           "advantage/historical_max": historical + 1}  # fmt: skip
             events.append(event)
     return functools.reduce(reduce, events, RunView(name="waves"))
+
+
+def plain(rows):
+    return "\n".join("".join(text for text, _ in row).rstrip() for row in rows)
 
 
 def widths(rows):
@@ -82,7 +85,7 @@ def test_lines_lie_over_bands_and_marks_give_way_to_lines():
 
 def test_where_bands_meet_both_are_told():
     a, b = np.full(10, 1.0), np.full(10, 0.0)
-    rows = draw(Plot((Series("a", a, a - 2, a + 2), Series("b", b, b - 2, b + 2))), 20, 12, Look(legend=False))
+    rows = draw(Plot((Series("a", a, a - 0.6, a + 0.6), Series("b", b, b - 0.6, b + 0.6))), 20, 12, Look(legend=False))
     grounds = [ink.ground for row in rows for text, ink in row if ink.ground]
     assert {"band0", "band1", "bands"} == set(grounds)
 
@@ -98,6 +101,27 @@ def test_without_colours_the_second_line_has_gaps():
 
     assert cells(dashed, "line0") >= cells(solid, "line0")
     assert cells(dashed, "line1") < 0.8 * cells(solid, "line1")
+
+
+def test_a_wild_band_leaves_the_lines_their_room():
+    rising = np.linspace(0, 1, 50)
+    rows = draw(Plot((Series("a", rising, rising - 100, rising + 100),)), 40, 22, Look(legend=False, axis=False))
+    heights = [i for i, row in enumerate(rows) if any(ink.text == "line0" for _, ink in row)]
+    assert max(heights) - min(heights) >= 8
+
+
+def test_a_series_that_begins_later_begins_at_its_mark():
+    values = np.array([np.nan, np.nan, 1.0, 1.0])
+    (traced,), _ = trace(Plot((Series("a", values),), (Mark(0, "x"), Mark(2, "y"))), 7)
+    assert np.isnan(traced.line[:4]).all() and not np.isnan(traced.line[4:]).any()
+    ended = trace(Plot((Series("a", np.array([1.0, 1.0, np.nan, np.nan])),)), 7)[0][0].line
+    assert not np.isnan(ended[:3]).any() and np.isnan(ended[4:]).all()
+
+
+def test_a_shorter_series_ends_earlier():
+    short, long = trace(Plot((Series("a", np.ones(5)), Series("b", np.ones(9)))), 17)[0]
+    assert not np.isnan(short.line[:9]).any() and np.isnan(short.line[10:]).all()
+    assert not np.isnan(long.line).any()
 
 
 def test_an_empty_chart_says_so():

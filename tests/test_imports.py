@@ -17,7 +17,7 @@ FLOORS = [
     {
         "errors", "text", "seeds", "objective", "recipe", "recipe_text", "plan", "method", "triplets", "chat",
         "batching", "schedule", "step_metrics", "metrics", "choice", "guard", "events", "run_view", "lineage", "ending",
-        "steps", "chart",
+        "steps", "chart", "narrate", "estimate",
     },
     # effects: files, models, the machine
     {
@@ -27,7 +27,7 @@ FLOORS = [
     # orchestration
     {
         "stop", "run_model", "held_out", "chat_session", "chat_server", "export",
-        "phases", "memory", "engine", "worker", "supervisor", "launch",
+        "phases", "memory", "engine", "worker", "supervisor", "launch", "control",
     },
     # frontends
     {"cli", "__main__"},
@@ -50,7 +50,8 @@ def room(path):
 
 def imports(path):
     """Absolute names of everything a file imports, wherever in it."""
-    package = ("tspin_mlx", *path.relative_to(PACKAGE).parent.parts)
+    inside = path.is_relative_to(PACKAGE)
+    package = ("tspin_mlx", *path.relative_to(PACKAGE).parent.parts) if inside else ("tspin_mlx_tui",)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -83,6 +84,27 @@ def test_imports_point_down(path):
             assert room(path) in MAY_IMPORT_MLX_LM, f"{room(path)} touches mlx-lm"
         if parts[0] == "mlx":
             assert room(path) in MAY_IMPORT_MLX, f"{room(path)} touches MLX"
+
+
+SCREENS = PACKAGE.parent / "tui"
+
+#: What only a process of its own may do, and what belongs to the command line.
+NOT_FOR_SCREENS = {"cli", "worker", "engine", "phases", "launch", "models", "generation", "scoring", "training"}
+
+
+@pytest.mark.parametrize("path", sorted(SCREENS.glob("*.py")), ids=lambda path: path.name)
+def test_screens_import_what_loads_no_model(path):
+    for name in imports(path):
+        parts = name.split(".")
+        assert parts[0] not in ("mlx", "mlx_lm", "transformers", "tokenizers"), f"{path.name} imports {name}"
+        if parts[0] == "tspin_mlx" and path.parent == SCREENS and len(parts) > 1:
+            assert parts[1] not in NOT_FOR_SCREENS, f"{path.name} imports {name}"
+
+
+def test_only_the_command_line_knows_the_screens():
+    for path in modules():
+        if room(path) != "cli":
+            assert not [name for name in imports(path) if name.startswith("tspin_mlx_tui")], path
 
 
 def loaded_after(code):

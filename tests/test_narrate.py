@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tspin_mlx.cli.live import LiveView
-from tspin_mlx.cli.narrate import narrate
+from tspin_mlx.narrate import narrate
 
 STEP = {
     "kind": "step",

@@ -352,7 +352,7 @@ def test_a_second_signal_ends_the_engine_in_the_middle_of_a_step(task, reference
 def test_no_model_text_reaches_the_terminal_as_a_command(task, reference):
     for args in (
         ("runs", "show", "reference"),
-        ("watch", "reference"),
+        ("watch", "--plain", "reference"),
         ("recipes", "show", "task.yaml"),
         ("run", "task.yaml", "run.name=reference", "run.seed=9"),
         ("run", "task.yaml", "run.name=seen", "training.iterations=1"),

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from tspin_mlx.run_model import load_run, use_policy
+from tspin_mlx.runs.answers import iterations_of
 from tspin_mlx.runs.directory import Run
-from tspin_mlx.runs.samples import read_samples, sampled_iterations
+from tspin_mlx.runs.samples import read_samples
 from tspin_mlx.scoring import Scorer, score
 
 
@@ -30,7 +31,7 @@ def cli(run, *args, columns=100):
 
 
 def test_every_triplet_has_a_score(run):
-    assert sampled_iterations(run) == [0, 1]
+    assert iterations_of(run) == [0, 1]
     first, second = read_samples(run, 0), read_samples(run, 1)
     assert [s.triplet.prompt for s in first] == list(run.prompts().train) == [s.triplet.prompt for s in second]
     assert all(s.score.id == s.triplet.prompt.id for s in first + second)

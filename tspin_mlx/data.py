@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -112,6 +113,21 @@ def render_examples(
     if not done.train or not done.validation:
         raise DataError(f"{data.train}: no usable row is left", hint=skipped[0] if skipped else None)
     return replace(done, skipped=tuple(skipped))
+
+
+def first_rows(data: DataSection, folder: Path, count: int) -> list[tuple[str, Example | BadExample]]:
+    """The first rows of the training file, each with its place, as an example or as the reason why it is none.
+
+    Raises:
+        DataError: the file is missing, or not of a known kind.
+    """
+    found: list[tuple[str, Example | BadExample]] = []
+    for place, row in islice(_file_rows(data.train, folder), count):
+        try:
+            found.append((place, row if isinstance(row, BadExample) else read_example(row, data)))
+        except BadExample as error:
+            found.append((place, error))
+    return found
 
 
 def read_prompts(

@@ -36,7 +36,7 @@ def measure(
     opponent: Sequence[Response] | None,
     initial: Sequence[Response] | None,
     section: EvaluationSection,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Held-out measures of a policy.
 
     Args:
@@ -47,7 +47,8 @@ def measure(
 
     Returns:
         ``nll`` (per token of y, in nats), ``stop_rate``, ``length`` (tokens of the own answers), the recipe's
-        task metrics, and ``advantage_current`` and ``advantage_historical`` (means, in nats).
+        task metrics, and ``advantage_current`` and ``advantage_historical`` (means, in nats); and the log-probabilities
+        that they come from, of each prompt's ``annotated``, ``synthetic`` and ``proto_synthetic`` response.
     """
     others = [list(answers) for answers in (opponent, initial) if answers is not None]
     distinct = others[:1] if others[1:] == others[:1] else others
@@ -61,7 +62,9 @@ def measure(
         "stop_rate": fmean(response.finish_reason == "stop" for response in responses),
         "length": fmean(len(response.tokens) for response in responses),
     }
+    kept = {"annotated": logps[0].tolist()}
     if distinct:
+        kept |= {"synthetic": logps[1].tolist(), "proto_synthetic": logps[-1].tolist()}
         measures["advantage_current"] = float((logps[0] - logps[1]).mean())
         measures["advantage_historical"] = float((logps[1] - logps[-1]).mean())
     for name in section.metrics:
@@ -69,4 +72,4 @@ def measure(
         measures[name] = fmean(
             judge(response.text, prompt.answer) for prompt, response in zip(prompts, responses, strict=True)
         )
-    return measures
+    return measures, kept

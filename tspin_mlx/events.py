@@ -45,6 +45,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     "run_failed": {"message": str, "hint": (str, type(None)), "exit_code": int},
 }  # fmt: skip
 
+_NUMBERS = ("advantage/", "eval/", "generate/", "memory/")
+_STEP_NAMES = {"time", *FIELDS["step"]}
+
 #: Kinds after which nothing comes until the run is started again.
 LAST = ("run_finished", "run_stopped", "run_failed")
 
@@ -53,10 +56,24 @@ def parse_event(line: bytes) -> Event | None:
     """An event from its line in the log; None if it is not one, as after a damage to the file."""
     try:
         event = json.loads(line)
+        if isinstance(event, dict) and _is_plain_step(event):
+            return event
         fields = {"time": _NUMBER, **FIELDS[event["kind"]]}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     right = all(isinstance(event.get(name, ...), types) for name, types in fields.items())
-    numbers = ("advantage/", "eval/", "generate/", "memory/")
-    right = right and all(isinstance(event[name], _NUMBER) for name in event if name.startswith(numbers))
+    right = right and all(isinstance(event[name], _NUMBER) for name in event if name.startswith(_NUMBERS))
     return event if right else None
+
+
+def _is_plain_step(event: Event) -> bool:
+    """Whether an event is a step with nothing but numbers in it: most lines of a log are, and this is quick to see."""
+    types = list(map(type, event.values()))
+    return (
+        event["kind"] == "step"
+        and event.keys() >= _STEP_NAMES
+        and type(event["phase"]) is str
+        and type(event["step"]) is type(event["steps"]) is int
+        and types.count(str) == 2  # the kind and the phase
+        and types.count(int) + types.count(float) == len(types) - 2 - (event["iteration"] is None)
+    )

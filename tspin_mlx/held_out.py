@@ -78,4 +78,5 @@ def measure_policies(
             on_progress(name, done, len(prompts))
 
         responses = answer_greedily(policy, prompts, max_tokens, recipe.generation.batch_size, report)
-        yield Measured(name, folder, measure(policy, prompts, responses, None, None, section), responses)
+        measures, _ = measure(policy, prompts, responses, None, None, section)
+        yield Measured(name, folder, measures, responses)

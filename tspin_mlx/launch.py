@@ -68,7 +68,7 @@ def prepare(recipe: Recipe, source: RecipeSource, *, origin: Run | None = None, 
     if path.exists():
         return Launch(open_run(path, plan), plan, prompts.skipped)
     about = {"name": model.name, "path": str(model.path), "fingerprint": model.fingerprint}
-    run = create_run(path, plan, source.text, about, prompts, origin)
+    run = create_run(path, plan, source.text, about, prompts, origin, source.path)
     return Launch(run, plan, prompts.skipped)
 
 

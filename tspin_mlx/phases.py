@@ -181,7 +181,7 @@ def _train(desk: Desk, phase: Phase) -> None:
 
 def _evaluate(desk: Desk, phase: Phase) -> None:
     """Measure the policy on the validation examples, and say so when it shows signs of collapse."""
-    measures, responses = _measured(desk, phase, desk.prompts.validation)
+    measures, logps, responses = _measured(desk, phase, desk.prompts.validation)
     signs: list[str] = []
     if phase.iteration is not None:
         initial = desk.store.read_json(f"{INITIAL}/eval.json")["metrics"]
@@ -191,6 +191,7 @@ def _evaluate(desk: Desk, phase: Phase) -> None:
     content = {
         "metrics": measures,
         "signs_of_collapse": signs,
+        "logps": logps,
         "responses": [to_row(response) for response in responses],
     }
     desk.store.write_json(phase.target, content)
@@ -228,7 +229,7 @@ def _test(desk: Desk, phase: Phase) -> None:
     known = (BASE, INITIAL) if desk.plan.recipe.warmup.epochs else (INITIAL,)
     for folder in dict.fromkeys((*known, best)):
         desk.use(folder)
-        measures, responses = _measured(desk, phase, desk.prompts.test)
+        measures, _, responses = _measured(desk, phase, desk.prompts.test)
         content[folder] = {"metrics": measures, "responses": [to_row(response) for response in responses]}
     desk.store.write_json(phase.target, content)
 
@@ -261,7 +262,9 @@ def _finish_training(desk: Desk, phase: Phase) -> None:
     Checkpoints(desk.store, phase.target, desk.emit).clear()
 
 
-def _measured(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> tuple[dict[str, float], list[Response]]:
+def _measured(
+    desk: Desk, phase: Phase, prompts: Sequence[Prompt]
+) -> tuple[dict[str, float], dict[str, list[float]], list[Response]]:
     """Answer greedily and measure; within self-play also against the policies before."""
     recipe = desk.plan.recipe
     max_tokens = recipe.evaluation.max_tokens or recipe.generation.max_tokens
@@ -273,7 +276,7 @@ def _measured(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> tuple[dict
     elif phase.iteration is not None:
         before = INITIAL if phase.iteration == 0 else iteration_folder(phase.iteration - 1)
         opponent, initial = desk.responses(before), desk.responses(INITIAL)
-    return measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation), own
+    return *measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation), own
 
 
 def _samples_folder(iteration: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -133,6 +133,45 @@ def reduce(view: RunView, event: Event) -> RunView:
     if kind not in ("step", "progress"):
         changes["news"] = (*view.news, event)
     return replace(view, time=event["time"], **changes)
+
+
+def reduce_all(view: RunView, events: Iterable[Event]) -> RunView:
+    """The view after some more events: the same as :func:`reduce` for each, but quick where steps follow steps."""
+    waiting: list[Event] = []
+    for event in events:
+        if waiting and _follows(waiting[-1], event):
+            waiting.append(event)
+            continue
+        view = _after_steps(view, waiting)
+        waiting = []
+        if event["kind"] == "step":
+            waiting.append(event)
+        else:
+            view = reduce(view, event)
+    return _after_steps(view, waiting)
+
+
+def _follows(step: Event, event: Event) -> bool:
+    return event["kind"] == "step" and event["step"] == step["step"] + 1 and event["phase"] == step["phase"]
+
+
+def _after_steps(view: RunView, steps: list[Event]) -> RunView:
+    """The view after steps of one phase, each of which follows the one before."""
+    if not steps:
+        return view
+    first, *others = steps
+    view = reduce(view, first)
+    if not others:
+        return view
+    last = others[-1]
+    return replace(
+        view,
+        time=last["time"],
+        done=last["step"],
+        total=last["steps"],
+        tokens_per_s=last["tokens_per_s"],
+        steps=view.steps.followed_by_all(others),
+    )
 
 
 Changes = dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, overload
 
 import numpy as np
@@ -33,6 +34,15 @@ class Steps(Sequence[Event]):
         shared.rows.append(row)
         grown = Steps.__new__(Steps)
         grown._shared, grown._count = shared, len(shared.rows)
+        return grown
+
+    def followed_by_all(self, rows: Sequence[Event]) -> Steps:
+        """These steps, and ``rows`` after them."""
+        if not rows:
+            return self
+        grown = self.followed_by(rows[0], self._count)
+        grown._shared.rows.extend(rows[1:])
+        grown._count += len(rows) - 1
         return grown
 
     def column(self, name: str) -> np.ndarray:
@@ -79,7 +89,7 @@ class _Shared:
         if filled < count:
             if count > len(values):  # grows by doubling; what was handed out keeps the old array
                 values = np.concatenate([values[:filled], np.full(max(64, 2 * count) - filled, np.nan)])
-            values[filled:count] = [_number(row.get(name)) for row in self.rows[filled:count]]
+            values[filled:count] = [_number(row.get(name)) for row in islice(self.rows, filled, count)]
             self._columns[name] = (values, count)
         return values[:count]
 

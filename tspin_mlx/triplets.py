@@ -83,6 +83,12 @@ class Score:
     proto_synthetic_logp: float | None = None
 
     @property
+    def logps(self) -> tuple[float, ...]:
+        """Of y, y' and, as far as it is there, y0."""
+        found = (self.annotated_logp, self.synthetic_logp, self.proto_synthetic_logp)
+        return tuple(value for value in found if value is not None)
+
+    @property
     def current_advantage(self) -> float:
         """u, in nats."""
         return self.annotated_logp - self.synthetic_logp

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .plot import Plot, Scale, Traced, number, ticks, trace
+from .plot import Plot, Scale, Traced, number, sampled, ticks, trace
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # braille, (row, column) in a cell
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _EIGHTHS = 8
-_ENOUGH_FOR_TICKS = 64  # columns, to know the range
+_ENOUGH_FOR_TICKS = 512  # columns and steps, to know the range
 
 
 class Ink(NamedTuple):
@@ -62,8 +62,14 @@ def draw(plot: Plot, width: int, height: int, look: Look = Look()) -> list[Row]:
     head = [_legend(plot, width, look)] if look.legend and height > 3 else []
     with_marks, with_axis = look.marks and plot.marks and height > 6, look.axis and height > 4
     inside = height - len(head) - bool(with_marks) - with_axis
-    most = max(2, inside // 3) if width >= 16 else 0
-    gutter = max((len(text) for _, text in trace(plot, _ENOUGH_FOR_TICKS)[1].ticks(most)), default=-1) + 1
+    most = max(2, inside // 3) if width >= 16 and plot.steps else 0
+    gutter = (
+        max(
+            (len(text) for _, text in trace(sampled(plot, _ENOUGH_FOR_TICKS), _ENOUGH_FOR_TICKS)[1].ticks(most)),
+            default=-1,
+        )
+        + 1
+    )
     columns = width - gutter
     traced, scale = trace(plot, 2 * columns)
     rows = _body(plot, traced, scale, columns, inside, look)
@@ -260,8 +266,3 @@ def fitted(row: Row, width: int) -> Row:
         found.append((text[:width], ink))
         width -= len(found[-1][0])
     return [*found, (" " * width, Ink("plain"))] if width > 0 else found
-
-
-def plain(rows: list[Row]) -> str:
-    """The rows without their inks."""
-    return "\n".join("".join(text for text, _ in row).rstrip() for row in rows)

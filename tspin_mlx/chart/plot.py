@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 _POINTS_PER_COLUMN = 4  # what is left of a long series before it is smoothed
 _SMOOTHED_OVER = 40  # by default, a window is this fraction of the series
 _QUANTILE = 0.02  # of the band's edges that may lie outside the chart
+_BAND_ROOM = 0.6  # of the lines' own range, that bands get above and below it
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,17 @@ class Plot:
         return self.window if self.window is not None else max(1, self.steps // _SMOOTHED_OVER)
 
 
+def sampled(plot: Plot, steps: int) -> Plot:
+    """The plot with about so many of its steps, for a quick look at its range."""
+    every = max(1, plot.steps // steps)
+
+    def some(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[::every]
+
+    series = (Series(s.name, s.values[::every], some(s.low), some(s.high)) for s in plot.series)
+    return replace(plot, series=tuple(series), marks=())
+
+
 @dataclass(frozen=True)
 class Traced:
     """A series at the columns of a chart, each of shape (columns,), NaN where there is nothing."""
@@ -106,8 +118,8 @@ class Scale:
             found = log_ticks(10**self.low, 10**self.high, most)
             return [(float(self.height(tick)), number(tick)) for tick in found]
         found = ticks(self.low, self.high, most)
-        step = found[1] - found[0] if len(found) > 1 else None
-        return [(float(self.height(tick)), number(tick, step)) for tick in found]
+        step = found[1] - found[0] if len(found) > 1 else abs(found[0]) if found else None
+        return [(float(self.height(tick)), number(tick, step or 1.0)) for tick in found]
 
 
 def trace(plot: Plot, columns: int) -> tuple[tuple[Traced, ...], Scale]:
@@ -123,20 +135,25 @@ def trace(plot: Plot, columns: int) -> tuple[tuple[Traced, ...], Scale]:
 
 
 def _traced(series: Series, plot: Plot, columns: int) -> Traced:
-    count = len(series.values)
+    count = plot.steps
     kept = min(count, columns * _POINTS_PER_COLUMN)
-    thinned = _binned(_finite(series.values), kept)
+    thinned = _binned(_finite(series.values, count), kept)
     breaks = [mark.at * kept // count for mark in plot.marks] if count else []
     line = smooth(thinned, plot.smoothed_over * kept / max(1, count), breaks)
     if series.low is None or series.high is None:
         return Traced(series.name, _at_columns(line, columns, breaks), None, None)
-    low = _at_columns(-_binned(-_finite(series.low), min(count, columns), most=True), columns)
-    high = _at_columns(_binned(_finite(series.high), min(count, columns), most=True), columns)
+    bins = min(count, columns)
+    low = -_binned(-_finite(series.low, count), bins, most=True)
+    high = _binned(_finite(series.high, count), bins, most=True)
+    ends = [mark.at * bins // count for mark in plot.marks] if count else []
+    low, high = (_at_columns(edge, columns, ends) for edge in (low, high))
     return Traced(series.name, _at_columns(line, columns, breaks), low, high)
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(values), values, np.nan)
+def _finite(values: np.ndarray, count: int) -> np.ndarray:
+    """The values up to ``count`` steps; NaN where there is none."""
+    longer = values if len(values) == count else np.append(values, np.full(count - len(values), np.nan))
+    return np.where(np.isfinite(longer), longer, np.nan)
 
 
 def smooth(values: np.ndarray, window: float, breaks: Sequence[int] = ()) -> np.ndarray:
@@ -183,26 +200,28 @@ def _at_columns(values: np.ndarray, columns: int, breaks: Sequence[int] = ()) ->
     place = np.linspace(0, count - 1, columns)
     left = np.minimum(place.astype(int), count - 2)
     share = place - left
-    ends = values[left], values[left + 1]
-    found = ends[0] * (1 - share) + ends[1] * share
-    at_break = np.isin(left + 1, np.array(breaks, int)) & (share > 0) & (share < 1)
-    nearest = np.where(share < 0.5, ends[0], ends[1])
-    lonely = np.isnan(found) & ~np.isnan(nearest)
-    return np.where(at_break | lonely, nearest, found)
+    start, end = values[left], values[left + 1]
+    found = start * (1 - share) + end * share
+    # Up to a break, and where nothing follows, the last value holds; before the first one there is nothing.
+    holds = (np.isin(left + 1, np.array(breaks, int)) & (share < 1)) | (np.isnan(end) & (share < 0.5))
+    return np.where(share == 1, end, np.where(holds, start, found))
 
 
 def value_range(traced: Sequence[Traced], plot: Plot) -> tuple[float, float]:
-    """The lowest and highest value to show: all of the lines, and the bands but for their extremes."""
-    parts = [series.line for series in traced]
-    for series in traced:
-        for edge, share in ((series.low, _QUANTILE), (series.high, 1 - _QUANTILE)):
-            if edge is not None and not np.isnan(edge).all():
-                parts.append(np.atleast_1d(np.nanquantile(edge, share)))
-    values = np.concatenate(parts) if parts else np.empty(0)
+    """The lowest and highest value to show: all of the lines, and as much of the bands as leaves the lines their
+    share of the height."""
+    values = np.concatenate([series.line for series in traced]) if traced else np.empty(0)
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
+    room = (high - low) * _BAND_ROOM or math.inf
+    least, most = low - room, high + room
+    for series in traced:
+        for edge, share in ((series.low, _QUANTILE), (series.high, 1 - _QUANTILE)):
+            if edge is not None and not np.isnan(edge).all():
+                reached = float(np.nanquantile(edge, share))
+                low, high = min(low, max(reached, least)), max(high, min(reached, most))
     if plot.zero:
         low, high = min(low, 0.0), max(high, 0.0)
     if low == high:

@@ -8,10 +8,15 @@ import sys
 def main() -> None:
     """Run the command line; failures a user can act on become one message and an exit code."""
     from ..errors import TspinError
-    from .app import app
     from .say import say
 
     try:
+        if len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty():
+            from .screens import home  # without the commands, which take a while to import
+
+            home()
+        from .app import app
+
         app()
     except TspinError as error:
         say(f"error: {error.message}")

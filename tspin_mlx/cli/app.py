@@ -11,7 +11,7 @@ import typer
 app = typer.Typer(
     name="tspin-mlx",
     help="Teach a language model a task by triplet self-play (T-SPIN), on this machine, with MLX.",
-    epilog="Start with: tspin-mlx quickstart",
+    epilog="Start with: tspin-mlx quickstart. On a terminal, tspin-mlx alone shows the runs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +29,7 @@ Overrides = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once; training goes on in the background.")]
+Tui = Annotated[bool, typer.Option("--tui", help="Watch it on a screen of its own; leaving that stops nothing.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model, with your rights.")
 ]
@@ -60,7 +61,7 @@ def _options(
 
 
 @app.command()
-def quickstart(overrides: Overrides = None, json: Json = False, detach: Detach = False) -> None:
+def quickstart(overrides: Overrides = None, json: Json = False, detach: Detach = False, tui: Tui = False) -> None:
     """Watch the built-in model learn household commands, in a few minutes.
 
     Fetches a model of 93 MB the first time. The same as `tspin-mlx run quickstart`.
@@ -69,7 +70,7 @@ def quickstart(overrides: Overrides = None, json: Json = False, detach: Detach =
     """
     from .run import run_recipe
 
-    run_recipe("quickstart", overrides or [], as_json=json, introduce=True, detach=detach)
+    run_recipe("quickstart", overrides or [], as_json=json, introduce=True, detach=detach, tui=tui)
 
 
 @app.command()
@@ -78,6 +79,7 @@ def run(
     overrides: Overrides = None,
     json: Json = False,
     detach: Detach = False,
+    tui: Tui = False,
     fork: Annotated[
         str | None,
         typer.Option("--fork", metavar="NAME", help="Make a new run NAME with these settings; keep what still holds."),
@@ -95,7 +97,7 @@ def run(
     """
     from .run import run_recipe
 
-    run_recipe(recipe, overrides or [], as_json=json, detach=detach, fork=fork, trusted=trust_remote_code)
+    run_recipe(recipe, overrides or [], as_json=json, detach=detach, tui=tui, fork=fork, trusted=trust_remote_code)
 
 
 @app.command()
@@ -104,6 +106,7 @@ def resume(
     folder: RunsFolder = Path("runs"),
     json: Json = False,
     detach: Detach = False,
+    tui: Tui = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Go on with a run that was stopped, killed or failed, exactly where it was.
@@ -112,7 +115,7 @@ def resume(
     """
     from .run import resume_run
 
-    resume_run(run, folder, as_json=json, detach=detach, trusted=trust_remote_code)
+    resume_run(run, folder, as_json=json, detach=detach, tui=tui, trusted=trust_remote_code)
 
 
 @app.command()
@@ -122,7 +125,9 @@ def watch(
     plain: Annotated[bool, typer.Option("--plain", help="Lines only, also on a terminal.")] = False,
     json: Json = False,
 ) -> None:
-    """Watch a run that goes on in the background; Ctrl-C leaves it running.
+    """Watch a run, whether it goes on in the background, has ended, or comes from elsewhere; leaving stops nothing.
+
+    On a terminal this is the app; with --plain, or in a pipe, lines.
 
     Example: tspin-mlx watch quickstart
     """

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from pathlib import Path
 
 import typer
 
-from ..errors import BusyError, UsageError
+from ..control import command, request_stop
+from ..errors import BusyError
 from ..runs.directory import Run, find_run
 from ..runs.event_log import offset_of_last_start
-from ..runs.lock import holder, is_held
+from ..runs.lock import is_held
 from .follow import follow, shown
 from .result import print_result
-from .run import command
 from .say import say
+from .screens import is_terminal, show_run
 
 _STOPPING_S = 600.0
 
@@ -25,6 +24,8 @@ _STOPPING_S = 600.0
 def watch_run(name: str, folder: Path, *, as_json: bool, plain: bool) -> None:
     """``watch``: the present start of a run from its beginning, then live; of an ended run, its last."""
     run = find_run(name, folder)
+    if is_terminal() and not (plain or as_json):
+        show_run(run.path)
     offset = offset_of_last_start(run.events_path)
     with shown(run, as_json=as_json, plain=plain) as show:
         try:
@@ -44,28 +45,13 @@ def watch_run(name: str, folder: Path, *, as_json: bool, plain: bool) -> None:
 def stop_run(name: str, folder: Path, *, after: str, now: bool) -> None:
     """``stop``: ask, and unless it may take an iteration, wait until it has happened."""
     run = find_run(name, folder)
-    engine = holder(run.path)
-    if engine is None:
-        raise UsageError(f"nobody works on the run {run.name!r}", hint=f"{command('resume', run)} goes on with it")
     if after == "iteration" and not now:
-        _signal(engine["pid"], signal.SIGUSR1)
+        request_stop(run, "iteration")
         say(f"{run.name} stops when the iteration is finished; to go on then: {command('resume', run)}")
         return
-    _signal(engine["pid"], signal.SIGTERM)
-    if now:
-        time.sleep(0.2)
-        _signal(engine["pid"], signal.SIGTERM)
+    request_stop(run, "now" if now else "step")
     _wait(run)
     say(f"{run.name} has stopped; to go on: {command('resume', run)}")
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-    except PermissionError:
-        raise UsageError(f"process {pid} belongs to another user") from None
 
 
 def _wait(run: Run) -> None:

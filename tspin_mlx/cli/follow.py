@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 from ..events import LAST, Event
+from ..narrate import narrate
 from ..runs.directory import Run
 from ..runs.event_log import EventTail
 from ..runs.lock import holder
 from .live import LiveView
-from .narrate import narrate
 from .say import say
 
 Show = Callable[[Event], None]

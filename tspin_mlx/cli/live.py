@@ -14,9 +14,9 @@ from rich.text import Text
 
 from ..chart import sparkline
 from ..events import Event
+from ..narrate import WORTH_A_LINE, measures_line, narrate
 from ..run_view import RunView, reduce
 from ..text import duration, printable, signed
-from .narrate import WORTH_A_LINE, measures_line, narrate
 
 _CURRENT, _HISTORICAL = "#56b4e9", "#e69f00"
 

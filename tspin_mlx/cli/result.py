@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..plan import BASE, INITIAL, policy_name
 from ..runs.directory import MEASURED, Run
+from ..runs.summary import policy_label
 from ..text import shorten, signed
 
 _HEADINGS = {
@@ -41,16 +42,9 @@ def print_result(run: Run, samples: int) -> None:
         _print_next(console, run)
 
 
-def label(folder: str, warm: bool) -> str:
-    """A policy's name in tables."""
-    if folder == INITIAL:
-        return "after warm-up" if warm else "base model"
-    return "base model" if folder == BASE else policy_name(folder)
-
-
 def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, warm: bool) -> Table:
-    labelled = {label(folder, warm): values for folder, values in measures.items()}
-    return measures_table(title, labelled, label(best, warm) if best else None)
+    labelled = {policy_label(folder, warm): values for folder, values in measures.items()}
+    return measures_table(title, labelled, policy_label(best, warm) if best else None)
 
 
 def measures_table(title: str, measures: dict[str, dict[str, float]], best: str | None = None) -> Table:
@@ -75,9 +69,9 @@ def measures_table(title: str, measures: dict[str, dict[str, float]], best: str 
     table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(_HEADINGS.get(name, name.removeprefix("json_").replace("_", " ")), justify="right")
-    for policy, values in measures.items():
-        chosen = policy == best
-        heading = Text(("★ " if chosen else "  ") + policy)
+    for label, values in measures.items():
+        chosen = label == best
+        heading = Text(("★ " if chosen else "  ") + label)
         table.add_row(heading, *(_cell(key, values.get(key)) for key in names), style="bold" if chosen else "")
     return table
 

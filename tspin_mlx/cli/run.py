@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +12,18 @@ from typing import NoReturn
 import typer
 
 from ..catalog import RecipeSource, find_recipe, parse_source
+from ..control import command, resume
 from ..errors import StorageError, TspinError, UsageError
 from ..events import Event
 from ..runs.directory import Run, find_run
 from ..runs.event_log import log_size
-from ..runs.lock import RunLock, busy, is_held
-from ..supervisor import start
+from ..runs.lock import busy, is_held
 from ..text import duration, shorten
 from .follow import follow, forwarding, shown
 from .result import print_result
 from .say import say
+from .screens import require_terminal
+from .screens import show_run as show_on_screen
 
 
 def run_recipe(
@@ -31,10 +33,13 @@ def run_recipe(
     as_json: bool = False,
     introduce: bool = False,
     detach: bool = False,
+    tui: bool = False,
     fork: str | None = None,
     trusted: bool = False,
 ) -> None:
     """Prepare and run; progress goes to stderr, the result (or with ``as_json`` every event) to stdout."""
+    if tui:
+        require_terminal(as_json=as_json, detach=detach)
     source = find_recipe(name)
     recipe = parse_source(source, overrides)
     tell = _quiet if as_json else say
@@ -47,18 +52,20 @@ def run_recipe(
     if skipped:
         tell(f"skipped  {len(skipped)} rows, the first: {shorten(skipped[0], 90)}")
     _tell_of_run(run, tell)
-    _start(run, as_json=as_json, detach=detach, trusted=trusted, samples=recipe.evaluation.samples)
+    _start(run, as_json=as_json, detach=detach, tui=tui, trusted=trusted, samples=recipe.evaluation.samples)
 
 
-def resume_run(name: str, folder: Path, *, as_json: bool, detach: bool, trusted: bool) -> None:
+def resume_run(name: str, folder: Path, *, as_json: bool, detach: bool, tui: bool, trusted: bool) -> None:
     """``resume``."""
+    if tui:
+        require_terminal(as_json=as_json, detach=detach)
     run = find_run(name, folder)
     if is_held(run.path):
         raise busy(run.path)
     tell = _quiet if as_json else say
     tell(f"model    {run.about['model']['name']}")
     _tell_of_run(run, tell)
-    _start(run, as_json=as_json, detach=detach, trusted=trusted)
+    _start(run, as_json=as_json, detach=detach, tui=tui, trusted=trusted)
 
 
 def _prepared(
@@ -92,8 +99,12 @@ def _tell_of_run(run: Run, tell: Callable[[str], None]) -> None:
     tell("")
 
 
-def _start(run: Run, *, as_json: bool, detach: bool, trusted: bool, samples: int | None = None) -> None:
+def _start(run: Run, *, as_json: bool, detach: bool, tui: bool, trusted: bool, samples: int | None = None) -> None:
     """Start the engine of a run in the background, and stay to watch it unless ``detach``."""
+    if tui:
+        if not run.is_finished:
+            resume(run, trusted=trusted)
+        show_on_screen(run.path)
     tell = _quiet if as_json else say
     if samples is None:
         samples = run.plan_row["recipe"]["evaluation"]["samples"]
@@ -103,7 +114,10 @@ def _start(run: Run, *, as_json: bool, detach: bool, trusted: bool, samples: int
         return
     begun = time.perf_counter()
     offset = log_size(run.events_path)
-    engine = start(run, RunLock.acquire(run.path), trusted=trusted)
+    engine = resume(run, trusted=trusted)
+    if detach and as_json:
+        print(json.dumps({"run": str(run.path)}), flush=True)  # noqa: T201
+        return
     if detach:
         tell(f"training goes on in the background\n  watch it:  {command('watch', run)}\n  stop it:   "
              f"{command('stop', run)}")  # fmt: skip
@@ -135,12 +149,6 @@ def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
     error = TspinError(message, hint=hint)
     error.exit_code = exit_code
     raise error
-
-
-def command(name: str, run: Run) -> str:
-    """A command about a run, for a person to type."""
-    short = run.path.parent == Path("runs")
-    return shlex.join(["tspin-mlx", name, run.name if short else str(run.path)])
 
 
 def _quiet(text: str) -> None:

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UsageError
+from ..runs.answers import iterations_of
 from ..runs.directory import Run, find_run
-from ..runs.samples import Order, Sample, read_samples, sampled_iterations
+from ..runs.samples import Order, Sample, read_samples
 from ..text import printable, shorten, signed
 from ..triplets import Response
 
@@ -37,7 +38,7 @@ def show_samples(name: str, folder: Path, *, iteration: int | None, order: Order
 
 
 def _iteration(run: Run, wanted: int | None) -> int:
-    known = sampled_iterations(run)
+    known = iterations_of(run)
     if not known:
         raise UsageError(f"the run {run.name!r} has no triplets yet", hint="its first iteration makes them")
     if wanted is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from rich.text import Text
 
 from ..catalog import RecipeSource, find_recipe, packaged_recipes, parse_source
 from ..data import is_remote
-from ..errors import DamagedError, UsageError
+from ..errors import UsageError
 from ..plan import Plan, policy_name
-from ..runs.directory import Run, find_run, run_paths
-from ..runs.state import state_of
+from ..runs.directory import find_run, run_paths
+from ..runs.summary import summary
 from ..text import printable
 from .result import print_result
 
@@ -71,7 +70,7 @@ def show_plan(name: str, overrides: list[str], *, as_json: bool) -> None:
 
 def show_runs(folder: Path, *, as_json: bool) -> None:
     """``runs ls``."""
-    rows = [_summary(path) for path in run_paths(folder)]
+    rows = [summary(path) for path in run_paths(folder)]
     if as_json:
         _json(rows)
         return
@@ -93,28 +92,9 @@ def show_run(name: str, folder: Path, *, as_json: bool) -> None:
     run = find_run(name, folder)
     if as_json:
         found = {"evaluations": run.evaluations(), "test": run.test(), "result": run.result()}
-        _json({**_summary(run.path), "decisions": [asdict(made) for made in run.decisions()], **found})
+        _json({**summary(run.path), "decisions": [asdict(made) for made in run.decisions()], **found})
         return
     print_result(run, samples=run.plan_row["recipe"]["evaluation"]["samples"])
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    nothing = dict.fromkeys(("best", "metric", "value"))
-    try:
-        run = Run(path)
-        result = run.result() or nothing
-    except DamagedError as error:
-        return {"name": path.name, "state": "damaged", "message": error.message, "done": 0, "phases": 0, "model": "–",
-                **nothing}  # fmt: skip
-    phases = len(run.plan_row["phases"])
-    return {
-        "name": run.name,
-        "state": state_of(run, time.time()),
-        "done": phases - len(run.pending()),
-        "phases": phases,
-        "model": run.about["model"]["name"],
-        **{name: result[name] for name in nothing},
-    }
 
 
 def _print_plan(plan: Plan, source: RecipeSource, assumed: bool) -> None:

@@ -10,17 +10,17 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import durable
-from ..data import Splits
 from ..errors import DamagedError, UsageError
-from ..lineage import lineage
-from ..plan import NO_INFLUENCE, SCORES, Plan, Sizes, plan_from_row
-from ..recipe_text import flatten
 from ..text import did_you_mean
 from ..triplets import Prompt, prompt_from_row, to_row
 from .store import REPAIR, Store
+
+if TYPE_CHECKING:  # recipes bring pydantic: whoever only looks at runs starts without it
+    from ..data import Splits
+    from ..plan import Plan, Sizes
 
 #: The reason of a decision that no failure has led to.
 MEASURED = "measured"
@@ -92,6 +92,8 @@ class Run:
         Raises:
             UsageError: this version of tspin-mlx would plan the run otherwise.
         """
+        from ..plan import plan_from_row
+
         plan = plan_from_row(self.plan_row)
         if plan.fingerprint != self.about["fingerprint"]:
             raise UsageError(
@@ -156,6 +158,8 @@ class Run:
 
     def prompts(self) -> Splits[Prompt]:
         """The rendered examples."""
+        from ..data import Splits
+
         parts: dict[str, list[Prompt]] = {name: [] for name in _SPLITS}
         for row in self.store.read_jsonl("prompts.jsonl"):
             parts[row.pop("split")].append(prompt_from_row(row))
@@ -189,7 +193,13 @@ class Run:
 
 
 def create_run(
-    path: Path, plan: Plan, recipe_text: str, model: dict[str, str], prompts: Splits[Prompt], origin: Run | None = None
+    path: Path,
+    plan: Plan,
+    recipe_text: str,
+    model: dict[str, str],
+    prompts: Splits[Prompt],
+    origin: Run | None = None,
+    recipe_path: Path | None = None,
 ) -> Run:
     """Make a run's folder, complete or not at all.
 
@@ -197,6 +207,7 @@ def create_run(
         recipe_text: as the user wrote it.
         model: ``name``, ``path`` and ``fingerprint`` of the base model.
         origin: a run whose results are copied as far as this plan would make the same.
+        recipe_path: where the recipe was, to make other runs of it.
     """
     with durable.new_folder(path, contested=True) as folder:
         store = Store(folder)
@@ -205,6 +216,7 @@ def create_run(
             "created": round(time.time(), 3),
             "fingerprint": plan.fingerprint,
             "model": model,
+            "recipe": str(recipe_path.absolute()) if recipe_path else None,
             "machine": {
                 "system": platform.system(),
                 "machine": platform.machine(),
@@ -273,6 +285,8 @@ def data_digest(prompts: Splits[Prompt]) -> str:
 
 def _decision(row: dict[str, Any]) -> Decision:
     """Raises ValueError, TypeError or KeyError for what is none."""
+    from ..plan import Sizes
+
     decision = Decision(row.pop("reason"), Sizes(**row))
     sizes = decision.sizes
     if sizes.memory not in ("fast", "lean") or min(sizes.micro_batch_size, sizes.generation_batch_size) < 1:
@@ -282,6 +296,9 @@ def _decision(row: dict[str, Any]) -> Decision:
 
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
+    from ..lineage import lineage
+    from ..plan import SCORES, plan_from_row
+
     theirs = lineage(plan_from_row(origin.plan_row))
     same = [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
     reused = [target for target in same if origin.store.is_intact(target)]
@@ -303,6 +320,9 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    from ..plan import NO_INFLUENCE
+    from ..recipe_text import flatten
+
     old, new = flatten(before["recipe"]), flatten(now["recipe"])
     changed = [key for key in new if old.get(key) != new[key] and key not in NO_INFLUENCE]
     width = max(map(len, changed), default=0)

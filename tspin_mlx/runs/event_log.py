@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import durable
 from ..events import FIELDS, Event, parse_event
-from ..run_view import RunView, reduce
+from ..run_view import RunView, reduce_all
 
 
 class EventLog:
@@ -50,12 +50,18 @@ class EventTail:
         self._path = path
         self._offset = offset
 
-    def read(self) -> list[Event]:
-        """The events that have come since; a line that is not complete waits for the next time."""
+    def read(self, most: int = -1) -> list[Event]:
+        """The events that have come since; a line that is not complete waits for the next time.
+
+        Args:
+            most: bytes to look at, so that a long log can be shown while it is read; -1 for all.
+        """
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
-                content = file.read()
+                content = file.read(most)
+                if most == len(content):
+                    content += file.readline()  # so that the longest line is no obstacle
         except FileNotFoundError:
             return []
         complete = content[: content.rfind(b"\n") + 1]
@@ -70,10 +76,7 @@ def read_events(path: Path) -> Iterator[Event]:
 
 def view_of(path: Path) -> RunView:
     """What there is to see of a run, from all of its log."""
-    view = RunView()
-    for event in read_events(path):
-        view = reduce(view, event)
-    return view
+    return reduce_all(RunView(), read_events(path))
 
 
 def last_events(path: Path, size: int = 1 << 16) -> list[Event]:

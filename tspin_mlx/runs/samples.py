@@ -53,12 +53,6 @@ class Sample:
         }
 
 
-def sampled_iterations(run: Run) -> list[int]:
-    """The iterations that have triplets so far."""
-    rows = [row for row in run.plan_row["phases"] if row["kind"] == "pair"]
-    return [row["iteration"] for row in rows if run.store.has(row["target"])]
-
-
 def read_samples(run: Run, iteration: int, order: Order = "id") -> list[Sample]:
     """The triplets of an iteration; with ``id``, in the order of the training examples.
 

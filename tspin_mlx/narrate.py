@@ -1,10 +1,10 @@
-"""Events as plain lines, for pipes and log files. Pure."""
+"""Events as plain lines, for pipes, log files and screens. Pure."""
 
 from __future__ import annotations
 
-from ..events import Event
-from ..plan import policy_name
-from ..text import duration, signed
+from .events import Event
+from .plan import policy_name
+from .text import duration, signed
 
 #: Seconds; what took less needs no line to say so.
 WORTH_A_LINE = 0.5

@@ -1,0 +1,52 @@
+"""The way to the terminal app."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ..errors import UsageError
+from .say import say
+
+
+def home() -> NoReturn:
+    """The list of runs; `tspin-mlx` without a command."""
+    from tspin_mlx_tui import open_app
+
+    sys.exit(open_app())
+
+
+def show_run(run: Path) -> NoReturn:
+    """The screen of a run; afterwards, whether training goes on and how to come back."""
+    from tspin_mlx_tui import open_app
+
+    from ..control import command
+    from ..runs.directory import Run
+    from ..runs.lock import is_held
+
+    code = open_app(run.parent, run)
+    if is_held(run):
+        opened = Run(run)
+        say(
+            f"training goes on in the background\n  watch it:  {command('watch', opened)}\n  stop it:   "
+            f"{command('stop', opened)}"
+        )
+    sys.exit(code)
+
+
+def require_terminal(*, as_json: bool, detach: bool) -> None:
+    """Refuse ``--tui`` where nothing could be shown.
+
+    Raises:
+        UsageError: no terminal, or an option that contradicts it.
+    """
+    if as_json or detach:
+        raise UsageError("--tui does not go together with --json or --detach")
+    if not is_terminal():
+        raise UsageError("--tui needs a terminal", hint="leave it out: progress is then told in lines")
+
+
+def is_terminal() -> bool:
+    """Whether a person looks and can press keys."""
+    return sys.stdin.isatty() and sys.stdout.isatty()

@@ -1,0 +1,64 @@
+"""What can be done about a run from outside its process: stop it, go on with it, and say how on a command line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Literal
+
+from .errors import UsageError
+from .runs.directory import Run
+from .runs.lock import RunLock, holder
+from .supervisor import start
+
+#: When to stop: in the middle of what is under way, after the step, or after the iteration.
+When = Literal["now", "step", "iteration"]
+
+_BETWEEN_SIGNALS_S = 0.2
+
+
+def request_stop(run: Run, when: When) -> None:
+    """Ask whoever works on a run to stop, and return at once. What is finished is kept.
+
+    Raises:
+        UsageError: nobody does, or the process belongs to somebody else.
+    """
+    engine = holder(run.path)
+    if engine is None:
+        raise UsageError(f"nobody works on the run {run.name!r}", hint=f"{command('resume', run)} goes on with it")
+    _signal(engine["pid"], signal.SIGUSR1 if when == "iteration" else signal.SIGTERM)
+    if when == "now":
+        time.sleep(_BETWEEN_SIGNALS_S)
+        _signal(engine["pid"], signal.SIGTERM)
+
+
+def resume(run: Run, *, trusted: bool = False) -> subprocess.Popen[bytes]:
+    """Go on with a run in the background.
+
+    Raises:
+        BusyError: somebody else does already.
+    """
+    return start(run, RunLock.acquire(run.path), trusted=trusted)
+
+
+def command(name: str, run: Run, *arguments: str) -> str:
+    """A command about a run, for a person to type."""
+    return shlex.join(["tspin-mlx", name, reference(run), *arguments])
+
+
+def reference(run: Run) -> str:
+    """How commands that are typed in the current folder call a run."""
+    return run.name if run.path.parent == Path("runs") else str(run.path)
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        raise UsageError(f"process {pid} belongs to another user") from None

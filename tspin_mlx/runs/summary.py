@@ -1,0 +1,47 @@
+"""A run in one line of a list, and the words for its policies."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import DamagedError
+from .directory import Run
+from .state import state_of
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """``name``, ``state``, ``done``, ``phases``, ``model``, and the ``best`` policy with its ``metric`` and ``value``.
+
+    A run that cannot be read is ``damaged``, and ``message`` says why.
+    """
+    nothing = dict.fromkeys(("best", "metric", "value"))
+    try:
+        run = Run(path)
+        result = run.result() or nothing
+        pending = run.pending()
+    except DamagedError as error:
+        return {"name": path.name, "state": "damaged", "message": error.message, "done": 0, "phases": 0, "model": "–",
+                **nothing}  # fmt: skip
+    phases = len(run.plan_row["phases"])
+    return {
+        "name": run.name,
+        "state": state_of(run, time.time()),
+        "done": phases - len(pending),
+        "phases": phases,
+        "model": run.about["model"]["name"],
+        **{name: result[name] for name in nothing},
+    }
+
+
+def policy_label(folder: str, warm: bool) -> str:
+    """What a policy is called in tables.
+
+    Args:
+        folder: ``base``, ``initial`` or ``iterations/NNN``.
+        warm: whether the run has a warm-up, after which the initial policy is not the model as it came.
+    """
+    if folder == "initial" and warm:
+        return "after warm-up"
+    return f"iteration {int(folder.rsplit('/', 1)[-1])}" if "/" in folder else "base model"

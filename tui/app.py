@@ -1,0 +1,119 @@
+"""The app: themes, keys, and which screen comes first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from tspin_mlx import durable
+from tspin_mlx.errors import TspinError
+from tspin_mlx.runs.directory import Run
+from tspin_mlx.text import printable
+
+from .bindings import bound
+from .home import HomeScreen
+from .keys import keys_file, own_keys
+from .look import DARK, LIGHT
+from .picture import picture
+
+
+class TspinApp(App[None]):
+    """Shows runs, and starts and stops them.
+
+    Args:
+        folder: holds the runs.
+        run: the run to show first; without one, the list.
+        clock: seconds since 1970; tests bring their own.
+    """
+
+    TITLE = "tspin-mlx"
+    CSS_PATH = "app.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (76, "-medium"), (110, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-tall")]  # noqa: RUF012
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bound("help", "help", "help", tooltip="What can be done here"),
+        bound("quit", "quit", "quit", tooltip="Leave; what trains goes on", show=False),
+    ]
+
+    def __init__(
+        self, folder: Path = Path("runs"), run: Path | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__()
+        self.folder, self.clock = folder, clock
+        self._first = run
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = DARK.name
+
+    def get_default_screen(self) -> Screen[None]:
+        """The list of runs."""
+        return HomeScreen()
+
+    def on_mount(self) -> None:
+        """Take the user's keys, and go to the run that was asked for."""
+        try:
+            self.set_keymap(own_keys(keys_file()))
+        except TspinError as error:
+            self.tell(error)
+        if self._first is not None:
+            self.open_run(self._first)
+
+    def open_run(self, path: Path) -> None:
+        """Show a run."""
+        from .run_screen import RunScreen
+
+        try:
+            self.push_screen(RunScreen(Run(path)))
+        except TspinError as error:
+            self.tell(error)
+
+    def tell(self, error: TspinError) -> None:
+        """Show what went wrong, and what to do about it."""
+        text = error.message if error.hint is None else f"{error.message}\n→ {error.hint}"
+        self.notify(printable(text, keep_newlines=True), severity="error", timeout=10, markup=False)
+
+    def say(self, text: str, *, warning: bool = False) -> None:
+        """Show a passing message."""
+        self.notify(printable(text, keep_newlines=True), severity="warning" if warning else "information", markup=False)
+
+    def action_help(self) -> None:
+        """Show what the keys do where the focus is."""
+        from .help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen.about(self))
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """All that the keys of the screen do, in the palette; then the colours, and the way out."""
+        for _, binding, enabled, _ in screen.active_bindings.values():
+            if enabled and binding.id and binding.description and "cursor" not in binding.action:
+                namespace = next(node for node, b, _, _ in screen.active_bindings.values() if b is binding)
+                yield SystemCommand(
+                    binding.description.capitalize(),
+                    binding.tooltip or f"key {self.get_key_display(binding)}",
+                    lambda action=binding.action, node=namespace: self.call_later(self.run_action, action, node),
+                )
+        other = LIGHT if self.current_theme.dark else DARK
+        yield SystemCommand(
+            f"{'Light' if other is LIGHT else 'Dark'} colours",
+            "Change the colours",
+            lambda: setattr(self, "theme", other.name),
+        )
+        yield SystemCommand("Save a picture", "The screen as SVG, in the current folder", self.save_picture)
+
+    def save_picture(self) -> None:
+        """Save the screen as SVG."""
+        path = Path(f"tspin-mlx-{time.strftime('%Y%m%d-%H%M%S')}.svg")
+        try:
+            durable.write_text(path, picture(self))
+        except TspinError as error:
+            self.tell(error)
+        else:
+            self.say(f"saved {path}")

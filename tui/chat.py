@@ -1,0 +1,172 @@
+"""Before and after, side by side: the same words to the base model and to the trained one."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Input, Static
+
+from tspin_mlx.runs.directory import Run
+from tspin_mlx.runs.lock import is_held
+from tspin_mlx.text import printable
+
+from .bindings import bound
+from .chat_process import ChatProcess
+from .colours import words_of
+from .key_line import KeyLine
+
+if TYPE_CHECKING:
+    from .app import TspinApp
+
+_POLICIES = {"base": "before", "best": "after"}
+_REDRAW_S = 0.1
+
+
+class ChatScreen(Screen[None]):
+    """Two columns and a line to type into.
+
+    Args:
+        run: whose best policy answers at the right.
+    """
+
+    HELP = (
+        "Both models read the same words, each with its own answers before. The models live in a process of their own, "
+        "which ends with this screen."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bound("again", "again", "new conversation", tooltip="Forget what was said"),
+        bound("back", "back", "back"),
+    ]
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+        self._process = ChatProcess(run.path.resolve())
+        self._system = _system_of(run)
+        self._said: dict[str, list[dict[str, str]]] = {}
+        self._waiting: set[str] = set()
+        self._state = "loading the models …"
+        self._stale = False
+
+    @property
+    def tspin(self) -> TspinApp:
+        """The app."""
+        return cast("TspinApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """Columns, a line of state, the line to type into."""
+        yield Static(Text(f"Chat with {printable(self.run.name)}", style="bold"), classes="line", id="form-title")
+        with Container(id="chat-columns"):
+            for policy, name in _POLICIES.items():
+                with Vertical():
+                    yield Static(Text(name, style="bold"), classes="line")
+                    with VerticalScroll(id=f"chat-{policy}", can_focus=False):
+                        yield Static(id=f"said-{policy}")
+        yield Static(id="chat-state", classes="line")
+        yield Input(placeholder="say something", id="say", compact=True)
+        yield KeyLine()
+
+    def on_mount(self) -> None:
+        """Start the process that holds the models."""
+        self._forget()
+        line = self.query_one(Input)
+        line.cursor_blink = False
+        line.focus()
+        self.set_interval(_REDRAW_S, self._redraw)
+        self.run_worker(self._listen(), exclusive=True)
+        if is_held(self.run.path):
+            self.tspin.say("training goes on: two more models share the memory with it", warning=True)
+
+    def on_unmount(self) -> None:
+        """No model stays behind."""
+        self._process.close()
+
+    async def _listen(self) -> None:
+        async for message in self._process.messages():
+            self._hear(message)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        policy = message.get("policy")
+        if "error" in message:
+            self._state = printable(str(message["error"]))
+            self._waiting.clear()
+        elif message.get("ready"):
+            self._state = ""
+        elif policy in self._said and "text" in message:
+            self._said[policy][-1]["content"] += str(message["text"])
+        elif message.get("done"):
+            self._waiting.discard(str(policy))
+            self._state = "" if not self._waiting else self._state
+        self._stale = True
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Ask both; each is told its own answers so far."""
+        if not event.value.strip() or self._waiting:
+            return
+        event.input.value = ""
+        self._waiting = set(_POLICIES)
+        self._state = "answering …"
+        asked = {}
+        for policy, said in self._said.items():
+            said.append({"role": "user", "content": event.value})
+            asked[policy] = list(said)
+            said.append({"role": "assistant", "content": ""})
+        first, *others = _POLICIES
+        if all(asked[other] == asked[first] for other in others):
+            self._process.ask(asked[first], list(_POLICIES))
+        else:
+            for policy, messages in asked.items():
+                self._process.ask(messages, [policy])
+        self._stale = True
+
+    def _redraw(self) -> None:
+        if not self._stale:
+            return
+        self._stale = False
+        for policy, said in self._said.items():
+            self.query_one(f"#said-{policy}", Static).update(self._transcript(policy, said))
+            self.query_one(f"#chat-{policy}").scroll_end(animate=False)
+        self.query_one("#chat-state", Static).update(Text(self._state, style=words_of(self.app)["dim"]))
+
+    def _transcript(self, policy: str, said: list[dict[str, str]]) -> Text:
+        colours = words_of(self.app)
+        parts = []
+        for turn in said:
+            text = printable(turn["content"], keep_newlines=True)
+            if turn["role"] == "system":
+                parts.append(Text(f"told first: {text}", style=colours["dim"]))
+            elif turn["role"] == "user":
+                parts.append(Text.assemble(("› ", colours["accent"]), (text, colours["dim"])))
+            else:
+                parts.append(Text(text or ("…" if policy in self._waiting else "(nothing)")))
+        return Text("\n\n").join(parts)
+
+    def _forget(self) -> None:
+        start = [{"role": "system", "content": self._system}] if self._system else []
+        self._said = {policy: list(start) for policy in _POLICIES}
+        self._stale = True
+
+    def action_again(self) -> None:
+        """Begin anew."""
+        if not self._waiting:
+            self._forget()
+
+    def action_back(self) -> None:
+        """Leave."""
+        self.dismiss()
+
+
+def _system_of(run: Run) -> str | None:
+    """The system prompt that the run's examples begin with."""
+    try:
+        with (run.path / "prompts.jsonl").open(encoding="utf-8") as file:
+            system = json.loads(file.readline()).get("system")
+    except (OSError, ValueError):
+        return None
+    return system if isinstance(system, str) else None

@@ -1,0 +1,138 @@
+"""Several runs over one another, and only the settings in which they differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Static
+
+from tspin_mlx.chart import Plot, Series
+from tspin_mlx.errors import DamagedError
+from tspin_mlx.run_view import RunView
+from tspin_mlx.runs.directory import Run
+from tspin_mlx.runs.event_log import view_of
+from tspin_mlx.runs.summary import policy_label
+from tspin_mlx.text import printable, shorten
+
+from .bindings import bound
+from .chart_view import ChartView
+from .colours import words_of
+from .key_line import KeyLine
+from .look import palette
+from .now import HEADINGS, short
+
+#: How many runs can be told apart.
+MOST = 6
+
+_METRICS = ("advantage/current", "advantage/historical", "loss", "rewards/accuracies", "logps/chosen", "entropy")
+_NOT_SETTINGS = ("run.name", "description")
+
+
+class CompareScreen(Screen[None]):
+    """One chart for a metric of all of them, and a table.
+
+    Args:
+        paths: of the runs, at most :data:`MOST`.
+    """
+
+    HELP = "One metric of several runs over the steps of self-play, and the settings in which the runs differ."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bound("later", "metric(1)", "next metric", priority=True),
+        bound("earlier", "metric(-1)", "metric before", priority=True),
+        bound("detach", "back", "back"),
+        bound("back", "back", "back", show=False),
+    ]
+
+    def __init__(self, paths: list[Path]) -> None:
+        super().__init__()
+        self._paths = paths
+        self._runs: list[tuple[Run, RunView]] = []
+        self._at = 0
+
+    def compose(self) -> ComposeResult:
+        """Title, chart, table."""
+        yield Static(id="compare-title", classes="line")
+        yield ChartView(id="compare-chart", marks=False)
+        with VerticalScroll(id="compare-below"):
+            yield Static(id="compare-table")
+        yield KeyLine()
+
+    def on_mount(self) -> None:
+        """Read the runs in a thread of its own: logs can be long."""
+        self.query_one("#compare-title", Static).update("reading …")
+        self.run_worker(self._read, thread=True)
+
+    def _read(self) -> None:
+        found = []
+        for path in self._paths:
+            try:
+                run = Run(path)
+                found.append((run, view_of(run.events_path)))
+            except DamagedError:
+                continue
+        self.app.call_from_thread(self._show, found)
+
+    def _show(self, runs: list[tuple[Run, RunView]]) -> None:
+        self._runs = runs
+        self._draw()
+        self.query_one("#compare-table", Static).update(self._table())
+
+    def _draw(self) -> None:
+        metric, colours = _METRICS[self._at], words_of(self.app)
+        series = tuple(Series(shorten(run.name, 20), _self_play(view, metric)) for run, view in self._runs)
+        zero = metric.startswith("advantage")
+        self.query_one(ChartView).plot = Plot(series, unit="nats" if zero or "logps" in metric else "", zero=zero)
+        title = Text.assemble((metric, "bold"), (f"   {self._at + 1} of {len(_METRICS)}, ← and →", colours["dim"]))
+        self.query_one("#compare-title", Static).update(title)
+
+    def _table(self) -> Table:
+        colours, lines = words_of(self.app), palette(self.app).lines
+        table = Table.grid(padding=(0, 3, 0, 0))
+        table.add_column(style=colours["dim"])
+        for _ in self._runs:
+            table.add_column(overflow="fold")
+        names = [Text(printable(run.name), style=f"bold {lines[i]}") for i, (run, _) in enumerate(self._runs)]
+        table.add_row("", *names)
+        table.add_row("best", *(_best(run, view) for run, view in self._runs))
+        for key, values in differences([run.plan_row for run, _ in self._runs]).items():
+            table.add_row(key, *(Text(printable(value)) for value in values))
+        return table
+
+    def action_metric(self, by: int) -> None:
+        """Another metric."""
+        self._at = (self._at + by) % len(_METRICS)
+        self._draw()
+
+    def action_back(self) -> None:
+        """Leave."""
+        self.dismiss()
+
+
+def differences(plans: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The settings that are not the same in all plans, and the number of examples where that differs."""
+    from tspin_mlx.recipe_text import flatten
+
+    flat = [flatten(plan["recipe"]) | {f"examples.{name}": n for name, n in plan["counts"].items()} for plan in plans]
+    keys = [key for key in dict.fromkeys(key for row in flat for key in row) if key not in _NOT_SETTINGS]
+    rows = {key: ["–" if (value := row.get(key)) is None else str(value) for row in flat] for key in keys}
+    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+
+
+def _self_play(view: RunView, metric: str) -> Any:
+    parts = view.self_play
+    return view.steps.column(metric)[parts[0].start if parts else len(view.steps) :]
+
+
+def _best(run: Run, view: RunView) -> Text:
+    metric = run.plan_row["recipe"]["evaluation"]["best"]
+    value = view.evaluations.get(view.best or "", {}).get(metric)
+    if view.best is None:
+        return Text("–")
+    return Text(f"{policy_label(view.best, True)} {HEADINGS.get(metric, metric)} {short(value)}")

@@ -1,0 +1,174 @@
+"""A form over ``fuse``, ``export`` and ``push``: it shows the command, runs it, and shows what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.screen import Screen
+from textual.widgets import RichLog, Static
+
+from tspin_mlx.control import reference
+from tspin_mlx.runs.directory import Run
+from tspin_mlx.text import printable
+
+from .bindings import bound
+from .colours import words_of
+from .form import Choice, Field, FormRow, Line
+from .key_line import KeyLine
+from .processes import lines_of, shown
+
+if TYPE_CHECKING:
+    from .app import TspinApp
+
+_WHAT = Field(
+    "what", "what", "export: the adapter for mlx-lm, PEFT, or as GGUF. fuse: one model with the adapter in it. push: "
+    "upload to the Hugging Face Hub. ← and → choose.",
+)  # fmt: skip
+_LINES = (
+    Field("iteration", "iteration", "Whose adapter; the best one if empty."),
+    Field("out", "name", "Of the folder below exports/ of the run; chosen for you if empty."),
+    Field("repo", "repository", "On the Hub, such as me/my-model. It is made if it does not exist."),
+)
+_CHOICES = (
+    (Field("format", "format", "mlx and peft are adapters, both is a folder for either, gguf a whole model."),
+     ("mlx", "peft", "both", "gguf")),
+    (Field("visibility", "visible to", "What everybody sees can be downloaded by everybody."), ("you", "everybody")),
+    (Field("fused", "upload", "The adapter is small and needs its base model; the fused model stands alone."),
+     ("adapter", "fused model")),
+)  # fmt: skip
+_ROWS = {
+    "export": ("iteration", "format", "out"),
+    "fuse": ("iteration", "out"),
+    "push": ("repo", "visibility", "fused"),
+}
+
+
+class ExportScreen(Screen[None]):
+    """The form and, below it, what the command has said.
+
+    Args:
+        run: whose adapter.
+    """
+
+    HELP = "The command is what the form does: it can be typed in a terminal as well. Nothing is uploaded but by push."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bound("start", "start", "run it", tooltip="Run the command that is shown", priority=True),
+        bound("back", "back", "back"),
+    ]
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+        self._working = self._asked = False
+
+    @property
+    def tspin(self) -> TspinApp:
+        """The app."""
+        return cast("TspinApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """The form, the command, the output."""
+        yield Static(
+            Text.assemble(("Export ", "bold"), (printable(self.run.name), "bold")), classes="line", id="form-title"
+        )
+        with Vertical(id="export-form"):
+            yield FormRow(Choice(_WHAT, tuple(_ROWS)))
+            rows: dict[str, Line | Choice] = {field.id: Line(field) for field in _LINES}
+            rows |= {field.id: Choice(field, words) for field, words in _CHOICES}
+            for name in dict.fromkeys(name for names in _ROWS.values() for name in names):
+                yield FormRow(rows[name])
+            yield Static(id="field-help")
+        yield Static(id="command")
+        yield RichLog(id="export-log", wrap=True, markup=False, highlight=False, max_lines=2000)
+        yield KeyLine()
+
+    def on_mount(self) -> None:
+        """Begin with what to do."""
+        self.query_one("#what", Choice).focus()
+        self.query_one("#iteration", Line).placeholder = "best"
+        self._show()
+
+    @property
+    def what(self) -> str:
+        """The chosen command."""
+        return self.query_one("#what", Choice).value
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command that the form makes."""
+        typed = {field.id: self.query_one(f"#{field.id}", Line).value.strip() for field in _LINES}
+        chosen = {field.id: self.query_one(f"#{field.id}", Choice).value for field, _ in _CHOICES}
+        made = [self.what, reference(self.run)]
+        if self.what == "push":
+            made.append(typed["repo"] or "REPOSITORY")
+            made += ["--public"] if chosen["visibility"] == "everybody" else []
+            return made + (["--fused"] if chosen["fused"] != "adapter" else [])
+        made += ["--format", chosen["format"]] if self.what == "export" else []
+        made += ["--iteration", typed["iteration"]] if typed["iteration"] else []
+        return made + (["--out", typed["out"]] if typed["out"] else [])
+
+    def on_input_changed(self) -> None:
+        """Another command."""
+        self._asked = False
+        self._show()
+
+    def on_choice_changed(self) -> None:
+        """Another command."""
+        self._asked = False
+        self._show()
+
+    def on_descendant_focus(self) -> None:
+        """The help is about the line that has the focus."""
+        self._show()
+
+    def _show(self) -> None:
+        colours = words_of(self.app)
+        for row in self.query(FormRow):
+            line = row.query_one("Line, Choice")
+            row.display = line.id == "what" or line.id in _ROWS[self.what]
+        if isinstance(self.focused, Line | Choice):
+            self.query_one("#field-help", Static).update(Text(self.focused.help_text, style=colours["dim"]))
+        command = Text.assemble(("$ ", colours["accent"]), printable(shown(self.arguments)))
+        self.query_one("#command", Static).update(command)
+
+    def action_start(self) -> None:
+        """Run the command; an upload is asked about once more."""
+        if self._working:
+            return
+        if self.what == "push" and not self.query_one("#repo", Line).value.strip():
+            self.tspin.say("name the repository first", warning=True)
+            return
+        if self.what == "push" and not self._asked:
+            self._asked = True
+            who = self.query_one("#visibility", Choice).value
+            self._say(f"This uploads to {self.arguments[2]}, visible to {who}. The same key again does it.", "warning")
+            return
+        self.run_worker(self._work(), exclusive=True)
+
+    async def _work(self) -> None:
+        self._working, self._asked = True, False
+        arguments = self.arguments + (["--yes"] if self.what == "push" else [])
+        self._say(f"$ {shown(arguments)}", "dim")
+        try:
+            async for line in lines_of(arguments):
+                if isinstance(line, str):
+                    self._say(line)
+                else:
+                    self._say(
+                        "done" if line == 0 else f"ended with exit code {line}", "success" if line == 0 else "error"
+                    )
+        finally:
+            self._working = False
+
+    def _say(self, text: str, colour: str = "") -> None:
+        log = self.query_one(RichLog)
+        style = words_of(self.app)[colour] if colour else ""
+        log.write(Text(printable(text), style=style), width=log.scrollable_content_region.width or 80)
+
+    def action_back(self) -> None:
+        """Leave; a command that is at work is ended."""
+        self.dismiss()

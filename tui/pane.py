@@ -1,0 +1,34 @@
+"""What the panes of a run have in common."""
+
+from __future__ import annotations
+
+from textual.containers import Container
+
+from tspin_mlx.runs.directory import Run
+
+from .now import Now
+
+
+class Pane(Container):
+    """A part of the run's screen.
+
+    Args:
+        run: whose.
+    """
+
+    DEFAULT_CSS = "Pane { width: 1fr; height: 1fr; }"
+    HELP = ""
+
+    can_focus = True
+
+    def __init__(self, run: Run, *, id: str) -> None:
+        super().__init__(id=id)
+        self.run = run
+
+    def show(self, now: Now) -> None:
+        """Show a moment of the run; called only while the pane is seen."""
+        raise NotImplementedError
+
+    def take_focus(self) -> None:
+        """Come to the front."""
+        self.focus()

@@ -1,0 +1,18 @@
+"""A text that is told often: what has not changed is not drawn again, and only another height moves the rest."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widgets import Static
+
+
+class Told(Static):
+    """Shows a text."""
+
+    _last: Text | None = None
+
+    def tell(self, text: Text) -> None:
+        """Show another text."""
+        before, self._last = self._last, text
+        if before is None or before != text or before.spans != text.spans:
+            self.update(text, layout=before is None or before.plain.count("\n") != text.plain.count("\n"))
