@@ -1,0 +1,99 @@
+"""``recipes`` and ``runs``: what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Json, Overrides, RecipeName, RunName, RunsFolder, print_json
+
+recipes_app = typer.Typer(help="Ready recipes, and checks of your own.", no_args_is_help=True)
+runs_app = typer.Typer(help="What was run, and how it went.", no_args_is_help=True)
+
+
+@recipes_app.command("ls")
+def recipes_ls(json: Json = False) -> None:
+    """List the ready recipes."""
+    from .show import show_recipes
+
+    show_recipes(as_json=json)
+
+
+@recipes_app.command("show")
+def recipes_show(recipe: RecipeName, json: Json = False) -> None:
+    """Print a recipe; with --json, with every default filled in."""
+    from ..catalog import find_recipe, parse_source
+
+    source = find_recipe(recipe)
+    if json:
+        print_json(parse_source(source).model_dump(mode="json"))
+    else:
+        typer.echo(source.text, nl=False)
+
+
+@recipes_app.command("cp")
+def recipes_cp(
+    recipe: RecipeName,
+    target: Annotated[Path, typer.Argument(help="New file; by default NAME.yaml here.")] = Path(),
+) -> None:
+    """Copy a ready recipe, to change it. Its data files are copied beside it.
+
+    Example: tspin-mlx recipes cp quickstart my-task.yaml
+    """
+    from .show import copy_recipe
+
+    copy_recipe(recipe, target)
+
+
+@recipes_app.command("validate")
+def recipes_validate(recipe: RecipeName, overrides: Overrides = None, json: Json = False) -> None:
+    """Check a recipe's keys and values, without reading its data."""
+    from ..catalog import find_recipe, parse_source
+
+    source = find_recipe(recipe)
+    checked = parse_source(source, overrides or [])
+    if json:
+        print_json(checked.model_dump(mode="json"))
+    else:
+        typer.echo(f"{source.name} is valid")
+
+
+@runs_app.command("ls")
+def runs_ls(folder: RunsFolder = Path("runs"), json: Json = False) -> None:
+    """List the runs in a folder."""
+    from .show import show_runs
+
+    show_runs(folder, as_json=json)
+
+
+@runs_app.command("show")
+def runs_show(
+    run: RunName,
+    folder: RunsFolder = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Show a run's held-out measures, its best policy, and answers before and after."""
+    from .show import show_run
+
+    show_run(run, folder, as_json=json)
+
+
+@runs_app.command("export")
+def runs_export(
+    run: RunName,
+    file: Annotated[Path | None, typer.Argument(help="New file; without one, stdout.", metavar="[FILE]")] = None,
+    svg: Annotated[bool, typer.Option("--svg", help="A picture of both advantages.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="A row per optimiser step, with every metric.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="A list per metric, and the held-out measures.")] = False,
+    folder: RunsFolder = Path("runs"),
+) -> None:
+    """Write a run's curves as a picture, or its metrics as numbers.
+
+    Example: tspin-mlx runs export quickstart --svg advantages.svg
+    """
+    from .export_metrics import Format, export_metrics
+
+    wanted: list[tuple[Format, bool]] = [("svg", svg), ("csv", csv), ("json", json)]
+    export_metrics(run, folder, file, chosen=[name for name, given in wanted if given])

@@ -1,0 +1,141 @@
+"""Commands that train: plan, start, watch, stop, go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import (
+    Detach,
+    Json,
+    Overrides,
+    RecipeName,
+    RunName,
+    RunsFolder,
+    StopAfter,
+    TrustRemoteCode,
+    Tui,
+    print_json,
+)
+
+app = typer.Typer()
+
+PANEL = "Train"
+
+
+@app.command(rich_help_panel=PANEL)
+def quickstart(overrides: Overrides = None, json: Json = False, detach: Detach = False, tui: Tui = False) -> None:
+    """Watch the built-in model learn household commands, in a few minutes.
+
+    Fetches a model of 93 MB the first time. The same as `tspin-mlx run quickstart`.
+
+    Example: tspin-mlx quickstart
+    """
+    from .run import run_recipe
+
+    run_recipe("quickstart", overrides or [], as_json=json, introduce=True, detach=detach, tui=tui)
+
+
+@app.command(rich_help_panel=PANEL)
+def run(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    json: Json = False,
+    detach: Detach = False,
+    tui: Tui = False,
+    fork: Annotated[
+        str | None,
+        typer.Option("--fork", metavar="NAME", help="Make a new run NAME with these settings; keep what still holds."),
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Run a recipe; given again, go on where it stopped.
+
+    Training happens in a process of its own: closing the terminal does not end it, Ctrl-C does, after the step. The
+    results are in runs/NAME, the best adapter in runs/NAME/best.
+
+    Example: tspin-mlx run my-recipe.yaml training.learning_rate=2e-5 run.name=slower
+
+    Example: tspin-mlx run my-recipe.yaml objective.beta=0.3 --fork more-history
+    """
+    from .run import run_recipe
+
+    run_recipe(recipe, overrides or [], as_json=json, detach=detach, tui=tui, fork=fork, trusted=trust_remote_code)
+
+
+@app.command(rich_help_panel=PANEL)
+def resume(
+    run: RunName,
+    folder: RunsFolder = Path("runs"),
+    json: Json = False,
+    detach: Detach = False,
+    tui: Tui = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Go on with a run that was stopped, killed or failed, exactly where it was.
+
+    Example: tspin-mlx resume quickstart
+    """
+    from .run import resume_run
+
+    resume_run(run, folder, as_json=json, detach=detach, tui=tui, trusted=trust_remote_code)
+
+
+@app.command(rich_help_panel=PANEL)
+def watch(
+    run: RunName,
+    folder: RunsFolder = Path("runs"),
+    plain: Annotated[bool, typer.Option("--plain", help="Lines only, also on a terminal.")] = False,
+    json: Json = False,
+) -> None:
+    """Watch a run, whether it goes on in the background, has ended, or comes from elsewhere; leaving stops nothing.
+
+    On a terminal this is the app; with --plain, or in a pipe, lines.
+
+    Example: tspin-mlx watch quickstart
+    """
+    from .control import watch_run
+
+    watch_run(run, folder, as_json=json, plain=plain)
+
+
+@app.command(rich_help_panel=PANEL)
+def stop(
+    run: RunName,
+    folder: RunsFolder = Path("runs"),
+    after: Annotated[StopAfter, typer.Option("--after", help="Finish the step, or the whole iteration.")] = "step",
+    now: Annotated[bool, typer.Option("--now", help="Finish nothing; the last checkpoint is kept.")] = False,
+) -> None:
+    """Stop a run; `resume` goes on with it.
+
+    Example: tspin-mlx stop quickstart --after iteration
+    """
+    from .control import stop_run
+
+    stop_run(run, folder, after=after, now=now)
+
+
+@app.command(rich_help_panel=PANEL)
+def plan(recipe: RecipeName, overrides: Overrides = None, json: Json = False) -> None:
+    """Show what a recipe would do, without doing it: phases, steps, seeds.
+
+    Reads and checks the data files, but needs no model and no network.
+
+    Example: tspin-mlx plan quickstart training.iterations=4
+    """
+    from .show import show_plan
+
+    show_plan(recipe, overrides or [], as_json=json)
+
+
+@app.command(rich_help_panel=PANEL)
+def schema() -> None:
+    """Print the JSON Schema of recipes, with every key's meaning.
+
+    Example: tspin-mlx schema > recipe.schema.json
+    """
+    from ..recipe import Recipe
+
+    print_json(Recipe.model_json_schema())
