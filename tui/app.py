@@ -92,8 +92,10 @@ class TspinApp(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """All that the keys of the screen do, in the palette; then the colours, and the way out."""
+        listed: set[str | None] = {None}  # several keys may do one thing
         for _, binding, enabled, _ in screen.active_bindings.values():
-            if enabled and binding.id and binding.description and "cursor" not in binding.action:
+            if enabled and binding.id not in listed and binding.description and "cursor" not in binding.action:
+                listed.add(binding.id)
                 namespace = next(node for node, b, _, _ in screen.active_bindings.values() if b is binding)
                 yield SystemCommand(
                     binding.description.capitalize(),
