@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tspin_mlx.chat import BadExample, Example, read_example
+from tspin_mlx.chat import BadExample, read_example
 from tspin_mlx.choice import choose
 from tspin_mlx.data import load_examples
 from tspin_mlx.errors import DataError, RecipeError, UsageError
@@ -127,7 +127,7 @@ def test_a_system_prompt_is_not_a_template():
     from tspin_mlx.chat import _fill
 
     turns = ({"role": "system", "content": "say {prompt}"}, {"role": "user", "content": "Hi"})
-    assert _fill("{system}|{prompt}", Example(turns, "r", "r")) == "say {prompt}|Hi"
+    assert _fill("{system}|{prompt}", turns) == "say {prompt}|Hi"
 
 
 @pytest.mark.parametrize("judge", [json_exact, json_field_f1])

@@ -44,7 +44,7 @@ def test_scores_are_those_of_the_policy_that_trained(run):
     policy = load_run(run, run.plan().recipe)
     use_policy(policy, run, 0)
     samples = read_samples(run, 1)
-    logps, _ = score(Scorer(policy.model), [(s.triplet.prompt, s.triplet.responses) for s in samples], 4)
+    logps = score(Scorer(policy.model), [(s.triplet.prompt, s.triplet.responses) for s in samples], 4)
     close = 0
     for sample, expected in zip(samples, logps.T, strict=True):
         row = sample.to_row()
@@ -66,7 +66,7 @@ def test_samples_are_ordered_by_an_advantage(run):
 def test_the_command_shows_texts_and_advantages(run):
     done = cli(run, "--iteration", 1, "--sort", "current", "--count", 2)
     assert done.returncode == 0, done.stderr
-    assert "Iteration 1 of task: 2 of 8 triplets, the smallest current advantage first" in done.stdout
+    assert "Iteration 1 of small: 2 of 8 triplets, the smallest current advantage first" in done.stdout
     assert done.stdout.count("expert") == 2 and done.stdout.count("initial") == 2
     assert "advantage  current" in done.stdout and "historical" in done.stdout
     assert "system: Be brief." in done.stdout
