@@ -68,4 +68,4 @@ def one_by_one(policy: Policy, prompts: list[Prompt], work: Answering) -> list[l
     return answers
 
 
-ARMS: dict[str, Arm] = {"ours": ours, "mlx-lm, batched": in_given_order, "mlx-lm, one by one": one_by_one}
+ARMS: dict[str, Arm] = {"ours": ours, "mlx-lm batched": in_given_order, "mlx-lm one by one": one_by_one}

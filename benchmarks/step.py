@@ -219,10 +219,10 @@ def _forward_flops(work: Workload, rows: int, length: int) -> float:
 
 ARMS: dict[str, Arm] = {
     "shared": _ours,
-    "shared, lean": partial(_ours, recompute=True),
+    "shared lean": partial(_ours, recompute=True),
     "stacked": partial(_ours, share=False),
     "naive": _naive,
-    "naive, recompute": partial(_naive, recompute=True),
+    "naive recompute": partial(_naive, recompute=True),
     "mlx-lm-lora DPO": _mlx_lm_lora,
-    "mlx-lm-lora DPO, recompute": partial(_mlx_lm_lora, recompute=True),
+    "mlx-lm-lora DPO recompute": partial(_mlx_lm_lora, recompute=True),
 }
