@@ -122,9 +122,8 @@ def test_the_last_prompt_token_is_never_in_the_prefix(examples):
     shortest = min(len(prompt.tokens) for prompt, _ in examples)
     shared = shared_length([len(prompt.tokens) for prompt, _ in examples])
     assert 0 <= shared < shortest
-    # A size of the ladder, and hardly less than could be shared.
-    assert shared == 0 or bucket(shared) == shared
-    assert shortest < 9 or shortest - 1 - shared <= max(1, 0.07 * shortest)
+    # Hardly less than could be shared.
+    assert shortest < 9 or shortest - 1 - shared <= max(1, 0.02 * shortest)
 
 
 @given(batches())
@@ -231,8 +230,8 @@ def test_ragged_lengths_cost_little_more_than_each_token_once():
         computed += batch.computed_tokens
         least += sum(len(x.tokens) + sum(len(response.tokens) for response in responses) for x, responses in examples)
         padding += sum((row == 0).sum() for row, _, _ in rows_of(batch))
-    # 1.052 and 0.028 were measured; 1.43 with one part for all prompts of a micro-batch.
-    assert computed < 1.06 * least
+    # 1.038 and 0.028 were measured; 1.43 with one part for all prompts of a micro-batch.
+    assert computed < 1.05 * least
     assert padding < 0.035 * computed
 
 

@@ -166,9 +166,13 @@ def split_prompts(lengths: Sequence[int], responses: int) -> list[list[int]]:
 
 
 def shared_length(lengths: Sequence[int]) -> int:
-    """How much of each prompt to compute once: less than any of them, since its last token belongs to the rows."""
+    """How much of each prompt to compute once: less than any of them, since its last token belongs to the rows.
+
+    What is left of the prompt is computed for every response, so the steps are finer here than on the ladder.
+    """
     shortest = min(lengths) - 1
-    return shortest // _step(shortest) * _step(shortest) if shortest >= 8 else 0
+    step = max(2, _step(shortest) // 4)
+    return shortest // step * step if shortest >= 8 else 0
 
 
 def group_rows(lengths: Sequence[int]) -> list[list[int]]:
