@@ -98,6 +98,10 @@ KEPT = {
     "objective.nll_weight": (1.0, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "objective.entropy_weight": (0.1, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "objective.length_normalize": ("true", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
+    "objective.kind": ("spin", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
+    "objective.contrast_tokens": (3, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
+    "objective.skip_truncated": ("true", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
+    "generation.mix_previous": ("true", BEFORE_SELF_PLAY | FIRST | SECOND_SAMPLES),
     "objective.beta": (0.3, BEFORE_SELF_PLAY | FIRST | SECOND_TRIPLETS),
     # sampling; greedy answers are as long, and in as large batches
     "generation.prompts": (50, BEFORE_SELF_PLAY),

@@ -251,6 +251,10 @@ CHANGES = {
     "objective.nll_weight": 1.0,
     "objective.entropy_weight": 0.1,
     "objective.length_normalize": "true",
+    "objective.kind": "spin",
+    "objective.contrast_tokens": 3,
+    "objective.skip_truncated": "true",
+    "generation.mix_previous": "true",
     "warmup.epochs": 2,
     "warmup.learning_rate": 0.1,
     "training.iterations": 3,
@@ -327,3 +331,38 @@ def test_the_fingerprint_is_the_same_in_every_process():
     environment = os.environ | {"PYTHONHASHSEED": "12345"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == plan(*BASIS).fingerprint
+
+
+def test_spin_scores_its_triplets_at_the_start_of_each_iteration_and_has_no_historical_term():
+    made = plan("objective.kind=spin", "training.iterations=2")
+    kinds = [phase.kind for phase in made.phases if phase.iteration == 1]
+    assert kinds == ["generate", "pair", "refer", "train", "evaluate"]
+    (refer,) = [phase for phase in phases(made, "refer") if phase.iteration == 1]
+    assert (refer.target, refer.policy) == ("iterations/001/reference.jsonl", "iterations/000")
+    assert [(p.objective.beta, p.objective.reference) for p in phases(made, "train")] == [(0.0, True)] * 2
+
+
+def test_t_spin_with_reference_has_both():
+    made = plan("objective.kind=tspin_with_reference", "training.iterations=2")
+    assert [(p.objective.beta, p.objective.reference) for p in phases(made, "train")] == [(0.0, True), (0.1, True)]
+    assert len(phases(made, "refer")) == 2
+
+
+def test_supervised_iterations_sample_nothing():
+    made = plan("objective.kind=sft", "objective.nll_weight=4", "training.iterations=2", "generation.prompts=40")
+    assert [phase.kind for phase in made.phases if phase.iteration is not None] == ["supervise", "evaluate"] * 2
+    assert [phase.objective for phase in phases(made, "supervise")] == [SUPERVISED] * 2
+    assert [phase.updates.steps for phase in phases(made, "supervise")] == [2 * 3] * 2
+
+
+def test_mixing_doubles_the_examples_from_iteration_1_on():
+    made = plan("generation.mix_previous=true", "training.iterations=3", "training.epochs=1")
+    assert [phase.updates.steps for phase in phases(made, "train")] == [7, 13, 13]
+
+
+def test_where_the_contrast_applies_reaches_training_and_reference():
+    options = ("objective.contrast_tokens=3", "objective.skip_truncated=true", "objective.kind=spin")
+    made = plan(*options, "training.iterations=1")
+    (train,), (refer,) = phases(made, "train"), phases(made, "refer")
+    assert (train.objective.contrast_tokens, train.objective.skip_truncated) == (3, True)
+    assert refer.objective == train.objective

@@ -84,7 +84,7 @@ def estimate(plan: Mapping[str, Any], characters: tuple[float, float] | None, sp
             continue
         steps += updates["steps"]
         examples += updates["steps"] * updates["batch_size"]
-        responses = 1 if row["iteration"] is None else 3 if row["iteration"] else 2
+        responses = 1 if row["kind"] != "train" else 3 if row["objective"]["beta"] else 2
         tokens += round(updates["steps"] * updates["batch_size"] * responses * (prompt + answer))
     seconds = None if speed is None else examples * speed.train_s + answers * speed.answer_s
     return Estimate(steps, answers, answers * most, tokens, seconds)

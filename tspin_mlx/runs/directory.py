@@ -137,7 +137,7 @@ class Run:
         self.store.recover()
         for row in self.plan_row["phases"]:
             checkpoints = (Path(row["target"]).parent / "checkpoints").as_posix()
-            if row["kind"] in ("warmup", "train") and self.store.has(row["target"]) and self.store.has(checkpoints):
+            if row["updates"] and self.store.has(row["target"]) and self.store.has(checkpoints):
                 self.store.remove(checkpoints)
 
     def verify(self) -> None:
