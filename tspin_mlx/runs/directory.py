@@ -296,11 +296,10 @@ def _decision(row: dict[str, Any]) -> Decision:
 
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
-    from ..lineage import lineage
+    from ..lineage import shared
     from ..plan import SCORES, plan_from_row
 
-    theirs = lineage(plan_from_row(origin.plan_row))
-    same = [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
+    same = shared(plan, plan_from_row(origin.plan_row))
     reused = [target for target in same if origin.store.is_intact(target)]
     store = Store(folder)
     for target in reused:
