@@ -104,6 +104,8 @@ def load_sweep(file: Path, folder: Path, given: Sequence[str] = (), *, trusted: 
     """
     if not re.fullmatch(SAFE_NAME, file.stem):
         raise UsageError(f"{file}: its name names the runs: letters, digits, '.', '_' and '-' only")
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file", hint="`tspin-mlx sweep --help` shows how one begins")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -21,13 +21,16 @@ ALWAYS_MEASURED = "nll"
 def runs_named(names: Sequence[str], folder: Path) -> list[Run]:
     """Runs by name, path, or the name or path of a folder of runs, such as a sweep's; without names all of ``folder``.
 
+    Those of a folder come in the order in which they were made.
+
     Raises:
         UsageError: there are none, or none of that name.
     """
     found: dict[Path, Run] = {}
     for name in names or [str(folder)]:
         path = Path(name).expanduser() if "/" in name or not names else folder / name
-        runs = [Run(inner) for inner in run_paths(path)] or ([find_run(name, folder)] if names else [])
+        runs = sorted(map(Run, run_paths(path)), key=lambda run: run.about["created"])
+        runs = runs or ([find_run(name, folder)] if names else [])
         found |= {run.path.absolute(): run for run in runs}
     if not found:
         raise UsageError(f"no runs in {folder}", hint="start one with: tspin-mlx quickstart")
