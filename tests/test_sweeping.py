@@ -93,7 +93,7 @@ def test_what_runs_have_in_common_is_made_once(swept):
         begun = {event["phase"] for event in read_events(run.events_path) if event["kind"] == "phase_started"}
         assert begun == {row["target"] for row in run.plan_row["phases"]} - set(SHARED)
     assert Run(folder / "runs/grid/grid-plain-seed-1").about["forked_from"] is None
-    assert f"{len(SHARED)} of 11 phases from grid-plain-seed-0" in done.stderr
+    assert f"{len(SHARED)} of 10 phases from grid-plain-seed-0" in done.stderr
 
 
 def test_a_run_that_took_over_is_the_run_that_did_it_all(swept, tiny_model):

@@ -115,6 +115,16 @@ def gain(on: Callable[[str], Measure]) -> Measure:
     return difference
 
 
+def paired(group: Group, reference: Group, measure: Measure) -> Mean | None:
+    """The mean of a group's measure less another group's with the same seed, over the seeds that both have.
+
+    Runs with one seed see the same examples in the same order, so that much of what a seed decides cancels out.
+    """
+    theirs = {run.seed: value for run in reference.runs if (value := measure(run)) is not None}
+    ours = {run.seed: value for run in group.runs if (value := measure(run)) is not None}
+    return mean([value - theirs[seed] for seed, value in ours.items() if seed in theirs])
+
+
 def groups(outcomes: Sequence[Outcome]) -> list[Group]:
     """Runs whose settings are equal, in the order in which the first of each group comes.
 

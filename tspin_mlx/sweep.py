@@ -85,7 +85,7 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
         given: changes beside the file's, as ``key=value``. One of a varied key leaves only the runs with that value.
 
     Raises:
-        RecipeError: a change of what an arm sets, or not of the form ``key=value``.
+        RecipeError: a change of what an arm sets, or not of the form ``key=value``; names that differ in capitals only.
     """
     vary, others = dict(sweep.vary), []
     for override in given:
@@ -106,6 +106,9 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
             own = tuple(to_override(key, value) for key, value in (sweep.settings | changes | varied).items())
             title = _name(name, name_of_arm, varied)
             found.append(Combination(title, name_of_arm, varied, own, tuple(others)))
+    names = Counter(run.name.casefold() for run in found)
+    if clash := [run.name for run in found if names[run.name.casefold()] > 1]:
+        raise RecipeError(f"{clash[0]} and {clash[1]} would be one folder where capitals do not count, as on a Mac")
     return found
 
 

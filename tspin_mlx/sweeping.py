@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 from typing import Literal
 
 from .catalog import RecipeSource, find_recipe, located, parse_source
-from .control import resume
+from .control import request_stop, resume
 from .data import Splits
-from .errors import RecipeError, TspinError, UsageError
+from .errors import BusyError, RecipeError, TspinError, UsageError
+from .events import Event
 from .launch import Checked, check, make, read_inputs
 from .lineage import lineage
 from .models import ModelFolder
 from .recipe import SAFE_NAME
 from .runs.directory import Run, open_run
-from .runs.event_log import last_events
-from .runs.lock import is_held
+from .runs.event_log import EventTail, log_size
+from .runs.lock import RunLock, holder, is_held
 from .sweep import Combination, combinations, parse_sweep
 from .triplets import Prompt
 
@@ -64,6 +67,11 @@ class Member:
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
         return self.exists and self.run.is_finished
+
+    @property
+    def phases(self) -> int:
+        """How many phases it has."""
+        return len(self.lineage)
 
     def shared(self, other: Member) -> list[str]:
         """Targets that both make alike."""
@@ -123,6 +131,26 @@ def load_sweep(file: Path, folder: Path, given: Sequence[str] = (), *, trusted: 
     return list(members.values())
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Within the block, no other process works through the sweep whose runs are in ``folder``.
+
+    Raises:
+        BusyError: another one does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = RunLock.acquire(folder)
+    except BusyError:
+        first = holder(folder)
+        who = f"process {first['pid']}" if first else "another process"
+        raise BusyError(f"{who} works through {folder} already", hint="wait for it, or press Ctrl-C there") from None
+    try:
+        yield
+    finally:
+        lock.close()
+
+
 class Worker:
     """Works through the runs of a sweep.
 
@@ -153,6 +181,9 @@ class Worker:
             while len(self._working) < self._jobs and not stopping() and (member := self._next()):
                 self._waiting.remove(member)
                 self._begin(member)
+                if stopping() and member.name in self._working:  # asked while it began: it did not hear of it
+                    with contextlib.suppress(UsageError):  # it has ended already
+                        request_stop(self._working[member.name].run, "step")
             if not self._working and (stopping() or not self._waiting):
                 return
             time.sleep(_PAUSE_S)
@@ -167,7 +198,7 @@ class Worker:
         return any(set(member.shared(work.member)) & set(work.run.pending()) for work in self._working.values())
 
     def _begin(self, member: Member) -> None:
-        begun = time.monotonic()
+        begun, offset = time.monotonic(), log_size(member.checked.path / "events.jsonl")
         try:
             what: What = "resumed" if member.exists else "started"
             if is_held(member.checked.path):
@@ -179,19 +210,15 @@ class Worker:
         except TspinError as error:
             self._tell(Change(member, "failed", 0.0, error.message, error.hint, error.exit_code))
             return
-        self._working[member.name] = _Work(member, run, engine, begun)
+        self._working[member.name] = _Work(member, run, engine, begun, offset)
         self._tell(Change(member, what, detail=detail))
 
     def _origin(self, member: Member) -> Run | None:
         """The run that has done most of what this one would do alike."""
-        best, most = None, 0
-        for other in self._members:
-            if other.exists:
-                run = other.run
-                count = sum(map(run.store.has, member.shared(other)))
-                if count > most:
-                    best, most = run, count
-        return best
+        runs = [(other.run, member.shared(other)) for other in self._members if other.exists]
+        done = [(sum(map(run.store.has, targets)), run) for run, targets in runs]
+        count, best = max(done, key=lambda pair: pair[0], default=(0, None))
+        return best if count else None
 
 
 @dataclass(frozen=True)
@@ -200,6 +227,7 @@ class _Work:
     run: Run
     engine: Popen[bytes] | None
     begun: float
+    offset: int  # bytes of the event log that were there before
 
     def is_alive(self) -> bool:
         if self.engine is None:
@@ -223,11 +251,15 @@ def _checked(
     place = [f"run.folder={folder}", f"run.name={combination.name}"]
     try:
         checked = check(parse_source(source, [*own, *combination.given, *place]), source, read)
-        if checked.path.exists():
-            open_run(checked.path, checked.plan)
     except TspinError as error:
         error.message = f"{file.name}: {combination.name}: {error.message}"
         raise
+    if checked.path.exists():
+        try:
+            open_run(checked.path, checked.plan)
+        except UsageError as error:
+            error.hint = "give the settings it was made with, give the file another name, or remove the run's folder"
+            raise
     return Member(combination, checked, lineage(checked.plan))
 
 
@@ -242,9 +274,13 @@ def _ending(work: _Work) -> Change:
     run, elapsed = work.run, time.monotonic() - work.begun
     if run.is_finished:
         return Change(work.member, "finished", elapsed)
-    last = (last_events(run.events_path) or [{"kind": ""}])[-1]
+    events = EventTail(run.events_path, work.offset).read()
+    last: Event = events[-1] if events else {"kind": ""}
     if last["kind"] == "run_failed":
         return Change(work.member, "failed", elapsed, last["message"], last["hint"], last["exit_code"])
     if last["kind"] == "run_stopped":
         return Change(work.member, "stopped", elapsed, exit_code=last["exit_code"])
+    returncode = work.engine.returncode if work.engine else 1
+    if returncode in (-signal.SIGINT, -signal.SIGTERM):  # before it could listen
+        return Change(work.member, "stopped", elapsed, exit_code=128 - returncode)
     return Change(work.member, "failed", elapsed, f"ended without a word; its log is {run.engine_log}", exit_code=1)

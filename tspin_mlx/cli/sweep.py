@@ -11,15 +11,19 @@ from signal import Signals
 from typing import Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from ..plan import policy_name
 from ..runs.summary import summary
 from ..stop import EXIT_CODES
-from ..sweeping import Change, Member, Worker, load_sweep
+from ..sweeping import Change, Member, Worker, alone, load_sweep
 from ..text import duration
 from .compare import comparison_row, print_comparison
 from .follow import forwarding
 from .say import say
+
+_WIDE = 240  # characters; names are not cut
 
 
 def run_sweep(
@@ -35,7 +39,7 @@ def run_sweep(
         return
     changes = _Changes(tell)
     worker = Worker(members, jobs, changes.hear, trusted=trusted)
-    with forwarding(worker.paths, tell) as signals:
+    with alone(folder / file.stem), forwarding(worker.paths, tell) as signals:
         worker.work(lambda: bool(signals))
     if as_json:
         runs = [member.run for member in members if member.exists]
@@ -84,9 +88,22 @@ def _show_plan(members: Sequence[Member], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"runs": rows}, ensure_ascii=False, indent=2))
         return
-    for row in rows:
-        typer.echo(f"{row['state']:<12} {row['name']}  {row['steps']} steps")
-    say("\neverything is valid; nothing was written")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("run", "state", "steps", "phases", "made by another run"):
+        table.add_column(heading, justify="right" if heading in ("steps", "phases") else "left", no_wrap=True)
+    for number, (row, member) in enumerate(zip(rows, members, strict=True)):
+        table.add_row(row["name"], row["state"], str(row["steps"]), str(member.phases), _others(members, number))
+    Console(highlight=False, width=_WIDE).print(table)
+    say("\nall of them are valid; nothing was written")
+
+
+def _others(members: Sequence[Member], number: int) -> str:
+    """What a run that is still to be made will find done, if they are made one after another."""
+    member, others = members[number], [other for other in members if other.exists] + list(members[:number])
+    if member.exists or not others:
+        return ""
+    count, origin = max(((len(member.shared(other)), other) for other in others), key=lambda pair: pair[0])
+    return f"{count}, by {origin.name}" if count else ""
 
 
 def _show_results(members: Sequence[Member]) -> None:
