@@ -10,11 +10,12 @@ import time
 
 import pytest
 
-from tspin_mlx.errors import TspinError
+from tspin_mlx.control import resume
+from tspin_mlx.errors import BusyError, TspinError
 from tspin_mlx.lineage import shared
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import read_events
-from tspin_mlx.sweeping import Worker, load_sweep
+from tspin_mlx.sweeping import Worker, alone, load_sweep
 
 RECIPE = """
 model: {model}
@@ -125,8 +126,9 @@ def test_the_comparison_in_numbers(swept):
     assert initial == {"value": pytest.approx((a + b) / 2), "error": pytest.approx(abs(a - b) / 2), "count": 2}
     gains = [run.test()[run.result()["best"]]["metrics"]["nll"] - run.test()["initial"]["metrics"]["nll"]
              for run in runs]  # fmt: skip
-    assert row["groups"][0]["best_minus_initial"]["on"] == "test"
+    assert row["differences_on"] == "test"
     assert row["groups"][0]["best_minus_initial"]["value"] == pytest.approx(sum(gains) / 2)
+    assert row["groups"][0]["best_minus_first_group"] == {"value": 0, "error": 0, "count": 2}
     other = json.loads(cli(folder, "runs", "compare", "grid", "--metric", "exact_match", "--json").stdout)
     assert not other["lower_is_better"]
     one = cli(folder, "runs", "compare", "grid/grid-plain-seed-0", "--folder", "runs")
@@ -184,17 +186,35 @@ def work(task, file, jobs=1, make_only=False):
 
 
 def test_side_by_side_those_that_share_wait_for_each_other(task):
-    changes = work(task, "grid.yaml", jobs=2)
+    (task / "wide.yaml").write_text(
+        "recipe: task.yaml\nset: {training.iterations: 0}\n"
+        "vary: {run.seed: [0, 1], evaluation.best: [nll, exact_match]}\n"
+    )
+    changes = work(task, "wide.yaml", jobs=2)
     begun = [change.member.name for change in changes if change.what == "started"]
-    assert begun[:2] == ["grid-plain-seed-0", "grid-plain-seed-1"]
+    assert begun[:2] == ["wide-seed-0-best-nll", "wide-seed-1-best-nll"]
     assert {change.what for change in changes} == {"started", "finished"}
     for seed in (0, 1):
-        origin = Run(task / f"runs/grid/grid-anchored-seed-{seed}").about["forked_from"]
-        assert origin == {"run": f"grid-plain-seed-{seed}", "reused": SHARED}
+        origin = Run(task / f"runs/wide/wide-seed-{seed}-best-exact_match").about["forked_from"]
+        assert origin == {"run": f"wide-seed-{seed}-best-nll", "reused": SHARED[:4]}
+
+
+def test_a_run_that_another_process_works_on_is_waited_for(task):
+    (task / "one.yaml").write_text("recipe: task.yaml\nset: {training.iterations: 0}\n")
+    (run,) = work(task, "one.yaml", make_only=True)
+    engine = resume(run)
+    changes = work(task, "one.yaml")
+    assert engine.wait() == 0
+    assert [change.what for change in changes] == ["joined", "finished"]
+    works = pytest.raises(BusyError, match=f"process {os.getpid()} works through")
+    with alone(task / "runs/one"), works, alone(task / "runs/one"):
+        pass
 
 
 def test_a_failed_run_is_reported_and_the_rest_goes_on(task):
-    (task / "two.yaml").write_text("recipe: task.yaml\nvary: {training.learning_rate: [1e30, 1e-3]}\n")
+    (task / "two.yaml").write_text(
+        "recipe: task.yaml\nset: {training.iterations: 0}\nvary: {warmup.learning_rate: [1e30, 1e-3]}\n"
+    )
     done = cli(task, "sweep", "two.yaml")
     assert done.returncode == 6, done.stderr
     assert "failed    two-learning_rate-1e30" in done.stderr and "finished  two-learning_rate-1e-3" in done.stderr
@@ -203,7 +223,9 @@ def test_a_failed_run_is_reported_and_the_rest_goes_on(task):
 
 
 def test_ctrl_c_stops_and_the_same_command_goes_on(task):
-    (task / "long.yaml").write_text("recipe: task.yaml\nset: {warmup.epochs: 200}\nvary: {run.seed: [0, 1]}\n")
+    (task / "long.yaml").write_text(
+        "recipe: task.yaml\nset: {warmup.epochs: 60, run.checkpoint_seconds: 30}\nvary: {run.seed: [0, 1]}\n"
+    )
     command = [sys.executable, "-m", "tspin_mlx", "sweep", "long.yaml", "--set", "training.epochs=1"]
     process = subprocess.Popen(command, cwd=task, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = task / "runs/long/long-seed-0"
