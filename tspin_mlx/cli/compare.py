@@ -79,8 +79,7 @@ def print_comparison(runs: Sequence[Run], metric: str | None = None) -> None:
     if has_test:
         columns = {_heading(name): _mean_of(on_test(name)) for name in (INITIAL, _BEST)}
         _print_table(console, f"\nTest, {metric}", alike, columns, gains)
-    for note in _notes(alike, has_test):
-        console.print(Text(note, style="dim"))
+    console.print(Text("\n" + "\n".join(_notes(alike, has_test)), style="dim"))
 
 
 def _print_table(
@@ -88,17 +87,16 @@ def _print_table(
 ) -> None:
     """A row per group. Where a line has no room for the standard errors, they stand below their means."""
     for between in (" ", "\n"):
-        table = _table(title, alike, columns, gains, between)
+        table = _table(alike, columns, gains, between)
         needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
         if needed <= console.width:
             break
+    console.print(Text(title, style="italic"))
     Console(highlight=False, width=max(needed, console.width)).print(table)
 
 
-def _table(
-    title: str, alike: Sequence[Group], columns: dict[str, Column], gains: dict[str, Column], between: str
-) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+def _table(alike: Sequence[Group], columns: dict[str, Column], gains: dict[str, Column], between: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
     keys = list(alike[0].settings)
     for key in keys:
         table.add_column(key, no_wrap=True)
