@@ -15,7 +15,8 @@ from tspin_mlx.errors import BusyError, TspinError
 from tspin_mlx.lineage import shared
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import read_events
-from tspin_mlx.sweeping import Worker, alone, load_sweep
+from tspin_mlx.sweep_members import load_sweep
+from tspin_mlx.sweeping import Sweeping, alone
 
 RECIPE = """
 model: {model}
@@ -181,7 +182,7 @@ def work(task, file, jobs=1, make_only=False):
     members, changes = load_sweep(task / file, task / "runs"), []
     if make_only:
         return [make(member.checked).run for member in members]
-    Worker(members, jobs, changes.append).work(lambda: False)
+    Sweeping(members, jobs, changes.append).work(lambda: False)
     return changes
 
 
@@ -242,5 +243,5 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(task):
     members = load_sweep(task / "long.yaml", task / "runs", ["run.seed=0", "training.epochs=1"])
     assert [member.exists for member in members] == [True]
     changes = []
-    Worker(members, 1, changes.append).work(lambda: False)
+    Sweeping(members, 1, changes.append).work(lambda: False)
     assert [change.what for change in changes] == ["resumed", "finished"]

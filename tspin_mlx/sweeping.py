@@ -1,10 +1,8 @@
-"""Works through a sweep: checks all its runs, then starts them, a few at a time, so that nothing is made twice."""
+"""Works through a sweep: starts its runs, a few at a time, so that nothing is made twice."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,69 +11,19 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Literal
 
-from .catalog import RecipeSource, find_recipe, located, parse_source
 from .control import request_stop, resume
-from .data import Splits
-from .errors import BusyError, RecipeError, TspinError, UsageError
+from .errors import BusyError, TspinError, UsageError
 from .events import Event
-from .launch import Checked, check, make, read_inputs
-from .lineage import lineage
-from .models import ModelFolder
-from .recipe import SAFE_NAME
-from .runs.directory import Run, open_run
+from .launch import make
+from .runs.directory import Run
 from .runs.event_log import EventTail, log_size
 from .runs.lock import RunLock, holder, is_held
-from .sweep import Combination, combinations, parse_sweep
-from .triplets import Prompt
+from .sweep_members import Member
 
 #: What can happen to a run. ``joined``: another process works on it, and this one waits for its end.
 What = Literal["started", "resumed", "joined", "finished", "stopped", "failed"]
 
 _PAUSE_S = 0.1
-
-
-@dataclass(frozen=True)
-class Member:
-    """A run of a sweep.
-
-    Attributes:
-        combination: its settings.
-        checked: what it needs.
-        lineage: of its plan, see :func:`tspin_mlx.lineage.lineage`.
-    """
-
-    combination: Combination
-    checked: Checked
-    lineage: dict[str, str]
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self.combination.name
-
-    @property
-    def exists(self) -> bool:
-        """Whether the run was made."""
-        return self.checked.path.exists()
-
-    @property
-    def run(self) -> Run:
-        """The run, which must exist."""
-        return Run(self.checked.path)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.exists and self.run.is_finished
-
-    @property
-    def phases(self) -> int:
-        """How many phases it has."""
-        return len(self.lineage)
-
-    def shared(self, other: Member) -> list[str]:
-        """Targets that both make alike."""
-        return [target for target, digest in self.lineage.items() if other.lineage.get(target) == digest]
 
 
 @dataclass(frozen=True)
@@ -99,38 +47,6 @@ class Change:
     exit_code: int = 0
 
 
-def load_sweep(file: Path, folder: Path, given: Sequence[str] = (), *, trusted: bool = False) -> list[Member]:
-    """All runs of a sweep, every one checked before anything is written.
-
-    Args:
-        file: its YAML file; its runs are in ``folder`` / the file's name without ending.
-        given: changes of the recipe beside those of the file, as ``key=value``.
-        trusted: code that comes with a model may run.
-
-    Raises:
-        TspinError: of the kind that fits; it names the combination and the key.
-    """
-    if not re.fullmatch(SAFE_NAME, file.stem):
-        raise UsageError(f"{file}: its name names the runs: letters, digits, '.', '_' and '-' only")
-    if not file.is_file():
-        raise UsageError(f"{file}: no such file", hint="`tspin-mlx sweep --help` shows how one begins")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file}: cannot be read: {error}") from None
-    sweep = parse_sweep(text, file.name)
-    source = _recipe(sweep.recipe, file)
-    read = functools.cache(functools.partial(read_inputs, trusted=trusted))
-    members: dict[str, Member] = {}
-    for combination in combinations(sweep, file.stem, given):
-        member = _checked(combination, source, file, folder / file.stem, read)
-        fingerprint = member.checked.plan.fingerprint
-        if fingerprint in members:
-            raise UsageError(f"{file.name}: {members[fingerprint].name} and {member.name} are the same run")
-        members[fingerprint] = member
-    return list(members.values())
-
-
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Within the block, no other process works through the sweep whose runs are in ``folder``.
@@ -151,7 +67,7 @@ def alone(folder: Path) -> Iterator[None]:
         lock.close()
 
 
-class Worker:
+class Sweeping:
     """Works through the runs of a sweep.
 
     Args:
@@ -233,34 +149,6 @@ class _Work:
         if self.engine is None:
             return is_held(self.run.path)
         return self.engine.poll() is None
-
-
-def _recipe(name: str, file: Path) -> RecipeSource:
-    is_file = name.endswith((".yaml", ".yml")) or "/" in name
-    return find_recipe(str(file.parent / Path(name).expanduser()) if is_file else name)
-
-
-def _checked(
-    combination: Combination,
-    source: RecipeSource,
-    file: Path,
-    folder: Path,
-    read: Callable[..., tuple[ModelFolder, Splits[Prompt]]],
-) -> Member:
-    own = [located(override, file.parent) for override in combination.own]
-    place = [f"run.folder={folder}", f"run.name={combination.name}"]
-    try:
-        checked = check(parse_source(source, [*own, *combination.given, *place]), source, read)
-    except TspinError as error:
-        error.message = f"{file.name}: {combination.name}: {error.message}"
-        raise
-    if checked.path.exists():
-        try:
-            open_run(checked.path, checked.plan)
-        except UsageError as error:
-            error.hint = "give the settings it was made with, give the file another name, or remove the run's folder"
-            raise
-    return Member(combination, checked, lineage(checked.plan))
 
 
 def _taken_over(run: Run) -> str:

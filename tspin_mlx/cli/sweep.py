@@ -17,7 +17,8 @@ from rich.table import Table
 from ..plan import policy_name
 from ..runs.summary import summary
 from ..stop import EXIT_CODES
-from ..sweeping import Change, Member, Worker, alone, load_sweep
+from ..sweep_members import Member, load_sweep
+from ..sweeping import Change, Sweeping, alone
 from ..text import duration
 from .compare import comparison_row, print_comparison
 from .follow import forwarding
@@ -38,9 +39,9 @@ def run_sweep(
         _show_plan(members, as_json=as_json)
         return
     changes = _Changes(tell)
-    worker = Worker(members, jobs, changes.hear, trusted=trusted)
-    with alone(folder / file.stem), forwarding(worker.paths, tell) as signals:
-        worker.work(lambda: bool(signals))
+    sweeping = Sweeping(members, jobs, changes.hear, trusted=trusted)
+    with alone(folder / file.stem), forwarding(sweeping.paths, tell) as signals:
+        sweeping.work(lambda: bool(signals))
     if as_json:
         runs = [member.run for member in members if member.exists]
         typer.echo(json.dumps({"runs": _rows(members), **comparison_row(runs)}, ensure_ascii=False, indent=2))
