@@ -322,10 +322,10 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
 
 def _steps(plan: Plan) -> list[Any]:
     """All that decides how much memory a training step takes: what was measured holds as long as it is the same."""
-    objective = [phase.objective for phase in plan.phases if phase.updates][-1:]
+    last = [(phase.kind, phase.objective) for phase in plan.phases if phase.updates][-1:]
     recipe = plan.recipe
     world = [plan.model_fingerprint, plan.data_digest, recipe.model.dtype, recipe.lora]
-    return [*world, recipe.generation.max_tokens, plan.sizes, objective]
+    return [*world, recipe.generation.max_tokens, plan.sizes, last]
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
