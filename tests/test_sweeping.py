@@ -132,7 +132,7 @@ def test_the_comparison_in_numbers(swept):
     assert row["groups"][0]["best_minus_first_group"] == {"value": 0, "error": 0, "count": 2}
     other = json.loads(cli(folder, "runs", "compare", "grid", "--metric", "exact_match", "--json").stdout)
     assert not other["lower_is_better"]
-    one = cli(folder, "runs", "compare", "grid/grid-plain-seed-0", "--folder", "runs")
+    one = cli(folder, "runs", "compare", "runs/grid/grid-plain-seed-0")
     assert one.returncode == 0 and "±" not in one.stdout
     wrong = cli(folder, "runs", "compare", "grid", "--metric", "exact_mach")
     assert wrong.returncode == 2 and "did you mean exact_match?" in wrong.stderr
@@ -186,18 +186,22 @@ def work(task, file, jobs=1, make_only=False):
     return changes
 
 
-def test_side_by_side_those_that_share_wait_for_each_other(task):
+def test_side_by_side_those_that_share_wait_and_a_failure_stops_no_other(task):
     (task / "wide.yaml").write_text(
         "recipe: task.yaml\nset: {training.iterations: 0}\n"
-        "vary: {run.seed: [0, 1], evaluation.best: [nll, exact_match]}\n"
+        "arms: {a: {}, b: {evaluation.best: exact_match}, c: {run.seed: 1}, d: {warmup.learning_rate: 1e30}}\n"
     )
-    changes = work(task, "wide.yaml", jobs=2)
-    begun = [change.member.name for change in changes if change.what == "started"]
-    assert begun[:2] == ["wide-seed-0-best-nll", "wide-seed-1-best-nll"]
-    assert {change.what for change in changes} == {"started", "finished"}
-    for seed in (0, 1):
-        origin = Run(task / f"runs/wide/wide-seed-{seed}-best-exact_match").about["forked_from"]
-        assert origin == {"run": f"wide-seed-{seed}-best-nll", "reused": SHARED[:4]}
+    done = cli(task, "sweep", "wide.yaml", "--jobs", 2)
+    assert done.returncode == 6, done.stderr
+    told = [tuple(line.split()[1:3]) for line in done.stderr.splitlines() if " wide-" in line]
+    begun = [name for what, name in told if what == "started"]
+    assert begun[:2] == ["wide-a", "wide-c"]  # b would make what a is just making
+    assert set(told) == {(what, f"wide-{arm}") for arm in "abcd" for what in ("started", "finished")} - {
+        ("finished", "wide-d")
+    } | {("failed", "wide-d")}
+    assert Run(task / "runs/wide/wide-b").about["forked_from"] == {"run": "wide-a", "reused": SHARED[:4]}
+    assert "1 of 4 runs did not finish" in done.stderr
+    assert "0 of 1" in done.stdout
 
 
 def test_a_run_that_another_process_works_on_is_waited_for(task):
@@ -210,17 +214,6 @@ def test_a_run_that_another_process_works_on_is_waited_for(task):
     works = pytest.raises(BusyError, match=f"process {os.getpid()} works through")
     with alone(task / "runs/one"), works, alone(task / "runs/one"):
         pass
-
-
-def test_a_failed_run_is_reported_and_the_rest_goes_on(task):
-    (task / "two.yaml").write_text(
-        "recipe: task.yaml\nset: {training.iterations: 0}\nvary: {warmup.learning_rate: [1e30, 1e-3]}\n"
-    )
-    done = cli(task, "sweep", "two.yaml")
-    assert done.returncode == 6, done.stderr
-    assert "failed    two-learning_rate-1e30" in done.stderr and "finished  two-learning_rate-1e-3" in done.stderr
-    assert "1 of 2 runs did not finish" in done.stderr
-    assert "0 of 1" in done.stdout
 
 
 def test_ctrl_c_stops_and_the_same_command_goes_on(task):
