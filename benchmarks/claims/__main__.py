@@ -1,0 +1,56 @@
+"""``python -m benchmarks.claims data|collect|table|chart``: experiments that test the claims of the T-SPIN paper.
+
+``data`` makes the examples of a task, ``tspin-mlx sweep`` runs one of the sweeps beside this file, ``collect`` gathers
+what its runs came to in one small file, ``table`` and ``chart`` show that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tspin_mlx.errors import TspinError
+
+from .tasks import TASKS, Sizes, write
+
+_HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Parse the command line, and do it."""
+    options = _parser().parse_args()
+    try:
+        options.do(options)
+    except TspinError as error:
+        sys.exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message)
+
+
+def _data(options: argparse.Namespace) -> None:
+    folder = options.out or _HERE / "data" / options.task
+    sizes = Sizes(options.train, options.validation, options.test)
+    counts = write(options.task, folder, sizes, options.seed, options.source)
+    print(f"{folder}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
+
+
+def _parser() -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.claims", description=__doc__, formatter_class=plain
+    )
+    parts = parser.add_subparsers(required=True)
+    tasks = "\n".join(f"{name}\n    {task.about}" for name, task in TASKS.items())
+    data = parts.add_parser("data", help="make the examples of a task", epilog=tasks, formatter_class=plain)
+    data.set_defaults(do=_data)
+    data.add_argument("task", choices=TASKS)
+    data.add_argument("--out", type=Path, metavar="FOLDER", help="for the three files; where the recipes expect them")
+    data.add_argument("--source", type=Path, metavar="PATH", help="a local copy, for tasks that need one")
+    data.add_argument("--train", type=int, default=Sizes.train, help="rows (%(default)s)")
+    data.add_argument("--validation", type=int, default=Sizes.validation, help="rows (%(default)s)")
+    data.add_argument("--test", type=int, default=Sizes.test, help="rows, at most (%(default)s)")
+    data.add_argument("--seed", type=int, default=0, help="of what is drawn (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The tasks: what each one teaches, where its examples are from, and what makes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tspin_mlx import durable
+
+from . import snips
+
+#: One example: ``prompt``, ``response``, ``system`` and ``answer``.
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many examples each file gets; a task with fewer test items gives all it has."""
+
+    train: int = 1024
+    validation: int = 256
+    test: int = 697
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to teach.
+
+    Attributes:
+        about: what it is, whose it is, where it is from.
+        make: ``make(sizes, seed, source)`` gives the rows of ``train``, ``validation`` and ``test``; the same for the
+            same arguments, and no prompt twice.
+    """
+
+    about: str
+    make: Callable[[Sizes, int, Path | None], dict[str, list[Row]]]
+
+
+TASKS = {
+    "snips": Task(
+        "Utterances to an assistant, to JSON with intent and slots: SNIPS 2017, seven intents, 697 test items. CC0 1.0; "
+        "Coucke et al. 2018, arXiv 1805.10190; public as 2017-06-custom-intent-engines in the repository "
+        "sonos/nlu-benchmark. --source is that folder, or one with train.jsonl and test.jsonl made of it.",
+        lambda sizes, seed, source: snips.examples(sizes.train, sizes.validation, sizes.test, seed, source),
+    ),
+}
+
+
+def write(name: str, folder: Path, sizes: Sizes, seed: int, source: Path | None) -> dict[str, int]:
+    """Write ``train.jsonl``, ``validation.jsonl`` and ``test.jsonl`` of a task.
+
+    Returns:
+        The number of rows of each.
+
+    Raises:
+        DataError: the source is missing or too small.
+    """
+    splits = TASKS[name].make(sizes, seed, source)
+    for split, rows in splits.items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        durable.write_text(folder / f"{split}.jsonl", text)
+    return {split: len(rows) for split, rows in splits.items()}
