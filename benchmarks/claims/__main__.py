@@ -10,8 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from tspin_mlx import durable
 from tspin_mlx.errors import TspinError
 
+from .sweeps import files
 from .tasks import TASKS, Sizes, write
 
 _HERE = Path(__file__).parent
@@ -33,6 +35,12 @@ def _data(options: argparse.Namespace) -> None:
     print(f"{folder}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
 
 
+def _sweeps(options: argparse.Namespace) -> None:
+    for task in TASKS:
+        for name, text in files(task).items():
+            durable.write_text(_HERE / name, text)
+
+
 def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
@@ -49,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--validation", type=int, default=Sizes.validation, help="rows (%(default)s)")
     data.add_argument("--test", type=int, default=Sizes.test, help="rows, at most (%(default)s)")
     data.add_argument("--seed", type=int, default=0, help="of what is drawn (%(default)s)")
+    sweeps = parts.add_parser("sweeps", help="write the sweeps of all tasks anew")
+    sweeps.set_defaults(do=_sweeps)
     return parser
 
 
