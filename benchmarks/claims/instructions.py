@@ -12,9 +12,11 @@ import json
 import random
 from dataclasses import asdict, dataclass
 
+from tspin_mlx.errors import DataError
+
 CATEGORIES = {
     "fruits": "apple banana cherry date fig grape kiwi lemon mango orange papaya peach pear plum quince",
-    "vegetables": "beetroot cabbage carrot celery garlic kale leek lettuce onion parsnip pea potato pumpkin radish spinach",
+    "vegetables": "beet cabbage carrot celery garlic kale leek lettuce onion parsnip pea potato pumpkin radish spinach",
     "birds": "crow dove duck eagle falcon goose gull hawk heron owl parrot raven robin sparrow swan",
     "animals": "badger bear camel deer fox goat horse lion mouse otter rabbit sheep tiger wolf zebra",
     "trees": "alder ash beech birch cedar elm fir larch maple oak pine poplar spruce willow yew",
@@ -25,7 +27,7 @@ CATEGORIES = {
     "garments": "belt blouse boots cap coat dress glove hat jacket scarf shirt shoe skirt sock tie",
     "jobs": "actor baker barber butcher carpenter cook doctor farmer judge lawyer nurse painter pilot tailor teacher",
     "metals": "aluminium brass bronze chromium copper gold iron lead mercury nickel platinum silver steel tin zinc",
-    "furniture": "armchair bed bench bookcase cabinet chair chest cupboard desk dresser shelf sofa stool table wardrobe",
+    "furniture": "armchair bed bench bureau cabinet chair chest cupboard desk dresser shelf sofa stool table wardrobe",
     "vehicles": "ambulance bicycle bus car ferry helicopter lorry motorcycle plane rocket ship train tram truck van",
 }  # fmt: skip
 
@@ -65,11 +67,18 @@ class Form:
 
 
 def examples(train: int, validation: int, test: int, seed: int) -> dict[str, list[dict[str, str]]]:
-    """So many distinct instructions of each split, 1890 per verb, with the answers of the expert. ``answer`` is the
-    :class:`Form`, as JSON."""
+    """So many distinct instructions of each split, 5670 at most, with the expert's responses; ``answer`` is the
+    :class:`Form`, as JSON.
+
+    Raises:
+        DataError: there are not so many.
+    """
     rng = random.Random(seed)
     forms = [Form(*parts) for parts in itertools.product(COUNTS, SEPARATORS, CASES, ORDERS)]
-    chosen = rng.sample(list(itertools.product(VERBS, CATEGORIES, forms)), train + validation + test)
+    possible = list(itertools.product(VERBS, CATEGORIES, forms))
+    if (wanted := train + validation + test) > len(possible):
+        raise DataError(f"there are {len(possible)} instructions, not {wanted}")
+    chosen = rng.sample(possible, wanted)
     rows = [_row(verb, category, form, rng) for verb, category, form in chosen]
     return {
         "train": rows[:train],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -31,13 +32,18 @@ def collect(folders: Sequence[Path]) -> dict[str, Any]:
         ``runs``, and ``unfinished``: the names of those that are left out.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or two would count as the same one.
     """
-    paths = [path for folder in folders for path in ([folder] if (folder / "run.json").is_file() else run_paths(folder))]
+    paths = [
+        path for folder in folders for path in ([folder] if (folder / "run.json").is_file() else run_paths(folder))
+    ]
     runs = [Run(path) for path in paths]
     rows = [_row(run) for run in runs if run.is_finished]
     if not rows:
         raise UsageError(f"no finished run in {', '.join(map(str, folders))}")
+    names = Counter((row["sweep"], row["name"]) for row in rows)
+    if twice := [name for (_, name), count in names.items() if count > 1]:
+        raise UsageError(f"two runs are called {twice[0]}", hint="collect their folders in files of their own")
     _keep_what_differs(rows)
     return {"runs": rows, "unfinished": [run.name for run in runs if not run.is_finished]}
 
@@ -82,7 +88,8 @@ def _keep_what_differs(rows: list[dict[str, Any]]) -> None:
 def _measures(measured: dict[str, Any], prompts: Sequence[Prompt]) -> dict[str, dict[str, float]]:
     """Measures by policy, with those of the task's own check."""
     return {
-        policy: {**content["metrics"], **_checked(content["responses"], prompts)} for policy, content in measured.items()
+        policy: {**content["metrics"], **_checked(content["responses"], prompts)}
+        for policy, content in measured.items()
     }
 
 
@@ -96,23 +103,26 @@ def _checked(responses: list[dict[str, Any]], prompts: Sequence[Prompt]) -> dict
 def _trained_tokens(run: Run, train: Sequence[Prompt]) -> int:
     """Prompt and response tokens of all iterations' steps; the warm-up, which all arms share, is not among them."""
     total = 0
-    for phase in run.plan_row["phases"]:
+    for phase in _done(run, "supervise", "train"):
         if phase["kind"] == "supervise":
             chosen = train[: run.plan_row["recipe"]["generation"]["prompts"]]
             tokens = sum(len(prompt.tokens) + len(prompt.annotated.tokens) for prompt in chosen)
-        elif phase["kind"] == "train":
+        else:
             rows = run.store.read_jsonl((Path(phase["target"]).parent / "triplets.jsonl").as_posix())
             triplets = [triplet_from_row(row) for row in rows]
             tokens = sum(len(t.prompt.tokens) + len(r.tokens) for t in triplets for r in t.responses())
-        else:
-            continue
         total += phase["updates"]["epochs"] * tokens
     return total
 
 
 def _sampled_tokens(run: Run) -> int:
     """Tokens of all sampled responses."""
-    folders = [phase["target"] for phase in run.plan_row["phases"] if phase["kind"] == "generate"]
-    files = [path for folder in folders for path in sorted((run.path / folder).glob("shard-*.jsonl"))]
+    folders = [run.path / phase["target"] for phase in _done(run, "generate")]
+    files = [path for folder in folders for path in sorted(folder.glob("shard-*.jsonl"))]
     rows = (row for path in files for row in run.store.read_jsonl(path.relative_to(run.path).as_posix()))
     return sum(len(row["tokens"]) for row in rows)
+
+
+def _done(run: Run, *kinds: str) -> list[dict[str, Any]]:
+    """The phases of some kinds; after a collapse the last ones may be missing."""
+    return [phase for phase in run.plan_row["phases"] if phase["kind"] in kinds and run.store.has(phase["target"])]
