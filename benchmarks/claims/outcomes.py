@@ -34,10 +34,7 @@ def collect(folders: Sequence[Path]) -> dict[str, Any]:
     Raises:
         UsageError: there is none, or two would count as the same one.
     """
-    paths = [
-        path for folder in folders for path in ([folder] if (folder / "run.json").is_file() else run_paths(folder))
-    ]
-    runs = [Run(path) for path in paths]
+    runs = [Run(path) for folder in folders for path in run_paths(folder) or [folder]]
     rows = [_row(run) for run in runs if run.is_finished]
     if not rows:
         raise UsageError(f"no finished run in {', '.join(map(str, folders))}")
@@ -87,10 +84,7 @@ def _keep_what_differs(rows: list[dict[str, Any]]) -> None:
 
 def _measures(measured: dict[str, Any], prompts: Sequence[Prompt]) -> dict[str, dict[str, float]]:
     """Measures by policy, with those of the task's own check."""
-    return {
-        policy: {**content["metrics"], **_checked(content["responses"], prompts)}
-        for policy, content in measured.items()
-    }
+    return {policy: part["metrics"] | _checked(part["responses"], prompts) for policy, part in measured.items()}
 
 
 def _checked(responses: list[dict[str, Any]], prompts: Sequence[Prompt]) -> dict[str, float]:

@@ -96,7 +96,7 @@ def _rates(task: str) -> str:
         changes = {key: value for key, value in METHODS[method][0].items() if key != "training.learning_rate"}
         lines.append(_line(method, changes))
     about = [
-        "Which learning rate each method likes, by its validation measures, with a seed that the other sweeps do not use.",
+        "Which learning rate each method likes, by validation, with a seed that the other sweeps do not use.",
     ]
     vary = {"training.learning_rate": list(RATES), "run.seed": [CHOOSING_SEED]}
     untested = {key: value for key, value in size.settings.items() if key != "data.test_limit"} | {"data.test": None}

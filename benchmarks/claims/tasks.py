@@ -40,14 +40,14 @@ class Task:
 
 TASKS = {
     "snips": Task(
-        "Utterances to an assistant, to JSON with intent and slots: SNIPS 2017, seven intents, 697 test items. CC0 1.0; "
-        "Coucke et al. 2018, arXiv 1805.10190; public as 2017-06-custom-intent-engines in the repository "
-        "sonos/nlu-benchmark. --source is that folder, or one with train.jsonl and test.jsonl made of it.",
+        "Utterances to an assistant, to JSON with intent and slots: SNIPS 2017, seven intents, 697 test items. "
+        "CC0 1.0; Coucke et al. 2018, arXiv 1805.10190; public in the repository sonos/nlu-benchmark, folder "
+        "2017-06-custom-intent-engines. --source is that folder, or one with train.jsonl and test.jsonl made of it.",
         lambda sizes, seed, source: snips.examples(*astuple(sizes), seed, source),
     ),
     "number_filtering": Task(
-        "Keep or remove the numbers of a short list that are larger or smaller than another: whole numbers from 0 to 99, "
-        "three to five of them. Made by reasoning-gym (Apache-2.0), which has to be installed.",
+        "Keep or remove the numbers of a list that are larger or smaller than another: three to five whole numbers "
+        "from 0 to 99. Made by reasoning-gym (Apache-2.0), which has to be installed.",
         lambda sizes, seed, source: puzzles.examples("number_filtering", *astuple(sizes), seed),
     ),
     "word_sequence_reversal": Task(
@@ -55,8 +55,8 @@ TASKS = {
         lambda sizes, seed, source: puzzles.examples("word_sequence_reversal", *astuple(sizes), seed),
     ),
     "instructions": Task(
-        "Name two to four things of a kind in a form that can be checked, such as capital letters separated by slashes: "
-        "many answers are right. Made here, of lists of words.",
+        "Name two to four things of a kind in a form that can be checked, such as capital letters and slashes "
+        "between them: many answers are right. Made here, of lists of words.",
         lambda sizes, seed, source: instructions.examples(*astuple(sizes), seed),
     ),
 }
