@@ -1,4 +1,4 @@
-"""Tables and charts of what runs came to: means over seeds, their standard errors, and differences seed by seed. Pure."""
+"""Tables and charts of what runs came to: means over seeds, standard errors, differences seed by seed. Pure."""
 
 from __future__ import annotations
 
