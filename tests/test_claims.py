@@ -205,7 +205,20 @@ def test_collect(small_run, tmp_path):
     assert row["trained_tokens"] == pytest.approx(seen)
     lengths = [news["generate/length"] for news in view.news if news["kind"] == "generated"]
     assert row["sampled_tokens"] == pytest.approx(8 * sum(lengths))
-    assert row["peak_memory_bytes"] > 0 and row["seconds"] > 0 and row["taken_over"] == 0
+    assert row["peak_memory_bytes"] > 0 and row["taken_over"] == 0
+    parts = ("proto_synthetic", "synthetic", "triplets.jsonl", "adapter")
+    took = {
+        part: [s for phase, s in view.durations.items() if phase.endswith(f"/{part}") and "/0" in phase]
+        for part in parts
+    }
+    means = [
+        sum(some) / len(some)
+        for some in (took["proto_synthetic"] + took["synthetic"], took["triplets.jsonl"], took["adapter"])
+    ]
+    assert (
+        row["iteration_seconds"] == pytest.approx(sum(means), abs=0.06)
+        and row["seconds"] > 2 * row["iteration_seconds"]
+    )
     assert row["versions"]["mlx"] and len(json.dumps(found)) < 10_000
     with pytest.raises(UsageError, match="two runs are called small"):
         outcomes.collect([small_run, small_run])
@@ -263,7 +276,7 @@ def row(arm, seed, initial, best, *, last=None, **more):
     return {
         "arm": arm, "seed": seed, "sweep": "s", "measure": "f1", "best": "iterations/000", "validation": part,
         "test": {"initial": {"f1": initial}, "iterations/000": {"f1": best}}, "trained_tokens": 1000,
-        "sampled_tokens": 100, "seconds": 60.0, "taken_over": 0, "peak_memory_bytes": 2**30,
+        "sampled_tokens": 100, "iteration_seconds": 60.0, "peak_memory_bytes": 2**30,
         "machine": {"system": "Linux", "device": "a CPU"}, "versions": {"mlx": "1.2"}, **more,
     }  # fmt: skip
 
@@ -290,7 +303,7 @@ def test_rivals():
 
 
 def test_tables():
-    rows = [row("sft-100", 0, 0.1, 0.4), row("sft-100", 1, 0.2, 0.6, taken_over=3, seconds=1.0)]
+    rows = [row("sft-100", 0, 0.1, 0.4), row("sft-100", 1, 0.2, 0.6, iteration_seconds=None)]
     rows += [row("tspin-100", 0, 0.1, 0.3, last=0.1), row("tspin-100", 1, 0.2, 0.9, peak_memory_bytes=None)]
     text = tables.markdown(rows)
     # best − initial: .3 and .4; tspin .2 and .7; tspin − sft: −.1 and +.3. Half the distance of two is their error.
@@ -298,7 +311,7 @@ def test_tables():
     assert "| tspin-100 | 2 | 0.150 ± 0.050 | 0.600 ± 0.300 | +0.450 ± 0.250 |" in text
     assert "| tspin-100 | sft-100 | 2 | +0.100 ± 0.200 |" in text
     assert "| tspin-100 | 0.150 ± 0.050 | 0.500 ± 0.400 | +0.350 ± 0.350 |" in text
-    assert "| sft-100 | 0.500 ± 0.000 | 1.000 ± 0.000 | – | – | 1,000 | 100 | 1.00 GiB | 1m00s |" in text
+    assert "| sft-100 | 0.500 ± 0.000 | 1.000 ± 0.000 | – | – | 1,000 | 100 | 1.00 GiB | 60.0 |" in text
     assert "Measured on a CPU, Linux, with mlx 1.2." in text
     assert "Differences" not in tables.markdown(rows[:1])
 

@@ -65,6 +65,7 @@ def _row(run: Run) -> dict[str, Any]:
         "validation": _measures(run.evaluations(), prompts.validation),
         "test": _measures(run.test() or {}, prompts.test),
         "seconds": round(sum(view.durations.values()), 1),
+        "iteration_seconds": _iteration_seconds(run, view.durations),
         "taken_over": len((run.about["forked_from"] or {"reused": []})["reused"]),
         "trained_tokens": _trained_tokens(run, prompts.train),
         "sampled_tokens": _sampled_tokens(run),
@@ -92,6 +93,17 @@ def _checked(responses: list[dict[str, Any]], prompts: Sequence[Prompt]) -> dict
         return {}
     name, check = CHECKS[prompts[0].system]
     return {name: fmean(check(p.answer, r["text"]) for p, r in zip(prompts, responses, strict=True))}
+
+
+def _iteration_seconds(run: Run, durations: dict[str, float]) -> float | None:
+    """What one iteration took, evaluation aside: the sum over its kinds of phases of their means. None if the run took
+    all phases of a kind over from another one."""
+    kinds: dict[str, list[float]] = {}
+    for phase in run.plan_row["phases"]:
+        if phase["iteration"] is not None and phase["kind"] != "evaluate":
+            took = durations.get(phase["target"])
+            kinds.setdefault(phase["kind"], []).extend([] if took is None else [took])
+    return round(sum(map(fmean, kinds.values())), 1) if kinds and all(kinds.values()) else None
 
 
 def _trained_tokens(run: Run, train: Sequence[Prompt]) -> int:

@@ -13,7 +13,6 @@ from tspin_mlx.chart import MOST_LINES, Estimates, estimates_svg
 from tspin_mlx.choice import better_is_lower
 from tspin_mlx.errors import UsageError
 from tspin_mlx.plan import INITIAL, policy_name
-from tspin_mlx.text import duration
 
 #: A run, as :mod:`outcomes` collects it.
 Row = dict[str, Any]
@@ -86,24 +85,30 @@ def markdown(rows: Sequence[Row], metric: str | None = None) -> str:
     """
     metric = metric or rows[0]["measure"]
     direction = "lower" if better_is_lower(metric) else "higher"
-    sections = {
-        f"Test, {metric} ({direction} is better); mean ± standard error over seeds, differences seed by seed:": _table(
-            ["arm", "seeds", "initial", "best", "best − initial"], _tested(rows, metric)
+    seeds = "mean ± standard error over seeds, differences seed by seed"
+    sections: list[tuple[str, list[str], Iterator[list[str]]]] = [
+        (f"Test, {metric} ({direction} is better); {seeds}:", ["seeds", *_TESTED], _tested(rows, metric)),
+        (
+            "Differences of the best policies on the test examples:",
+            ["less", "seeds", f"difference in {metric}"],
+            _compared(rows, metric),
         ),
-        "Differences of the best policies on the test examples:": _table(
-            ["arm", "less", "seeds", f"difference in {metric}"], _compared(rows, metric)
+        (
+            f"Validation, {metric}, after each iteration:",
+            [*map(policy_name, _policies(rows)), "last − initial"],
+            _followed(rows, metric),
         ),
-        f"Validation, {metric}, after each iteration:": _table(
-            ["arm", *map(policy_name, _policies(rows)), "last − initial"], _followed(rows, metric)
+        (
+            "The last policy on the validation examples; tokens of all iterations, seconds of one (no evaluation):",
+            [*_INSIDE, "tokens trained", "sampled", "peak memory", "seconds"],
+            _insides(rows),
         ),
-        "The last policy on the validation examples; tokens without the warm-up's; seconds with it:": _table(
-            ["arm", *_INSIDE, "tokens trained", "sampled", "peak memory", "seconds"], _insides(rows)
-        ),
-    }
-    parts = [f"{title}\n\n{table}" for title, table in sections.items() if table]
+    ]
+    parts = [f"{title}\n\n{table}" for title, *rest in sections if (table := _table(*rest))]
     return "\n\n".join([*parts, _about(rows)]) + "\n"
 
 
+_TESTED = ("initial", "best", "best − initial")
 _INSIDE = {
     "stops": "stop_rate", "nll": "nll", "current advantage": "advantage_current",
     "historical advantage": "advantage_historical",
@@ -138,13 +143,8 @@ def _insides(rows: Sequence[Row]) -> Iterator[list[str]]:
         tokens = [f"{fmean(row[name] for row in runs):,.0f}" for name in ("trained_tokens", "sampled_tokens")]
         peaks = [row["peak_memory_bytes"] for row in runs if row["peak_memory_bytes"] is not None]
         peak = f"{max(peaks) / 2**30:.2f} GiB" if peaks else "–"
-        yield [arm, *measures, *tokens, peak, _seconds(runs)]
-
-
-def _seconds(runs: Sequence[Row]) -> str:
-    """Of the runs that did everything themselves; those that took something over were quicker."""
-    own = [row["seconds"] for row in runs if not row["taken_over"]]
-    return duration(fmean(own)) if own else "–"
+        seconds = [row["iteration_seconds"] for row in runs if row["iteration_seconds"] is not None]
+        yield [arm, *measures, *tokens, peak, f"{fmean(seconds):.1f}" if seconds else "–"]
 
 
 def _policies(rows: Sequence[Row]) -> list[str]:
@@ -173,9 +173,10 @@ def _cell(values: Sequence[float], *, signed: bool = False) -> str:
 
 
 def _table(headings: Sequence[str], lines: Iterator[list[str]]) -> str:
-    """A Markdown table; nothing without lines."""
+    """A Markdown table of arms; nothing without lines."""
     cells = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([f"| {' | '.join(headings)} |", "| --- " * len(headings) + "|", *cells]) if cells else ""
+    head = [f"| arm | {' | '.join(headings)} |", "| --- " * (1 + len(headings)) + "|"]
+    return "\n".join([*head, *cells]) if cells else ""
 
 
 def picture(rows: Sequence[Row], metric: str | None, chosen: Sequence[str] | None) -> str:
