@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from tspin_mlx.errors import DataError
@@ -33,7 +34,7 @@ CATEGORIES = {
 
 COUNTS = {"two": 2, "three": 3, "four": 4}
 SEPARATORS = {"commas": ", ", "semicolons": "; ", "slashes": " / ", "plus signs": " + ", "the word 'or'": " or "}
-CASES = {"": str, "capital letters": str.upper, "small letters": str.lower}
+CASES: dict[str, Callable[[str], str]] = {"": str, "capital letters": str.upper, "small letters": str.lower}
 ORDERS = ("", "alphabetical order", "reverse alphabetical order")
 VERBS = ("Name", "List", "Give me")
 

@@ -98,7 +98,7 @@ def _rates(task: str) -> str:
     about = [
         "Which learning rate each method likes, by validation, with a seed that the other sweeps do not use.",
     ]
-    vary = {"training.learning_rate": list(RATES), "run.seed": [CHOOSING_SEED]}
+    vary: dict[str, list[Any]] = {"training.learning_rate": list(RATES), "run.seed": [CHOOSING_SEED]}
     untested = {key: value for key, value in size.settings.items() if key != "data.test_limit"} | {"data.test": None}
     return _file(task, f"{task}-rates", about, replace(size, settings=untested), lines, vary)
 

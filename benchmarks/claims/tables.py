@@ -104,7 +104,7 @@ def markdown(rows: Sequence[Row], metric: str | None = None) -> str:
             _insides(rows),
         ),
     ]
-    parts = [f"{title}\n\n{table}" for title, *rest in sections if (table := _table(*rest))]
+    parts = [f"{title}\n\n{table}" for title, headings, lines in sections if (table := _table(headings, lines))]
     return "\n\n".join([*parts, _about(rows)]) + "\n"
 
 
