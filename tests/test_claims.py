@@ -140,6 +140,8 @@ def test_the_files_are_what_recipes_read(tmp_path):
     assert counts == {"train": 5, "validation": 3, "test": 4}
     rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert len(rows) == 4 and {*rows[0]} == {"system", "prompt", "response", "answer"}
+    with pytest.raises(UsageError, match="a row each"):
+        write("instructions", tmp_path, Sizes(5, 0, 4), 0, None)
     with pytest.raises(DataError, match="not part of the package"):
         write("snips", tmp_path, Sizes(), 0, None)
 
@@ -314,6 +316,8 @@ def test_tables():
     assert "| sft-100 | 0.500 ± 0.000 | 1.000 ± 0.000 | – | – | 1,000 | 100 | 1.00 GiB | 60.0 |" in text
     assert "Measured on a CPU, Linux, with mlx 1.2." in text
     assert "Differences" not in tables.markdown(rows[:1])
+    with pytest.raises(UsageError, match="no run measured 'f2'"):
+        tables.markdown(rows, "f2")
 
 
 def test_the_picture_has_a_line_for_each_arm():

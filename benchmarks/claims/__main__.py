@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tspin_mlx import durable
-from tspin_mlx.errors import TspinError
+from tspin_mlx.errors import DataError, TspinError
 
 from .outcomes import collect
 from .sweeps import files
@@ -63,8 +63,12 @@ def _chart(options: argparse.Namespace) -> None:
 
 
 def _by_sweep(file: Path) -> dict[str, list[Row]]:
+    try:
+        runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{file}: not a file that `collect` has made") from None
     found: dict[str, list[Row]] = {}
-    for row in json.loads(file.read_text(encoding="utf-8"))["runs"]:
+    for row in runs:
         found.setdefault(row["sweep"], []).append(row)
     return found
 

@@ -82,8 +82,11 @@ def markdown(rows: Sequence[Row], metric: str | None = None) -> str:
 
     Args:
         metric: a held-out measure; None takes the one by which the runs choose their best policy.
+
+    Raises:
+        UsageError: nobody measured it.
     """
-    metric = metric or rows[0]["measure"]
+    metric = _measured(rows, metric)
     direction = "lower" if better_is_lower(metric) else "higher"
     seeds = "mean ± standard error over seeds, differences seed by seed"
     sections: list[tuple[str, list[str], Iterator[list[str]]]] = [
@@ -106,6 +109,14 @@ def markdown(rows: Sequence[Row], metric: str | None = None) -> str:
     ]
     parts = [f"{title}\n\n{table}" for title, headings, lines in sections if (table := _table(headings, lines))]
     return "\n\n".join([*parts, _about(rows)]) + "\n"
+
+
+def _measured(rows: Sequence[Row], metric: str | None) -> str:
+    """The name of a measure that the runs have."""
+    known = dict.fromkeys(name for row in rows for measures in row["validation"].values() for name in measures)
+    if metric is not None and metric not in known:
+        raise UsageError(f"no run measured {metric!r}", hint=f"measured: {', '.join(known)}")
+    return metric or rows[0]["measure"]
 
 
 _TESTED = ("initial", "best", "best − initial")
@@ -186,9 +197,9 @@ def picture(rows: Sequence[Row], metric: str | None, chosen: Sequence[str] | Non
         chosen: arms; None takes those that use all prompts.
 
     Raises:
-        UsageError: an arm that is not there, or too many to be told apart.
+        UsageError: a measure or an arm that is not there, or too many arms to be told apart.
     """
-    metric, known = metric or rows[0]["measure"], arms(rows)
+    metric, known = _measured(rows, metric), arms(rows)
     names = list(chosen) if chosen else [arm for arm in known if arm.endswith("-100")]
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"no arm is called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from tspin_mlx import durable
+from tspin_mlx.errors import UsageError
 
 from . import instructions, puzzles, snips
 
@@ -69,8 +70,11 @@ def write(name: str, folder: Path, sizes: Sizes, seed: int, source: Path | None)
         The number of rows of each.
 
     Raises:
+        UsageError: a file without rows.
         DataError: the source is missing or too small.
     """
+    if min(astuple(sizes)) < 1:
+        raise UsageError("train, validation and test need a row each, at least")
     splits = TASKS[name].make(sizes, seed, source)
     for split, rows in splits.items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
