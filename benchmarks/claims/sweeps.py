@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-#: Learning rates that the arms start with; TASK-rates.yaml is how to look for better ones.
-SUPERVISED_RATE, SELF_PLAY_RATE = 2e-4, 1e-5
+#: Learning rates that the arms start with, as they are written; TASK-rates.yaml is how to look for better ones.
+SUPERVISED_RATE, SELF_PLAY_RATE = "2e-4", "1e-5"
 
 #: A seed for choosing settings, which the other sweeps do not use.
 CHOOSING_SEED = 100
@@ -31,7 +31,7 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 #: Methods that also run with a quarter of the examples and nothing else, in the warm-up neither.
 ALONE = ("sft", "tspin", "tspin-anchored")
 
-RATES = (5e-6, 2e-5, 5e-5, 2e-4)
+RATES = ("5e-6", "2e-5", "5e-5", "2e-4")
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,14 @@ SIZES = {
         "The paper's 5 iterations, on 1,024 prompts and with adapters on all layers: for a GPU.",
         1024,
         {
-            "lora.layers": 0, "generation.batch_size": 128, "warmup.learning_rate": 5e-4, "training.iterations": 5,
+            "lora.layers": 0, "generation.batch_size": 128, "warmup.learning_rate": "5e-4", "training.iterations": 5,
             "training.batch_size": 16, "training.micro_batch_size": 16,
         },
     ),
 }  # fmt: skip
+
+#: The small size of tasks whose answers are long: answering takes most of the time.
+LONG = {"snips": {"data.validation_limit": 32, "data.test_limit": 64}}
 
 
 def files(task: str) -> dict[str, str]:
@@ -86,29 +89,33 @@ def _sweep(task: str, name: str) -> str:
         "the same prompts, epochs and steps per iteration for supervised training as for self-play.",
         "Anchored ones (not in the paper) add the expert's NLL to the loss, and take the rate of supervised training.",
     ]
-    return _file(task, f"{task}-{name}", about, size, lines, {"run.seed": [0, 1, 2]})
+    return _file(task, name, about, _settings(task, name), lines, {"run.seed": [0, 1, 2]})
 
 
 def _rates(task: str) -> str:
-    size = SIZES["small"]
     lines = []
     for method in ("sft", "spin", "tspin", "spin-anchored", "tspin-anchored"):
         changes = {key: value for key, value in METHODS[method][0].items() if key != "training.learning_rate"}
         lines.append(_line(method, changes))
-    about = [
-        "Which learning rate each method likes, by validation, with a seed that the other sweeps do not use.",
-    ]
+    about = ["Which learning rate each method likes, by validation, with a seed that the other sweeps do not use."]
     vary: dict[str, list[Any]] = {"training.learning_rate": list(RATES), "run.seed": [CHOOSING_SEED]}
-    untested = {key: value for key, value in size.settings.items() if key != "data.test_limit"} | {"data.test": None}
-    return _file(task, f"{task}-rates", about, replace(size, settings=untested), lines, vary)
+    settings = _settings(task, "small") | {"data.test": None}
+    del settings["data.test_limit"]
+    return _file(task, "rates", about, settings, lines, vary)
 
 
-def _file(task: str, name: str, about: list[str], size: Size, arms: list[str], vary: dict[str, list[Any]]) -> str:
-    settings = {"data.train_limit": size.prompts, **size.settings}
+def _settings(task: str, name: str) -> dict[str, Any]:
+    size = SIZES[name]
+    return {"data.train_limit": size.prompts} | size.settings | (LONG.get(task, {}) if name == "small" else {})
+
+
+def _file(
+    task: str, name: str, about: list[str], settings: dict[str, Any], arms: list[str], vary: dict[str, list[Any]]
+) -> str:
     return "\n".join([
         "# Made by: python -m benchmarks.claims sweeps",
         *(f"# {line}" for line in about),
-        f"#   tspin-mlx sweep benchmarks/claims/{name}.yaml",
+        f"#   tspin-mlx sweep benchmarks/claims/{task}-{name}.yaml",
         "", f"recipe: {task}.yaml",
         "", "set:", *(f"  {key}: {_value(value)}" for key, value in settings.items()),
         "", "arms:", *arms,
@@ -122,7 +129,4 @@ def _line(arm: str, changes: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value in YAML; small numbers as people write them (2e-4), which recipes read as numbers."""
-    if isinstance(value, float):
-        return f"{value:.0e}".replace("e-0", "e-")
     return value if isinstance(value, str) else json.dumps(value)
