@@ -160,7 +160,7 @@ def test_another_seed_gives_another_run(finished, workshop, tmp_path):
     assert digests(launch.run)["iterations/001/adapter"] != digests(finished[0].run)["iterations/001/adapter"]
 
 
-@pytest.mark.parametrize("kind", ["warmup", "generate", "pair", "train", "evaluate", "choose", "test"])
+@pytest.mark.parametrize("kind", ["warmup", "generate", "pair", "train", "evaluate", "choose", "test", "test_best"])
 def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(finished, workshop, tmp_path, monkeypatch, kind):
     class PulledPlugError(Exception):
         pass

@@ -97,4 +97,4 @@ def _answers(row: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
         return int(min(counts["train"], plan["recipe"]["generation"]["prompts"] or counts["train"]))
     if row["kind"] == "evaluate":
         return int(counts["validation"])
-    return 3 * int(counts["test"]) if row["kind"] == "test" else 0
+    return int(counts["test"]) if row["kind"] in ("test", "test_best") else 0

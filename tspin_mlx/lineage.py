@@ -41,7 +41,7 @@ def _reads(phase: Phase, other: Phase) -> bool:
     if phase.kind in ("refer", "train"):
         same = other.iteration == phase.iteration
         return same and (other.kind == "pair" or (phase.kind, other.kind) == ("train", "refer"))
-    return (phase.kind, other.kind) in (("choose", "evaluate"), ("test", "choose"))
+    return (phase.kind, other.kind) in (("choose", "evaluate"), ("test_best", "choose"))
 
 
 def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
@@ -65,4 +65,4 @@ def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
         return {**measured, "guard": None if phase.iteration is None else sections["guard"]}
     if phase.kind == "choose":
         return {"best": evaluation["best"]}
-    return measured if phase.kind == "test" else {}
+    return measured if phase.kind in ("test", "test_best") else {}

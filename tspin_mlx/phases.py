@@ -1,4 +1,4 @@
-"""What is done in each kind of phase: keep, warm up, generate, pair, train, evaluate, choose, test."""
+"""What is done in each kind of phase: keep, warm up, generate, pair, refer, train, evaluate, choose, test."""
 
 from __future__ import annotations
 
@@ -10,77 +10,18 @@ from typing import Any
 
 from .batching import Scored
 from .checkpoints import Checkpoints
+from .desk import Desk
 from .evaluation import answer_greedily, measure
-from .events import Emit
 from .generation import Decoding, generate
 from .guard import Health, signs_of_collapse
-from .models import Policy, folded, save_adapter, set_adapter
-from .plan import BASE, INITIAL, REFERENCE, SCORES, Phase, PhaseKind, Plan, iteration_folder
+from .models import folded
+from .plan import INITIAL, REFERENCE, SCORES, Phase, PhaseKind, iteration_folder
 from .recipe import GenerationSection
-from .runs.directory import Run
 from .runs.policies import best_so_far
 from .scoring import score
 from .seeds import derive
-from .stop import Stop
-from .training import Gradients, Trainer
+from .training import Trainer
 from .triplets import Prompt, Response, Score, build_triplets, response_from_row, to_row, triplet_from_row
-
-_PROGRESS_EVERY = 0.25  # seconds
-
-
-class Desk:
-    """What the phases share: the run, the loaded policy, the examples, and the ear for requests to stop."""
-
-    def __init__(self, run: Run, plan: Plan, policy: Policy, emit: Emit, stop: Stop) -> None:
-        self.run, self.plan, self.policy, self.emit, self.stop = run, plan, policy, emit, stop
-        self.store = run.store
-        self.prompts = run.prompts()
-        self.self_play_prompts = self.prompts.train[: plan.recipe.generation.prompts]
-        self._untouched = policy.adapter()
-        self._current = BASE
-        self.gradients = Gradients(policy)
-        if not policy.scorer.split:
-            emit("warning", message="this model's head is not known: training computes all logits, which is slower")
-        elif not policy.scorer.shares:
-            emit("warning", message="this model's prompts cannot be shared: each is computed once for every response")
-
-    def use(self, folder: str) -> None:
-        """Make the policy the one saved in ``folder``; ``base`` is the untouched adapter."""
-        if folder == self._current:
-            return
-        if folder == BASE:
-            self.policy.model.load_weights(list(self._untouched.items()), strict=False)
-        else:
-            set_adapter(self.policy, self.run.path / folder / "adapter")
-        self._current = folder
-
-    def save(self, folder: str) -> None:
-        """Save the adapter as that of the policy ``folder``."""
-        with self.store.new_folder(f"{folder}/adapter") as made:
-            save_adapter(self.policy, made)
-        self._current = folder
-
-    def progress(self, phase: Phase, total: int) -> Callable[[int, int, float], None]:
-        """A reporter of generation, for :func:`tspin_mlx.generation.generate`; a few events a second at most.
-
-        It is also where generation stops when somebody asks: what is under way is dropped.
-        """
-        last = -_PROGRESS_EVERY
-
-        def report(done: int, tokens: int, seconds: float) -> None:
-            nonlocal last
-            self.stop.check()
-            if done < total and time.perf_counter() - last < _PROGRESS_EVERY:
-                return
-            last = time.perf_counter()
-            self.emit("progress", phase=phase.target, done=done, total=total, tokens_per_s=tokens / seconds)
-
-        return report
-
-    def responses(self, folder: str) -> list[Response]:
-        """Greedy answers that an evaluation of this run has kept."""
-        rows = self.store.read_json(f"{folder}/eval.json")["responses"]
-        return [response_from_row(row) for row in rows]
 
 
 def _keep(desk: Desk, phase: Phase) -> None:
@@ -257,15 +198,25 @@ def _best_so_far(desk: Desk) -> dict[str, Any]:
 
 
 def _test(desk: Desk, phase: Phase) -> None:
-    """Measure the base model, the initial policy and the chosen one on the test examples, once."""
+    """Measure one policy on the test examples, once."""
+    desk.store.write_json(phase.target, _tested(desk, phase))
+
+
+def _test_best(desk: Desk, phase: Phase) -> None:
+    """Measure the chosen policy on the test examples, once."""
     best = desk.store.read_json("result.json")["best"]
-    content: dict[str, Any] = {}
-    known = (BASE, INITIAL) if desk.plan.recipe.warmup.epochs else (INITIAL,)
-    for folder in dict.fromkeys((*known, best)):
-        desk.use(folder)
-        measures, _, responses = _measured(desk, phase, desk.prompts.test)
-        content[folder] = {"metrics": measures, "responses": [to_row(response) for response in responses]}
-    desk.store.write_json(phase.target, content)
+    known = f"{best}/test.json"
+    if desk.store.has(known):
+        content = desk.store.read_json(known)
+    else:
+        desk.use(best)
+        content = _tested(desk, phase)
+    desk.store.write_json(phase.target, {"policy": best, **content})
+
+
+def _tested(desk: Desk, phase: Phase) -> dict[str, Any]:
+    measures, _, responses = _measured(desk, phase, desk.prompts.test)
+    return {"metrics": measures, "responses": [to_row(response) for response in responses]}
 
 
 def _optimise(
@@ -356,4 +307,5 @@ WORK: dict[PhaseKind, Callable[[Desk, Phase], None]] = {
     "supervise": _supervise,
     "choose": _choose,
     "test": _test,
+    "test_best": _test_best,
 }

@@ -17,7 +17,9 @@ from .recipe_text import flatten
 from .seeds import derive
 
 Memory = Literal["auto", "fast", "lean"]
-PhaseKind = Literal["keep", "evaluate", "warmup", "generate", "pair", "refer", "train", "supervise", "choose", "test"]
+PhaseKind = Literal[
+    "keep", "evaluate", "warmup", "generate", "pair", "refer", "train", "supervise", "choose", "test", "test_best"
+]
 
 #: The folder of the policy at the start of self-play, after the warm-up if there is one.
 INITIAL = "initial"
@@ -235,7 +237,8 @@ def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:
         policy = iteration_folder(iteration)
     phases.append(Phase("choose", "choose the best policy", "result.json", BASE, derive(seed, "choose")))
     if counts["test"]:
-        phases.append(Phase("test", "test the chosen policy", "test.json", BASE, derive(seed, "test")))
+        phases += [_test(folder, seed) for folder in ((BASE, INITIAL) if warmup.epochs else (INITIAL,))]
+        phases.append(Phase("test_best", "test the chosen policy", "test.json", BASE, derive(seed, "test")))
     return phases
 
 
@@ -292,6 +295,10 @@ def _kept(folder: str, seed: int) -> Phase:
 
 def _evaluation(folder: str, title: str, seed: int) -> Phase:
     return Phase("evaluate", title, f"{folder}/eval.json", folder, derive(seed, "evaluate", folder))
+
+
+def _test(folder: str, seed: int) -> Phase:
+    return Phase("test", f"test the {folder} policy", f"{folder}/test.json", folder, derive(seed, "test", folder))
 
 
 def _updates(recipe: Recipe, examples: int, epochs: int, learning_rate: float) -> Updates:
