@@ -116,7 +116,11 @@ def _trained_tokens(run: Run, train: Sequence[Prompt]) -> int:
         else:
             rows = run.store.read_jsonl((Path(phase["target"]).parent / "triplets.jsonl").as_posix())
             triplets = [triplet_from_row(row) for row in rows]
-            tokens = sum(len(t.prompt.tokens) + len(r.tokens) for t in triplets for r in t.responses())
+            tokens = sum(
+                len(t.prompt.tokens) + len(r.tokens)
+                for t in triplets
+                for r in t.responses(phase["objective"]["contrast_tokens"])
+            )
         total += phase["updates"]["epochs"] * tokens
     return total
 
