@@ -10,7 +10,7 @@ from tspin_mlx.data import Splits
 from tspin_mlx.errors import DamagedError, StorageError, UsageError
 from tspin_mlx.plan import Sizes, make_plan
 from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.runs.directory import Run, create_run, data_digest, find_run, open_run, run_paths
+from tspin_mlx.runs.directory import MEASURED, Run, create_run, data_digest, find_run, open_run, run_paths
 from tspin_mlx.triplets import Prompt, Response
 
 TEXT = "data: {train: t.jsonl}\nwarmup: {epochs: 1}\ntraining: {iterations: 2}\n"
@@ -534,6 +534,22 @@ def test_a_fork_computes_as_much_at_once_as_its_origin_had_come_to(origin):
     forked = fork(origin, "objective.beta=0.3")
     assert forked.decisions() == origin.decisions()
     assert forked.plan() == plan("objective.beta=0.3").with_sizes(Sizes("fast", 2, 16))
+
+
+@pytest.mark.parametrize(
+    ("changes", "holds"),
+    [
+        (["training.learning_rate=0.1"], True),
+        (["training.iterations=3"], True),
+        (["objective.beta=0"], False),  # pairs need less than triplets
+        (["generation.max_tokens=64"], False),
+        (["lora.rank=8"], False),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else str(given),
+)
+def test_what_was_measured_holds_for_the_steps_it_was_measured_for(origin, changes, holds):
+    origin.decide(MEASURED, Sizes("fast", 2, 16))
+    assert fork(origin, *changes).decisions() == (origin.decisions() if holds else [])
 
 
 def test_a_fork_does_not_need_its_origin_any_more_and_leaves_it_as_it_was(origin):

@@ -28,6 +28,12 @@ def lineage(plan: Plan) -> dict[str, str]:
     return digests
 
 
+def shared(plan: Plan, other: Plan) -> list[str]:
+    """Targets that ``plan`` would make just as ``other`` does, in their order."""
+    theirs = lineage(other)
+    return [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
+
+
 def _inputs(phase: Phase, plan: Plan) -> list[str]:
     """Targets of the phases whose results this one reads; what those have read comes in through them."""
     policy = [] if phase.policy == BASE else [f"{phase.policy}/adapter"]

@@ -302,11 +302,11 @@ def _decision(row: dict[str, Any]) -> Decision:
 
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
-    from ..lineage import lineage
+    from ..lineage import shared
     from ..plan import SCORES, plan_from_row
 
-    theirs = lineage(plan_from_row(origin.plan_row))
-    same = [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
+    before = plan_from_row(origin.plan_row)
+    same = shared(plan, before)
     reused = [target for target in same if origin.store.is_intact(target)]
     store = Store(folder)
     for target in reused:
@@ -320,9 +320,18 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
             store.write_text(scores, (origin.path / scores).read_text(encoding="utf-8"))
     if "result.json" in reused:
         store.point("best", f"{store.read_json('result.json')['best']}/adapter")
-    if origin.decisions():
+    decisions = origin.decisions()
+    if decisions and (decisions[-1].reason != MEASURED or _steps(plan) == _steps(before)):
         shutil.copyfile(origin.path / "decisions.jsonl", folder / "decisions.jsonl")
     return reused
+
+
+def _steps(plan: Plan) -> list[Any]:
+    """All that decides how much memory a training step takes: what was measured holds as long as it is the same."""
+    last = [(phase.kind, phase.objective) for phase in plan.phases if phase.updates][-1:]
+    recipe = plan.recipe
+    world = [plan.model_fingerprint, plan.data_digest, recipe.model.dtype, recipe.lora]
+    return [*world, recipe.generation.max_tokens, plan.sizes, last]
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
