@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tspin_mlx.comparison import differing
 from tspin_mlx.errors import UsageError
 from tspin_mlx.plan import NO_INFLUENCE
 from tspin_mlx.recipe_text import flatten
@@ -26,7 +27,7 @@ CHECKS = {instructions.SYSTEM: ("form", instructions.fits)}
 
 
 def collect(folders: Sequence[Path]) -> dict[str, Any]:
-    """One row for each finished run in some folders, which are runs or hold them.
+    """One row for each finished run in some folders, which are runs or hold them, in the order they were made.
 
     Returns:
         ``runs``, and ``unfinished``: the names of those that are left out.
@@ -35,6 +36,7 @@ def collect(folders: Sequence[Path]) -> dict[str, Any]:
         UsageError: there is none, or two would count as the same one.
     """
     runs = [Run(path) for folder in folders for path in run_paths(folder) or [folder]]
+    runs.sort(key=lambda run: run.about["created"])
     rows = [_row(run) for run in runs if run.is_finished]
     if not rows:
         raise UsageError(f"no finished run in {', '.join(map(str, folders))}")
@@ -77,15 +79,15 @@ def _row(run: Run) -> dict[str, Any]:
 
 def _keep_what_differs(rows: list[dict[str, Any]]) -> None:
     """Leave in ``settings`` what is not the same in all rows, seeds aside."""
-    keys = dict.fromkeys(key for row in rows for key in row["settings"] if key != "run.seed")
-    differing = [key for key in keys if any(row["settings"].get(key) != rows[0]["settings"].get(key) for row in rows)]
+    keys = [key for key in differing([row["settings"] for row in rows]) if key != "run.seed"]
     for row in rows:
-        row["settings"] = {key: row["settings"].get(key) for key in differing}
+        row["settings"] = {key: row["settings"].get(key) for key in keys}
 
 
 def _measures(measured: dict[str, Any], prompts: Sequence[Prompt]) -> dict[str, dict[str, float]]:
-    """Measures by policy, with those of the task's own check."""
-    return {policy: part["metrics"] | _checked(part["responses"], prompts) for policy, part in measured.items()}
+    """Measures by policy, with those of the task's own check; six decimals are enough."""
+    found = {policy: part["metrics"] | _checked(part["responses"], prompts) for policy, part in measured.items()}
+    return {policy: {name: round(value, 6) for name, value in part.items()} for policy, part in found.items()}
 
 
 def _checked(responses: list[dict[str, Any]], prompts: Sequence[Prompt]) -> dict[str, float]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from tspin_mlx.chart import MOST_LINES, Estimates, estimates_svg
 from tspin_mlx.choice import better_is_lower
+from tspin_mlx.comparison import mean
 from tspin_mlx.errors import UsageError
 from tspin_mlx.plan import INITIAL, policy_name
 
@@ -19,14 +19,6 @@ Row = dict[str, Any]
 
 #: One number of a run; None where it has none.
 Value = Callable[[Row], float | None]
-
-
-def estimate(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean, and its standard error: the sample's standard deviation / √n, None for one value.
-
-    ``estimate([1, 2, 6])`` is 3 and 1.53: √((4 + 1 + 9) / 2) / √3.
-    """
-    return fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def paired(rows: Sequence[Row], others: Sequence[Row], value: Value) -> list[float]:
@@ -176,11 +168,11 @@ def _mean(runs: Sequence[Row], value: Value, *, signed: bool = False) -> str:
 
 
 def _cell(values: Sequence[float], *, signed: bool = False) -> str:
-    if not values:
+    found = mean(values)
+    if found is None:
         return "–"
-    middle, error = estimate(values)
-    text = f"{middle:+.3f}" if signed else f"{middle:.3f}"
-    return text.replace("-", "−") + ("" if error is None else f" ± {error:.3f}")
+    text = f"{found.value:+.3f}" if signed else f"{found.value:.3f}"
+    return text.replace("-", "−") + ("" if found.error is None else f" ± {found.error:.3f}")
 
 
 def _table(headings: Sequence[str], lines: Iterator[list[str]]) -> str:
@@ -213,7 +205,7 @@ def picture(rows: Sequence[Row], metric: str | None, chosen: Sequence[str] | Non
 
 def _line(name: str, runs: Sequence[Row], measures: Sequence[Value]) -> Estimates:
     """An arm's means and standard errors, NaN where there is none."""
-    values = [[found for row in runs if (found := measure(row)) is not None] for measure in measures]
-    points = [estimate(some) if some else (math.nan, None) for some in values]
-    means, errors = ([math.nan if part is None else part for part in parts] for parts in zip(*points, strict=True))
-    return Estimates(name, np.array(means), np.array(errors))
+    points = [mean([found for row in runs if (found := measure(row)) is not None]) for measure in measures]
+    # In arrays of float, None is NaN.
+    values = np.array([point and point.value for point in points], float)
+    return Estimates(name, values, np.array([point and point.error for point in points], float))
