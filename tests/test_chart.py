@@ -290,3 +290,16 @@ def test_estimates_stay_inside_with_all_of_their_bars(count, size):
 def test_one_value_alone_has_a_picture_too():
     line = Estimates("a", np.array([np.nan, 0.5]), np.array([np.nan, np.nan]))
     assert "0.500 at x" in estimates_svg([line], ["w", "x"], title="t", note="n")
+
+
+def test_supervised_iterations_show_how_likely_the_experts_answers_become():
+    def step(number):
+        return {
+            "time": 1.0, "kind": "step", "phase": "iterations/000/adapter", "iteration": 0, "step": number, "steps": 3,
+            "loss": 1.0, "nll": 1.0 / number, "tokens_per_s": 1.0, "elapsed_s": 0.5,
+        }  # fmt: skip
+
+    plot = advantage_plot(functools.reduce(reduce, map(step, (1, 2, 3)), RunView()))
+    (series,) = plot.series
+    assert (plot.unit, plot.zero) == ("nats per token", False)
+    assert series.values.tolist() == [1.0, 0.5, 1.0 / 3]

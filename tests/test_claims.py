@@ -128,7 +128,7 @@ def test_puzzles_are_distinct_and_from_seeds_of_their_own(monkeypatch):
 
 @pytest.mark.parametrize("name", puzzles.SETTINGS)
 def test_the_puzzles_of_reasoning_gym(name):
-    pytest.importorskip("reasoning_gym", reason="pip install --group claims")
+    pytest.importorskip("reasoning_gym", reason="not installed")
     splits = puzzles.examples(name, 30, 10, 10, 0)
     assert splits == puzzles.examples(name, 30, 10, 10, 0)
     assert len({row["prompt"] for rows in splits.values() for row in rows}) == 50

@@ -298,7 +298,8 @@ def _evaluation(folder: str, title: str, seed: int) -> Phase:
 
 
 def _test(folder: str, seed: int) -> Phase:
-    return Phase("test", f"test the {folder} policy", f"{folder}/test.json", folder, derive(seed, "test", folder))
+    what = "base model" if folder == BASE else "initial policy"
+    return Phase("test", f"test the {what}", f"{folder}/test.json", folder, derive(seed, "test", folder))
 
 
 def _updates(recipe: Recipe, examples: int, epochs: int, learning_rate: float) -> Updates:

@@ -27,7 +27,7 @@ def examples(name: str, train: int, validation: int, test: int, seed: int) -> di
     try:
         import reasoning_gym
     except ImportError:
-        raise SetupError(f"{name} needs reasoning-gym", hint="pip install --group claims") from None
+        raise SetupError(f"{name} needs reasoning-gym", hint="pip install reasoning-gym==0.1.25") from None
     known: set[str] = set()
     found = {}
     for number, (split, count) in enumerate((("test", test), ("validation", validation), ("train", train))):

@@ -51,7 +51,7 @@ class Size:
 
 SIZES = {
     "small": Size(
-        "2 iterations on 64 prompts: some minutes per run on two CPU cores.",
+        "2 iterations on 64 prompts, with adapters on the last 8 layers: for two CPU cores.",
         64,
         {"data.validation_limit": 64, "data.test_limit": 128, "generation.batch_size": 64},
     ),
