@@ -93,7 +93,7 @@ def test_any_value_makes_a_safe_name_that_is_its_own(found):
     for run in runs:
         assert re.fullmatch(SAFE_NAME, run.name) and len(run.name) <= 80
     texts = {to_override("k", value) for value in found}
-    assert len({run.name for run in runs}) == len(texts)
+    assert len({run.name.lower() for run in runs}) == len(texts)
 
 
 @given(values)
@@ -131,6 +131,10 @@ MISTAKES = {
     "varied and in an arm": (
         "recipe: r\narms: {a: {run.seed: 1}}\nvary: {run.seed: [2]}\n",
         "r.yaml:2: arms.a: run.seed is varied as well",
+    ),
+    "arms in capitals": (
+        "recipe: r\narms:\n  a: {}\n  A: {}\n",
+        "r.yaml:4: arms: a and A would be one folder where capitals do not count",
     ),
     "an arm's name": ("recipe: r\narms: {a b: {}}\n", "may have letters, digits"),
 }

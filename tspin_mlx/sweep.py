@@ -85,7 +85,7 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
         given: changes beside the file's, as ``key=value``. One of a varied key leaves only the runs with that value.
 
     Raises:
-        RecipeError: a change of what an arm sets, or not of the form ``key=value``; names that differ in capitals only.
+        RecipeError: a change of what an arm sets, or not of the form ``key=value``.
     """
     vary, others = dict(sweep.vary), []
     for override in given:
@@ -106,9 +106,6 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
             own = tuple(to_override(key, value) for key, value in (sweep.settings | changes | varied).items())
             title = _name(name, name_of_arm, varied)
             found.append(Combination(title, name_of_arm, varied, own, tuple(others)))
-    names = Counter(run.name.casefold() for run in found)
-    if clash := [run.name for run in found if names[run.name.casefold()] > 1]:
-        raise RecipeError(f"{clash[0]} and {clash[1]} would be one folder where capitals do not count, as on a Mac")
     return found
 
 
@@ -141,6 +138,10 @@ def _check_keys(sweep: SweepFile, places: Places) -> None:
                 )
             if path != ("vary",) and key in sweep.vary:
                 raise RecipeError(f"{place}: {key} is varied as well, at {places['vary', key]}")
+    names = Counter(arm.lower() for arm in sweep.arms)
+    if clash := [arm for arm in sweep.arms if names[arm.lower()] > 1]:
+        place = f"{places['arms', clash[1]]}: arms"
+        raise RecipeError(f"{place}: {clash[0]} and {clash[1]} would be one folder where capitals do not count")
     for key, values in sweep.vary.items():
         texts = Counter(to_override(key, value) for value in values)
         if repeated := [text for text, count in texts.items() if count > 1]:
@@ -169,9 +170,10 @@ def _name(sweep: str, arm: str | None, varied: dict[str, Any]) -> str:
 
 
 def _safe(value: Any) -> str:
+    """A value in a folder's name, where capitals may not count: on a Mac they do not."""
     text = to_override("", value)[1:]
     safe = _UNSAFE.sub("_", text).strip("_")
-    return safe if safe == text else f"{safe}.{_digest(text)[:4]}"
+    return safe if safe == text.lower() else f"{safe}.{_digest(text)[:4]}"
 
 
 def _digest(text: str) -> str:
