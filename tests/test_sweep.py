@@ -110,6 +110,15 @@ def test_a_long_name_is_cut_and_stays_its_own():
     assert a == combinations(parse_sweep(text, "s"), "x" * 79)[0].name
 
 
+def test_an_arm_may_be_built_on_another():
+    text = "recipe: r\narms:\n  a: &a {run.seed: 1}\n  b: {<<: *a, training.epochs: 3}\n"
+    assert [run.own for run in made(text)] == [("run.seed=1",), ("run.seed=1", "training.epochs=3")]
+    with pytest.raises(RecipeError, match=r"^s:3: arms.a: run.seed is varied"):
+        parse_sweep(text + "vary: {run.seed: [1]}\n", "s")
+    with pytest.raises(RecipeError, match=r"^s:3: arms.b: unknown key x"):
+        parse_sweep("recipe: r\narms:\n  b: {<<: {x: 1}}\n", "s")
+
+
 MISTAKES = {
     "no mapping": ("- recipe", "r.yaml: a sweep is a mapping with the keys recipe, set, arms, vary"),
     "no recipe": ("vary: {run.seed: [1]}", "the key recipe is required"),
