@@ -27,7 +27,7 @@ FLOORS = [
     # orchestration
     {
         "stop", "run_model", "held_out", "chat_session", "chat_server", "export",
-        "phases", "memory", "engine", "worker", "supervisor", "launch", "control", "sweep_members", "sweeping",
+        "desk", "phases", "memory", "engine", "worker", "supervisor", "launch", "control", "sweep_members", "sweeping",
     },
     # frontends
     {"cli", "__main__"},

@@ -137,7 +137,7 @@ class Run:
         self.store.recover()
         for row in self.plan_row["phases"]:
             checkpoints = (Path(row["target"]).parent / "checkpoints").as_posix()
-            if row["kind"] in ("warmup", "train") and self.store.has(row["target"]) and self.store.has(checkpoints):
+            if row["updates"] and self.store.has(row["target"]) and self.store.has(checkpoints):
                 self.store.remove(checkpoints)
 
     def verify(self) -> None:
@@ -175,9 +175,15 @@ class Run:
         """Which policy was chosen, and why; None before the end."""
         return self._optional("result.json")
 
-    def test(self) -> dict[str, Any] | None:
-        """Measures on the test examples; None before the end or without such examples."""
-        return self._optional("test.json")
+    def test(self) -> dict[str, dict[str, Any]] | None:
+        """Measures and answers on the test examples by the policy's folder: the base model, the initial policy and the
+        chosen one; None before the end or without such examples."""
+        if not self.store.has("test.json"):
+            return None
+        phases = [phase for phase in self.plan_row["phases"] if phase["kind"] == "test"]
+        found = {phase["policy"]: self.store.read_json(phase["target"]) for phase in phases}
+        chosen = self.store.read_json("test.json")
+        return {**found, chosen.pop("policy"): chosen}
 
     def _optional(self, name: str) -> dict[str, Any] | None:
         return self.store.read_json(name) if self.store.has(name) else None
