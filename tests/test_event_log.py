@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tspin_mlx.errors import StorageError
-from tspin_mlx.events import FIELDS, LAST, parse_event
+from tspin_mlx.events import FIELDS, LAST, parse_event, parse_events
 from tspin_mlx.runs.event_log import EventLog, EventTail, last_events, log_size, offset_of_last_start, read_events
 
 #: A valid event of each kind, without its time.
@@ -113,6 +113,16 @@ def test_a_time_that_no_float_can_hold_is_still_a_number():
 @given(st.binary() | st.text().map(str.encode))
 def test_nothing_at_all_is_a_traceback(content):
     assert parse_event(content) is None
+
+
+BETWEEN = [b"", b"null", b"1,2", b"[1]", b'{"kind": [1', b"2]}", b'{"kind": "war', b"{}", b"\xff", b"[" * 9999]
+
+
+@given(st.lists(st.sampled_from([*map(line, EXAMPLES), *BETWEEN, line("step", loss=True), line("step", loss=None)])))
+def test_many_lines_are_read_as_each_alone(lines):
+    alone = [event for content in lines if (event := parse_event(content)) is not None]
+    assert parse_events(b"\n".join(lines)) == alone
+    assert parse_events(b"".join(content + b"\n" for content in lines)) == alone
 
 
 # --- writing

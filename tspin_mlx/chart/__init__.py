@@ -1,7 +1,7 @@
 """Curves over the steps of a run: a smoothed line over the band of what is below it, as text and as SVG. Pure."""
 
 from .advantage import CURRENT, HISTORICAL, advantage_plot
-from .cells import Ink, Look, Row, draw, sparkline
+from .cells import Ink, Look, Row, draw
 from .plot import Mark, Plot, Series
 from .svg import advantage_svg
 
@@ -17,5 +17,4 @@ __all__ = [
     "advantage_plot",
     "advantage_svg",
     "draw",
-    "sparkline",
 ]

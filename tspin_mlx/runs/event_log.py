@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import durable
-from ..events import FIELDS, Event, parse_event
+from ..events import FIELDS, Event, parse_event, parse_events
 from ..run_view import RunView, reduce_all
 
 
@@ -66,7 +66,7 @@ class EventTail:
             return []
         complete = content[: content.rfind(b"\n") + 1]
         self._offset += len(complete)
-        return [event for line in complete.split(b"\n") if line and (event := parse_event(line)) is not None]
+        return parse_events(complete)
 
 
 def read_events(path: Path) -> Iterator[Event]:
