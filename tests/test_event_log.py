@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tspin_mlx.errors import StorageError
 from tspin_mlx.events import FIELDS, LAST, parse_event, parse_events
+from tspin_mlx.runs import event_log
 from tspin_mlx.runs.event_log import EventLog, EventTail, last_events, log_size, offset_of_last_start, read_events
 
 #: A valid event of each kind, without its time.
@@ -225,6 +226,16 @@ def test_a_tail_goes_on_when_a_torn_line_is_replaced(path):
     assert messages(tail.read()) == ["one"]
     EventLog(path).emit("warning", message="two")
     assert messages(tail.read()) == ["two"]
+
+
+@pytest.mark.parametrize("block", [1, 60, 1000])
+def test_blocks_may_end_anywhere(path, monkeypatch, block):
+    monkeypatch.setattr(event_log, "_BLOCK", block)
+    path.write_bytes(b"".join(line("warning", message=str(i)) + b"\n" for i in range(50)) + b'{"time": 1, "ki')
+    assert messages(read_events(path)) == [str(i) for i in range(50)]
+    tail = EventTail(path)
+    found = [messages(tail.read(150)) for _ in range(60)]
+    assert sum(found, []) == [str(i) for i in range(50)] and found[-1] == []
 
 
 def test_a_tail_can_leave_out_what_was_there(path):
