@@ -215,3 +215,16 @@ def test_nothing_is_drawn_outside_the_picture_and_the_legend_covers_no_curve(siz
 
 def test_a_run_without_steps_has_a_picture_too():
     assert "No steps of self-play yet" in advantage_svg(RunView(), title="empty")
+
+
+def test_supervised_iterations_show_how_likely_the_experts_answers_become():
+    def step(number):
+        return {
+            "time": 1.0, "kind": "step", "phase": "iterations/000/adapter", "iteration": 0, "step": number, "steps": 3,
+            "loss": 1.0, "nll": 1.0 / number, "tokens_per_s": 1.0, "elapsed_s": 0.5,
+        }  # fmt: skip
+
+    plot = advantage_plot(functools.reduce(reduce, map(step, (1, 2, 3)), RunView()))
+    (series,) = plot.series
+    assert (plot.unit, plot.zero) == ("nats per token", False)
+    assert series.values.tolist() == [1.0, 0.5, 1.0 / 3]

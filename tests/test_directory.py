@@ -10,7 +10,7 @@ from tspin_mlx.data import Splits
 from tspin_mlx.errors import DamagedError, StorageError, UsageError
 from tspin_mlx.plan import Sizes, make_plan
 from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.runs.directory import Run, create_run, data_digest, find_run, open_run, run_paths
+from tspin_mlx.runs.directory import MEASURED, Run, create_run, data_digest, find_run, open_run, run_paths
 from tspin_mlx.triplets import Prompt, Response
 
 TEXT = "data: {train: t.jsonl}\nwarmup: {epochs: 1}\ntraining: {iterations: 2}\n"
@@ -30,8 +30,14 @@ TARGETS = [
     "iterations/001/adapter",
     "iterations/001/eval.json",
     "result.json",
+    "base/test.json",
+    "initial/test.json",
     "test.json",
 ]
+
+
+CONCLUSIONS = TARGETS[-4:]
+TESTED = ["base/test.json", "initial/test.json"]
 
 
 def prompt(name, text="p\u2028?"):
@@ -253,8 +259,8 @@ def test_after_a_collapse_no_further_iterations_are_made_if_the_recipe_says_so(t
     run = collapsing(tmp_path, "guard.stop=true")
     finish(run, *TARGETS[:7])
     finish(run, "iterations/000/eval.json", signs=["the expert's answers have NLL 9.00 per token, 1.00 at first"])
-    assert run.pending() == ["result.json", "test.json"]
-    finish(run, "result.json", "test.json")
+    assert run.pending() == CONCLUSIONS
+    finish(run, *CONCLUSIONS)
     assert run.is_finished
 
 
@@ -262,7 +268,7 @@ def test_what_was_begun_after_a_collapse_is_left(tmp_path):
     run = collapsing(tmp_path, "guard.stop=true")
     finish(run, *TARGETS[:7], "iterations/001/synthetic")
     finish(run, "iterations/000/eval.json", signs=["worse"])
-    assert run.pending() == ["result.json", "test.json"]
+    assert run.pending() == CONCLUSIONS
 
 
 def test_the_first_of_two_collapses_counts(tmp_path):
@@ -282,13 +288,13 @@ def test_after_a_collapse_a_run_goes_on_unless_the_recipe_says_otherwise(tmp_pat
     run = collapsing(tmp_path)
     finish(run, *TARGETS[:7])
     finish(run, "iterations/000/eval.json", signs=["worse"])
-    assert len(run.pending()) == 4 + 4 + 2
+    assert len(run.pending()) == 4 + 4 + 4
 
 
 def test_without_signs_nothing_is_left_out(tmp_path):
     run = collapsing(tmp_path, "guard.stop=true")
     finish(run, *TARGETS[:8])
-    assert len(run.pending()) == 4 + 4 + 2
+    assert len(run.pending()) == 4 + 4 + 4
 
 
 def test_evaluations_come_in_the_order_of_the_policies(made):
@@ -302,9 +308,14 @@ def test_result_and_test_are_nothing_before_the_end(made):
     assert made.result() is None
     assert made.test() is None
     made.store.write_json("result.json", {"best": "initial"})
-    made.store.write_json("test.json", {"initial": {}})
+    for policy, nll in (("base", 3.0), ("initial", 2.0)):
+        made.store.write_json(f"{policy}/test.json", {"metrics": {"nll": nll}})
+    assert made.test() is None
+    made.store.write_json("test.json", {"policy": "iterations/000", "metrics": {"nll": 1.0}})
     assert made.result() == {"best": "initial"}
-    assert made.test() == {"initial": {}}
+    assert {policy: content["metrics"]["nll"] for policy, content in made.test().items()} == {
+        "base": 3.0, "initial": 2.0, "iterations/000": 1.0,
+    }  # fmt: skip
 
 
 # --- decisions
@@ -429,7 +440,7 @@ def test_of_much_damage_three_files_are_named(made):
             (made.path / target).write_text("{}")
     with pytest.raises(DamagedError) as caught:
         made.verify()
-    assert caught.value.message.endswith("base/eval.json, initial/eval.json, iterations/000/eval.json (and 3 more)")
+    assert caught.value.message.endswith("base/eval.json, initial/eval.json, iterations/000/eval.json (and 5 more)")
 
 
 # --- forks
@@ -450,9 +461,9 @@ def fork(origin, *overrides, **more):
 
 def test_a_fork_takes_over_what_its_plan_would_make_again(origin):
     forked = fork(origin, "objective.beta=0.3")
-    kept = TARGETS[:10]
+    kept = TARGETS[:10] + TESTED
     assert forked.about["forked_from"] == {"run": "quick", "reused": kept}
-    assert forked.pending() == TARGETS[10:]
+    assert forked.pending() == [target for target in TARGETS if target not in kept]
     for target in kept:
         name = f"{target}/content" if (origin.path / target).is_dir() else target
         assert (forked.path / name).read_bytes() == (origin.path / name).read_bytes()
@@ -472,7 +483,7 @@ def test_a_fork_without_a_change_is_finished_and_has_its_best(origin):
 
 def test_the_untouched_model_is_taken_over_with_its_evaluation(origin):
     forked = fork(origin, "warmup.epochs=2")
-    assert forked.about["forked_from"]["reused"] == ["base/adapter", "base/eval.json"]
+    assert forked.about["forked_from"]["reused"] == ["base/adapter", "base/eval.json", "base/test.json"]
     assert (forked.path / "base" / "adapter" / "content").read_text() == "base/adapter"
     forked.verify()
 
@@ -506,7 +517,7 @@ def test_damaged_and_missing_results_are_not_taken_over(origin):
 
 def test_more_iterations_take_over_all_those_before(origin):
     forked = fork(origin, "training.iterations=3")
-    assert forked.about["forked_from"]["reused"] == TARGETS[:12]
+    assert forked.about["forked_from"]["reused"] == TARGETS[:12] + TESTED
     assert forked.pending()[0] == "iterations/002/synthetic"
 
 
@@ -523,6 +534,22 @@ def test_a_fork_computes_as_much_at_once_as_its_origin_had_come_to(origin):
     forked = fork(origin, "objective.beta=0.3")
     assert forked.decisions() == origin.decisions()
     assert forked.plan() == plan("objective.beta=0.3").with_sizes(Sizes("fast", 2, 16))
+
+
+@pytest.mark.parametrize(
+    ("changes", "holds"),
+    [
+        (["training.learning_rate=0.1"], True),
+        (["training.iterations=3"], True),
+        (["objective.beta=0"], False),  # pairs need less than triplets
+        (["generation.max_tokens=64"], False),
+        (["lora.rank=8"], False),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else str(given),
+)
+def test_what_was_measured_holds_for_the_steps_it_was_measured_for(origin, changes, holds):
+    origin.decide(MEASURED, Sizes("fast", 2, 16))
+    assert fork(origin, *changes).decisions() == (origin.decisions() if holds else [])
 
 
 def test_a_fork_does_not_need_its_origin_any_more_and_leaves_it_as_it_was(origin):

@@ -160,7 +160,7 @@ def test_another_seed_gives_another_run(finished, workshop, tmp_path):
     assert digests(launch.run)["iterations/001/adapter"] != digests(finished[0].run)["iterations/001/adapter"]
 
 
-@pytest.mark.parametrize("kind", ["warmup", "generate", "pair", "train", "evaluate", "choose", "test"])
+@pytest.mark.parametrize("kind", ["warmup", "generate", "pair", "train", "evaluate", "choose", "test", "test_best"])
 def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(finished, workshop, tmp_path, monkeypatch, kind):
     class PulledPlugError(Exception):
         pass
@@ -416,3 +416,56 @@ def test_a_run_that_would_not_fit_on_the_disk_does_not_begin(workshop, tmp_path,
             work(launch.run)
     work(launch.run)
     assert launch.run.is_finished
+
+
+def steps_of(events):
+    return [event for event in events if event["kind"] == "step" and event["iteration"] is not None]
+
+
+def test_spin_starts_each_iteration_at_no_reward(workshop, tmp_path):
+    run = launched(workshop, tmp_path, "objective.kind=spin", "objective.nll_weight=0", "training.batch_size=8")
+    steps = steps_of(started(run))  # one step per iteration: the policy is still its own reference
+    assert [event["iteration"] for event in steps] == [0, 1]
+    assert [event["loss"] for event in steps] == pytest.approx([np.log(2)] * 2, abs=1e-5)
+    assert [event["rewards/margins"] for event in steps] == pytest.approx([0, 0], abs=1e-5)
+    assert all(abs(event["advantage/current"]) > 0.1 for event in steps)
+    references, scores = (
+        [row for i in range(2) for row in run.run.store.read_jsonl(f"iterations/{i:03}/{file}")]
+        for file in ("reference.jsonl", "scores.jsonl")
+    )
+    for reference, score in zip(references, scores, strict=True):
+        assert reference["id"] == score["id"]
+        assert reference["logps"] == pytest.approx([score["annotated_logp"], score["synthetic_logp"]], rel=1e-4)
+
+
+def test_t_spin_with_reference_has_a_historical_term_of_gains(workshop, tmp_path):
+    options = ("objective.kind=tspin_with_reference", "objective.nll_weight=0", "training.batch_size=8")
+    steps = steps_of(started(launched(workshop, tmp_path, *options)))
+    assert [event["loss"] for event in steps] == pytest.approx([np.log(2), 1.1 * np.log(2)], abs=1e-5)
+
+
+def test_supervised_iterations_go_through_to_the_end(workshop, tmp_path):
+    launch = launched(workshop, tmp_path, "objective.kind=sft", "training.epochs=4")
+    steps = steps_of(started(launch))
+    assert launch.run.is_finished
+    assert steps[-1]["nll"] < steps[0]["nll"]
+    assert not any(name.startswith(("advantage", "rewards")) for event in steps for name in event)
+    assert not list(launch.run.path.glob("iterations/*/*.jsonl"))
+
+
+def test_the_responses_of_the_iteration_before_are_mixed_in(workshop, tmp_path):
+    run = launched(workshop, tmp_path, "generation.mix_previous=true", "objective.kind=spin")
+    started(run)
+    first, second = (
+        [triplet_from_row(row) for row in run.run.store.read_jsonl(f"iterations/{i:03}/triplets.jsonl")]
+        for i in range(2)
+    )
+    assert [t.synthetic for t in second[8:]] == [t.synthetic for t in first]
+    assert len({t.prompt.id for t in second}) == len(second) == 16
+
+
+def test_only_the_beginning_of_a_difference_is_scored(workshop, tmp_path):
+    steps = steps_of(started(launched(workshop, tmp_path, "objective.contrast_tokens=1", "training.iterations=1")))
+    whole = steps_of(started(launched(workshop, tmp_path / "whole", "training.iterations=1")))
+    assert all(few["length/rejected"] < all_["length/rejected"] for few, all_ in zip(steps, whole, strict=True))
+    assert [few["length/chosen"] for few in steps] == [all_["length/chosen"] for all_ in whole]

@@ -17,7 +17,7 @@ FLOORS = [
     {
         "errors", "text", "seeds", "objective", "recipe", "recipe_text", "plan", "method", "triplets", "chat",
         "batching", "schedule", "step_metrics", "metrics", "choice", "guard", "events", "run_view", "lineage", "ending",
-        "steps", "chart", "narrate", "estimate",
+        "steps", "chart", "narrate", "estimate", "sweep", "comparison",
     },
     # effects: files, models, the machine
     {
@@ -27,7 +27,7 @@ FLOORS = [
     # orchestration
     {
         "stop", "run_model", "held_out", "chat_session", "chat_server", "export",
-        "phases", "memory", "engine", "worker", "supervisor", "launch", "control",
+        "desk", "phases", "memory", "engine", "worker", "supervisor", "launch", "control", "sweep_members", "sweeping",
     },
     # frontends
     {"cli", "__main__"},

@@ -28,7 +28,8 @@ def kept(*overrides, **more):
 
 UNTOUCHED = {"base/adapter"}
 WARMED_UP = UNTOUCHED | {"initial/adapter"}
-MEASURED = {"base/eval.json", "initial/eval.json"}
+TESTED = {"base/test.json", "initial/test.json"}
+MEASURED = {"base/eval.json", "initial/eval.json"} | TESTED
 FIRST_TRIPLETS = {"iterations/000/proto_synthetic", "iterations/000/triplets.jsonl"}
 FIRST = FIRST_TRIPLETS | {"iterations/000/adapter", "iterations/000/eval.json"}
 SECOND_SAMPLES = {"iterations/001/synthetic"}
@@ -42,7 +43,7 @@ TRAINED = {target for target in ALL if target.startswith("it") or target in WARM
     "iterations/001/eval.json",
 }
 BEFORE_SELF_PLAY = WARMED_UP | MEASURED
-BASE_ONLY = UNTOUCHED | {"base/eval.json"}
+BASE_ONLY = UNTOUCHED | {"base/eval.json", "base/test.json"}
 
 #: What is kept when one key gets another value.
 KEPT = {
@@ -98,6 +99,10 @@ KEPT = {
     "objective.nll_weight": (1.0, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "objective.entropy_weight": (0.1, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "objective.length_normalize": ("true", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
+    "objective.kind": ("spin", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
+    "objective.contrast_tokens": (3, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
+    "objective.skip_truncated": ("true", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
+    "generation.mix_previous": ("true", BEFORE_SELF_PLAY | FIRST | SECOND_SAMPLES),
     "objective.beta": (0.3, BEFORE_SELF_PLAY | FIRST | SECOND_TRIPLETS),
     # sampling; greedy answers are as long, and in as large batches
     "generation.prompts": (50, BEFORE_SELF_PLAY),
@@ -162,7 +167,7 @@ def test_nothing_is_kept_with_another_model_or_other_data(more):
 
 
 def test_without_a_test_everything_else_is_kept():
-    assert kept(counts=COUNTS | {"test": 0}) == ALL - {"test.json"}
+    assert kept(counts=COUNTS | {"test": 0}) == ALL - TESTED - {"test.json"}
 
 
 def test_smaller_batches_decided_on_later_are_another_lineage():

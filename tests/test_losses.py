@@ -89,9 +89,14 @@ ENTROPIES = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]], np.flo
 COUNTS = mx.array([3.0, 25.0, 59.0])
 
 
+REFERENCE = np.array([[-11.0, -48.0, -70.0], [-10.0, -50.0, -49.0], [-10.0, -55.0, -56.0]], np.float32)
+COMPLETE = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], np.float32)
+
+
 def loss_of(objective, columns=slice(None), rows=3):
     parts = [mx.array(a[:rows, columns]) for a in (LOGPS, ENTROPIES, LENGTHS)]
-    return batch_loss(*parts, COUNTS, objective).item()
+    given = {name: mx.array(a[:rows, columns]) for name, a in (("reference", REFERENCE), ("complete", COMPLETE))}
+    return batch_loss(*parts, COUNTS, objective, **given).item()
 
 
 def test_batch_loss_is_the_mean_over_triplets():
@@ -119,3 +124,22 @@ def test_shares_of_micro_batches_add_up():
     objective = Objective(alpha=0.5, beta=0.3, nll_weight=1, entropy_weight=0.1)
     shares = [loss_of(objective, columns) for columns in (slice(0, 1), slice(1, 3))]
     assert sum(shares) == pytest.approx(loss_of(objective))
+
+
+def test_with_a_reference_and_no_historical_term_it_is_the_loss_of_spin():
+    margins = [1 - 0, -2 + 2, 10 + 1]  # of the gains of y and y'
+    expected = np.mean([math.log1p(math.exp(-0.3 * margin)) for margin in margins])
+    assert loss_of(Objective(alpha=0.3, beta=0, reference=True)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_with_a_reference_the_historical_term_is_of_gains_too():
+    gains = LOGPS - REFERENCE
+    expected = np.mean([reference_loss(*three, 0.3, 0.7) for three in zip(*gains, strict=True)])
+    assert loss_of(Objective(alpha=0.3, beta=0.7, reference=True)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_truncated_synthetic_response_takes_its_triplet_out_of_the_contrast_but_not_out_of_the_anchor():
+    skipping = Objective(alpha=1, beta=0.1, skip_truncated=True)
+    assert loss_of(skipping) == pytest.approx((0.762461899 + 10.000716934) / 3)
+    anchored = Objective(alpha=1, beta=0.1, skip_truncated=True, nll_weight=2)
+    assert loss_of(anchored) - loss_of(skipping) == pytest.approx(2 * 120 / 25)

@@ -40,7 +40,8 @@ def test_a_run_without_warm_up_is_made_of_these_phases():
         ("train", "iterations/001/adapter", "iterations/000", 1),
         ("evaluate", "iterations/001/eval.json", "iterations/001", 1),
         ("choose", "result.json", "base", None),
-        ("test", "test.json", "base", None),
+        ("test", "initial/test.json", "initial", None),
+        ("test_best", "test.json", "base", None),
     ]
 
 
@@ -51,7 +52,8 @@ def test_a_warm_up_is_compared_to_the_base_model():
         ("evaluate", "base/eval.json", "base"),
         ("warmup", "initial/adapter", "base"),
     ]
-    assert [phase.target for phase in with_warm_up.phases[2:]] == [phase.target for phase in without.phases]
+    others = [phase.target for phase in with_warm_up.phases[2:]]
+    assert [target for target in others if target != "base/test.json"] == [phase.target for phase in without.phases]
 
 
 def test_without_iterations_the_warmed_up_model_is_the_result():
@@ -63,12 +65,14 @@ def test_without_iterations_the_warmed_up_model_is_the_result():
         ("evaluate", "initial"),
         ("choose", "base"),
         ("test", "base"),
+        ("test", "initial"),
+        ("test_best", "base"),
     ]
 
 
 def test_without_test_examples_nothing_is_tested():
     made = plan(counts=COUNTS | {"test": 0})
-    assert not phases(made, "test")
+    assert not phases(made, "test") and not phases(made, "test_best")
     assert made.phases[-1].kind == "choose"
 
 
@@ -82,7 +86,9 @@ def test_every_policy_is_evaluated_and_trained_from_the_one_before():
 
 def test_the_choice_starts_from_no_iteration_because_a_collapse_may_end_them_early():
     made = plan("training.iterations=3")
-    assert [phase.policy for phase in made.phases[-2:]] == ["base", "base"]
+    chosen, *_, tested = made.phases[-3:]
+    assert (chosen.kind, chosen.policy) == ("choose", "base")
+    assert (tested.kind, tested.policy) == ("test_best", "base")
 
 
 def test_the_historical_term_is_off_in_the_first_iteration_only():
@@ -251,6 +257,10 @@ CHANGES = {
     "objective.nll_weight": 1.0,
     "objective.entropy_weight": 0.1,
     "objective.length_normalize": "true",
+    "objective.kind": "spin",
+    "objective.contrast_tokens": 3,
+    "objective.skip_truncated": "true",
+    "generation.mix_previous": "true",
     "warmup.epochs": 2,
     "warmup.learning_rate": 0.1,
     "training.iterations": 3,
@@ -327,3 +337,38 @@ def test_the_fingerprint_is_the_same_in_every_process():
     environment = os.environ | {"PYTHONHASHSEED": "12345"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == plan(*BASIS).fingerprint
+
+
+def test_spin_scores_its_triplets_at_the_start_of_each_iteration_and_has_no_historical_term():
+    made = plan("objective.kind=spin", "training.iterations=2")
+    kinds = [phase.kind for phase in made.phases if phase.iteration == 1]
+    assert kinds == ["generate", "pair", "refer", "train", "evaluate"]
+    (refer,) = [phase for phase in phases(made, "refer") if phase.iteration == 1]
+    assert (refer.target, refer.policy) == ("iterations/001/reference.jsonl", "iterations/000")
+    assert [(p.objective.beta, p.objective.reference) for p in phases(made, "train")] == [(0.0, True)] * 2
+
+
+def test_t_spin_with_reference_has_both():
+    made = plan("objective.kind=tspin_with_reference", "training.iterations=2")
+    assert [(p.objective.beta, p.objective.reference) for p in phases(made, "train")] == [(0.0, True), (0.1, True)]
+    assert len(phases(made, "refer")) == 2
+
+
+def test_supervised_iterations_sample_nothing():
+    made = plan("objective.kind=sft", "objective.nll_weight=4", "training.iterations=2", "generation.prompts=40")
+    assert [phase.kind for phase in made.phases if phase.iteration is not None] == ["supervise", "evaluate"] * 2
+    assert [phase.objective for phase in phases(made, "supervise")] == [SUPERVISED] * 2
+    assert [phase.updates.steps for phase in phases(made, "supervise")] == [2 * 3] * 2
+
+
+def test_mixing_doubles_the_examples_from_iteration_1_on():
+    made = plan("generation.mix_previous=true", "training.iterations=3", "training.epochs=1")
+    assert [phase.updates.steps for phase in phases(made, "train")] == [7, 13, 13]
+
+
+def test_where_the_contrast_applies_reaches_training_and_reference():
+    options = ("objective.contrast_tokens=3", "objective.skip_truncated=true", "objective.kind=spin")
+    made = plan(*options, "training.iterations=1")
+    (train,), (refer,) = phases(made, "train"), phases(made, "refer")
+    assert (train.objective.contrast_tokens, train.objective.skip_truncated) == (3, True)
+    assert refer.objective == train.objective

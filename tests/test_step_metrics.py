@@ -47,21 +47,35 @@ HISTORICAL = {
 @pytest.mark.parametrize("expected", [SUPERVISED, CONTRAST, HISTORICAL], ids=["y", "y, y'", "y, y', y0"])
 def test_measures_are_the_worked_ones_and_no_others(expected):
     responses = [SUPERVISED, CONTRAST, HISTORICAL].index(expected) + 1
-    found = step_metrics(LOGPS[:responses], ENTROPIES[:responses], LENGTHS[:responses], alpha=0.5)
+    found = step_metrics(
+        LOGPS[:responses],
+        ENTROPIES[:responses],
+        LENGTHS[:responses],
+        alpha=0.5,
+        reference=np.zeros_like(LOGPS[:responses]),
+    )
     assert found == pytest.approx(expected)
 
 
 def test_alpha_scales_rewards_and_nothing_else():
-    small, large = (step_metrics(LOGPS, ENTROPIES, LENGTHS, alpha=alpha) for alpha in (0.5, 1.0))
+    small, large = (step_metrics(LOGPS, ENTROPIES, LENGTHS, alpha, 0 * LOGPS) for alpha in (0.5, 1.0))
     changed = {name for name in small if small[name] != large[name]}
     assert changed == {"rewards/chosen", "rewards/rejected", "rewards/margins"}
 
 
 def test_a_tie_is_no_win():
     logps, ones = np.array([[-3.0, -3.0], [-3.0, -4.0]]), np.ones((2, 2))
-    assert step_metrics(logps, ones, ones, alpha=1.0)["rewards/accuracies"] == 0.5
+    assert step_metrics(logps, ones, ones, 1.0, 0 * logps)["rewards/accuracies"] == 0.5
 
 
 def test_values_are_plain_numbers():
-    found = step_metrics(*(a.astype(np.float32) for a in (LOGPS, ENTROPIES, LENGTHS)), alpha=1.0)
+    found = step_metrics(*(a.astype(np.float32) for a in (LOGPS, ENTROPIES, LENGTHS)), alpha=1.0, reference=0 * LOGPS)
     assert {type(value) for value in found.values()} == {float}
+
+
+def test_rewards_are_counted_from_the_reference_and_advantages_are_not():
+    reference = np.array([[-12.0, -30.0], [-21.0, -20.0], [-22.0, -30.0]])
+    found = step_metrics(LOGPS, ENTROPIES, LENGTHS, 0.5, reference)
+    # y gained 2 and 0, y' 1 and -4: margins .5 and 2
+    expected = {"rewards/chosen": 0.5, "rewards/rejected": -0.75, "rewards/margins": 1.25, "rewards/accuracies": 1}
+    assert found == pytest.approx({**HISTORICAL, **expected})

@@ -61,14 +61,15 @@ def find_recipe(name: str) -> RecipeSource:
 def parse_source(source: RecipeSource, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """The checked recipe. Files named in overrides are relative to the current folder, as on any command line;
     those named in the recipe are relative to the recipe."""
-    return parse_recipe(source.text, source.path.name, [_from_here(override) for override in overrides])
+    return parse_recipe(source.text, source.path.name, [located(override, Path()) for override in overrides])
 
 
-def _from_here(override: str) -> str:
+def located(override: str, folder: Path) -> str:
+    """An override whose file, if it names one, is relative to ``folder``."""
     key, _, value = override.partition("=")
     if key.strip() not in _DATA_KEYS or not value or value == "null" or value.startswith("hub:"):
         return override
-    return f"{key}={Path(value).expanduser().absolute()}"
+    return f"{key}={(folder / Path(value).expanduser()).absolute()}"
 
 
 def _read(path: Path) -> RecipeSource:

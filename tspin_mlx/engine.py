@@ -12,10 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from .desk import Desk
 from .events import Emit
 from .memory import settle_memory
 from .models import Policy
-from .phases import WORK, Desk
+from .phases import WORK
 from .plan import Plan
 from .runs.directory import Run
 from .stop import Stop

@@ -84,7 +84,7 @@ def estimate(plan: Mapping[str, Any], characters: tuple[float, float] | None, sp
             continue
         steps += updates["steps"]
         examples += updates["steps"] * updates["batch_size"]
-        responses = 1 if row["iteration"] is None else 3 if row["iteration"] else 2
+        responses = 1 if row["kind"] != "train" else 3 if row["objective"]["beta"] else 2
         tokens += round(updates["steps"] * updates["batch_size"] * responses * (prompt + answer))
     seconds = None if speed is None else examples * speed.train_s + answers * speed.answer_s
     return Estimate(steps, answers, answers * most, tokens, seconds)
@@ -97,4 +97,4 @@ def _answers(row: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
         return int(min(counts["train"], plan["recipe"]["generation"]["prompts"] or counts["train"]))
     if row["kind"] == "evaluate":
         return int(counts["validation"])
-    return 3 * int(counts["test"]) if row["kind"] == "test" else 0
+    return int(counts["test"]) if row["kind"] in ("test", "test_best") else 0

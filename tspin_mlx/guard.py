@@ -14,12 +14,13 @@ class Health:
     Attributes:
         stop_rate: share of held-out greedy answers that end by themselves, in [0, 1].
         nll: of the held-out expert's answers, nats per token.
-        truncated: share of sampled answers to the training prompts that were cut at the longest length, in [0, 1].
+        truncated: share of sampled answers to the training prompts that were cut at the longest length, in [0, 1];
+            0 where none are sampled.
     """
 
     stop_rate: float
     nll: float
-    truncated: float
+    truncated: float = 0.0
 
 
 def signs_of_collapse(initial: Health, now: Health, section: GuardSection) -> list[str]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .catalog import RecipeSource
-from .data import is_remote, load_examples, render_examples
+from .data import Splits, is_remote, load_examples, render_examples
 from .errors import UsageError
-from .models import context_length, load_tokenizer, resolve_model, vocabulary_size
+from .models import ModelFolder, context_length, load_tokenizer, resolve_model, vocabulary_size
 from .plan import Plan, make_plan
-from .recipe import SAFE_NAME, Recipe
+from .recipe import SAFE_NAME, DataSection, ModelSection, Recipe
 from .runs.directory import Run, create_run, data_digest, open_run
+from .triplets import Prompt
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,25 @@ class Launch:
     run: Run
     plan: Plan
     skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run that can be made.
+
+    Attributes:
+        path: its folder.
+        source: its recipe.
+        model: on disk.
+        prompts: the rendered examples.
+        plan: what it is to do.
+    """
+
+    path: Path
+    source: RecipeSource
+    model: ModelFolder
+    prompts: Splits[Prompt]
+    plan: Plan
 
 
 def run_path(recipe: Recipe, source: RecipeSource) -> Path:
@@ -58,17 +80,52 @@ def prepare(recipe: Recipe, source: RecipeSource, *, origin: Run | None = None, 
     Raises:
         TspinError: of the kind that fits; nothing was written.
     """
+    return make(check(recipe, source, partial(read_inputs, trusted=trusted)), origin)
+
+
+def read_inputs(
+    model: ModelSection, data: DataSection, folder: Path, seed: int, *, trusted: bool
+) -> tuple[ModelFolder, Splits[Prompt]]:
+    """What a run works on: its model on disk, and its examples rendered for it.
+
+    Args:
+        folder: of the recipe.
+
+    Raises:
+        TspinError: of the kind that fits.
+    """
+    examples = load_examples(data, folder, seed)
+    found = resolve_model(model, trusted=trusted)
+    return found, render_examples(examples, data, load_tokenizer(found), vocabulary_size(found), context_length(found))
+
+
+def check(recipe: Recipe, source: RecipeSource, read: Callable[..., tuple[ModelFolder, Splits[Prompt]]]) -> Checked:
+    """Everything a run needs, before anything is written.
+
+    Args:
+        read: :func:`read_inputs`, or something that remembers what it gave.
+
+    Raises:
+        TspinError: of the kind that fits.
+    """
     path = run_path(recipe, source)
-    examples = load_examples(recipe.data, source.path.parent, recipe.run.seed)
-    model = resolve_model(recipe.model, trusted=trusted)
-    prompts = render_examples(
-        examples, recipe.data, load_tokenizer(model), vocabulary_size(model), context_length(model)
-    )
+    model, prompts = read(recipe.model, recipe.data, source.path.parent, recipe.run.seed)
     plan = make_plan(recipe, prompts.counts, model.fingerprint, data_digest(prompts))
+    return Checked(path, source, model, prompts, plan)
+
+
+def make(checked: Checked, origin: Run | None = None) -> Launch:
+    """Create a run's folder, or open the one that is there.
+
+    Raises:
+        UsageError: the one that is there was made with other settings.
+        StorageError: it could not be written; nothing was.
+    """
+    path, model, prompts, plan = checked.path, checked.model, checked.prompts, checked.plan
     if path.exists():
         return Launch(open_run(path, plan), plan, prompts.skipped)
     about = {"name": model.name, "path": str(model.path), "fingerprint": model.fingerprint}
-    run = create_run(path, plan, source.text, about, prompts, origin, source.path)
+    run = create_run(path, plan, checked.source.text, about, prompts, origin, checked.source.path)
     return Launch(run, plan, prompts.skipped)
 
 

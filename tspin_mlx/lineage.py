@@ -28,6 +28,12 @@ def lineage(plan: Plan) -> dict[str, str]:
     return digests
 
 
+def shared(plan: Plan, other: Plan) -> list[str]:
+    """Targets that ``plan`` would make just as ``other`` does, in their order."""
+    theirs = lineage(other)
+    return [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
+
+
 def _inputs(phase: Phase, plan: Plan) -> list[str]:
     """Targets of the phases whose results this one reads; what those have read comes in through them."""
     policy = [] if phase.policy == BASE else [f"{phase.policy}/adapter"]
@@ -36,10 +42,12 @@ def _inputs(phase: Phase, plan: Plan) -> list[str]:
 
 def _reads(phase: Phase, other: Phase) -> bool:
     if phase.kind == "pair":
-        return other.kind == "generate" and other.iteration in (0, phase.iteration)
-    if phase.kind == "train":
-        return other.kind == "pair" and other.iteration == phase.iteration
-    return (phase.kind, other.kind) in (("choose", "evaluate"), ("test", "choose"))
+        earlier = (0, phase.iteration - 1, phase.iteration) if phase.iteration else (0,)
+        return other.kind == "generate" and other.iteration in earlier
+    if phase.kind in ("refer", "train"):
+        same = other.iteration == phase.iteration
+        return same and (other.kind == "pair" or (phase.kind, other.kind) == ("train", "refer"))
+    return (phase.kind, other.kind) in (("choose", "evaluate"), ("test_best", "choose"))
 
 
 def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
@@ -53,11 +61,14 @@ def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
         "batch_size": generation["batch_size"],
     }
     if phase.kind == "generate":
-        return generation
+        return {name: value for name, value in generation.items() if name != "mix_previous"}
     if phase.kind == "pair":
-        return {"historical": bool(recipe.objective.beta and phase.iteration)}
+        mixed = bool(generation["mix_previous"] and phase.iteration)
+        return {"historical": bool(recipe.objective.historical_weight and phase.iteration), "mixed": mixed}
+    if phase.kind == "supervise":
+        return {"prompts": generation["prompts"]}
     if phase.kind == "evaluate":
         return {**measured, "guard": None if phase.iteration is None else sections["guard"]}
     if phase.kind == "choose":
         return {"best": evaluation["best"]}
-    return measured if phase.kind == "test" else {}
+    return measured if phase.kind in ("test", "test_best") else {}

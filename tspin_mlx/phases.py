@@ -1,84 +1,27 @@
-"""What is done in each kind of phase: keep, warm up, generate, pair, train, evaluate, choose, test."""
+"""What is done in each kind of phase: keep, warm up, generate, pair, refer, train, evaluate, choose, test."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .batching import Scored
 from .checkpoints import Checkpoints
+from .desk import Desk
 from .evaluation import answer_greedily, measure
-from .events import Emit
 from .generation import Decoding, generate
 from .guard import Health, signs_of_collapse
-from .models import Policy, save_adapter, set_adapter
-from .plan import BASE, INITIAL, SCORES, Phase, PhaseKind, Plan, iteration_folder
+from .models import folded
+from .plan import INITIAL, REFERENCE, SCORES, Phase, PhaseKind, iteration_folder
 from .recipe import GenerationSection
-from .runs.directory import Run
 from .runs.policies import best_so_far
+from .scoring import score
 from .seeds import derive
-from .stop import Stop
-from .training import Gradients, Trainer
+from .training import Trainer
 from .triplets import Prompt, Response, Score, build_triplets, response_from_row, to_row, triplet_from_row
-
-_PROGRESS_EVERY = 0.25  # seconds
-
-
-class Desk:
-    """What the phases share: the run, the loaded policy, the examples, and the ear for requests to stop."""
-
-    def __init__(self, run: Run, plan: Plan, policy: Policy, emit: Emit, stop: Stop) -> None:
-        self.run, self.plan, self.policy, self.emit, self.stop = run, plan, policy, emit, stop
-        self.store = run.store
-        self.prompts = run.prompts()
-        self.self_play_prompts = self.prompts.train[: plan.recipe.generation.prompts]
-        self._untouched = policy.adapter()
-        self._current = BASE
-        self.gradients = Gradients(policy)
-        if not policy.scorer.split:
-            emit("warning", message="this model's head is not known: training computes all logits, which is slower")
-        elif not policy.scorer.shares:
-            emit("warning", message="this model's prompts cannot be shared: each is computed once for every response")
-
-    def use(self, folder: str) -> None:
-        """Make the policy the one saved in ``folder``; ``base`` is the untouched adapter."""
-        if folder == self._current:
-            return
-        if folder == BASE:
-            self.policy.model.load_weights(list(self._untouched.items()), strict=False)
-        else:
-            set_adapter(self.policy, self.run.path / folder / "adapter")
-        self._current = folder
-
-    def save(self, folder: str) -> None:
-        """Save the adapter as that of the policy ``folder``."""
-        with self.store.new_folder(f"{folder}/adapter") as made:
-            save_adapter(self.policy, made)
-        self._current = folder
-
-    def progress(self, phase: Phase, total: int) -> Callable[[int, int, float], None]:
-        """A reporter of generation, for :func:`tspin_mlx.generation.generate`; a few events a second at most.
-
-        It is also where generation stops when somebody asks: what is under way is dropped.
-        """
-        last = -_PROGRESS_EVERY
-
-        def report(done: int, tokens: int, seconds: float) -> None:
-            nonlocal last
-            self.stop.check()
-            if done < total and time.perf_counter() - last < _PROGRESS_EVERY:
-                return
-            last = time.perf_counter()
-            self.emit("progress", phase=phase.target, done=done, total=total, tokens_per_s=tokens / seconds)
-
-        return report
-
-    def responses(self, folder: str) -> list[Response]:
-        """Greedy answers that an evaluation of this run has kept."""
-        rows = self.store.read_json(f"{folder}/eval.json")["responses"]
-        return [response_from_row(row) for row in rows]
 
 
 def _keep(desk: Desk, phase: Phase) -> None:
@@ -88,7 +31,16 @@ def _keep(desk: Desk, phase: Phase) -> None:
 
 def _warm_up(desk: Desk, phase: Phase) -> None:
     """Supervised training on all training examples."""
-    _optimise(desk, phase, [(prompt, (prompt.annotated,)) for prompt in desk.prompts.train])
+    _supervise_on(desk, phase, desk.prompts.train)
+
+
+def _supervise(desk: Desk, phase: Phase) -> None:
+    """An iteration of supervised training, on the prompts that self-play would use."""
+    _supervise_on(desk, phase, desk.self_play_prompts)
+
+
+def _supervise_on(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> None:
+    _optimise(desk, phase, [(prompt, (prompt.annotated,)) for prompt in prompts])
     _finish_training(desk, phase)
 
 
@@ -159,24 +111,45 @@ def _intact_shards(desk: Desk, folder: str) -> set[str]:
 
 def _pair(desk: Desk, phase: Phase) -> None:
     """Put x, y, y' and y0 together; y0 is left out where the historical term is off."""
-    initial = _sampled(desk, _samples_folder(0))
-    if not phase.iteration:
-        synthetic, proto_synthetic = initial, None
-    else:
-        synthetic = _sampled(desk, _samples_folder(phase.iteration))
-        proto_synthetic = initial if desk.plan.recipe.objective.beta else None
-    triplets = build_triplets(desk.self_play_prompts, synthetic, proto_synthetic)
+    assert phase.iteration is not None
+    recipe, iteration = desk.plan.recipe, phase.iteration
+    initial = _sampled(desk, _samples_folder(0)) if recipe.objective.historical_weight and iteration else None
+    triplets = build_triplets(desk.self_play_prompts, _sampled(desk, _samples_folder(iteration)), initial)
+    if recipe.generation.mix_previous and iteration:
+        before = build_triplets(desk.self_play_prompts, _sampled(desk, _samples_folder(iteration - 1)), initial)
+        triplets += [replace(t, prompt=replace(t.prompt, id=f"{t.prompt.id} (before)")) for t in before]
     desk.store.write_jsonl(phase.target, [to_row(triplet) for triplet in triplets])
+
+
+def _refer(desk: Desk, phase: Phase) -> None:
+    """Score this iteration's triplets with the policy at its start."""
+    examples = _triplets(desk, phase)
+    with folded(desk.policy):
+        logps = score(desk.policy.scorer, examples, desk.plan.sizes.micro_batch_size)
+    rows = [{"id": prompt.id, "logps": found.tolist()} for (prompt, _), found in zip(examples, logps.T, strict=True)]
+    desk.store.write_jsonl(phase.target, rows)
 
 
 def _train(desk: Desk, phase: Phase) -> None:
     """Train the adapter on this iteration's triplets."""
-    rows = desk.store.read_jsonl(Path(phase.target).with_name("triplets.jsonl").as_posix())
-    triplets = [triplet_from_row(row) for row in rows]
-    logps = _optimise(desk, phase, [(triplet.prompt, triplet.responses) for triplet in triplets])
-    scores = [Score(triplet.prompt.id, *logps[triplet.prompt.id]) for triplet in triplets]
-    desk.store.write_jsonl(Path(phase.target).with_name(SCORES).as_posix(), [to_row(score) for score in scores])
+    assert phase.objective is not None
+    examples, beside = _triplets(desk, phase), Path(phase.target)
+    reference = {}
+    if phase.objective.reference:
+        rows = desk.store.read_jsonl(beside.with_name(REFERENCE).as_posix())
+        reference = {row["id"]: row["logps"] for row in rows}
+    logps = _optimise(desk, phase, examples, reference)
+    scores = [Score(prompt.id, *logps[prompt.id]) for prompt, _ in examples]
+    desk.store.write_jsonl(beside.with_name(SCORES).as_posix(), [to_row(score) for score in scores])
     _finish_training(desk, phase)
+
+
+def _triplets(desk: Desk, phase: Phase) -> list[Scored]:
+    """The iteration's triplets, as they are scored."""
+    assert phase.objective is not None
+    rows = desk.store.read_jsonl(Path(phase.target).with_name("triplets.jsonl").as_posix())
+    triplets = map(triplet_from_row, rows)
+    return [(triplet.prompt, triplet.responses(phase.objective.contrast_tokens)) for triplet in triplets]
 
 
 def _evaluate(desk: Desk, phase: Phase) -> None:
@@ -202,7 +175,9 @@ def _evaluate(desk: Desk, phase: Phase) -> None:
 
 
 def _health(desk: Desk, measures: dict[str, float], iteration: int) -> Health:
-    """What the guard watches of a policy; the samples are those that the iteration was trained on."""
+    """What the guard watches of a policy; the samples are those that the iteration was trained on, if any."""
+    if desk.plan.recipe.objective.kind == "sft":
+        return Health(stop_rate=measures["stop_rate"], nll=measures["nll"])
     samples = _sampled(desk, _samples_folder(iteration))
     cut = sum(response.finish_reason != "stop" for response in samples) / len(samples)
     return Health(stop_rate=measures["stop_rate"], nll=measures["nll"], truncated=cut)
@@ -223,23 +198,35 @@ def _best_so_far(desk: Desk) -> dict[str, Any]:
 
 
 def _test(desk: Desk, phase: Phase) -> None:
-    """Measure the base model, the initial policy and the chosen one on the test examples, once."""
+    """Measure one policy on the test examples, once."""
+    desk.store.write_json(phase.target, _tested(desk, phase))
+
+
+def _test_best(desk: Desk, phase: Phase) -> None:
+    """Measure the chosen policy on the test examples, once."""
     best = desk.store.read_json("result.json")["best"]
-    content: dict[str, Any] = {}
-    known = (BASE, INITIAL) if desk.plan.recipe.warmup.epochs else (INITIAL,)
-    for folder in dict.fromkeys((*known, best)):
-        desk.use(folder)
-        measures, _, responses = _measured(desk, phase, desk.prompts.test)
-        content[folder] = {"metrics": measures, "responses": [to_row(response) for response in responses]}
-    desk.store.write_json(phase.target, content)
+    known = f"{best}/test.json"
+    if desk.store.has(known):
+        content = desk.store.read_json(known)
+    else:
+        desk.use(best)
+        content = _tested(desk, phase)
+    desk.store.write_json(phase.target, {"policy": best, **content})
 
 
-def _optimise(desk: Desk, phase: Phase, examples: Sequence[Scored]) -> dict[str, list[float]]:
+def _tested(desk: Desk, phase: Phase) -> dict[str, Any]:
+    measures, _, responses = _measured(desk, phase, desk.prompts.test)
+    return {"metrics": measures, "responses": [to_row(response) for response in responses]}
+
+
+def _optimise(
+    desk: Desk, phase: Phase, examples: Sequence[Scored], reference: Mapping[str, Sequence[float]] | None = None
+) -> dict[str, list[float]]:
     """All steps of a phase that are not in a checkpoint; :attr:`Trainer.first_logps`."""
     assert phase.updates is not None and phase.objective is not None
     steps, pause = phase.updates.steps, desk.plan.recipe.run.checkpoint_seconds
     checkpoints = Checkpoints(desk.store, phase.target, desk.emit)
-    trainer = Trainer(desk.policy, phase.objective, phase.updates, phase.seed, desk.gradients)
+    trainer = Trainer(desk.policy, phase.objective, phase.updates, phase.seed, desk.gradients, reference)
     if done := checkpoints.restore(trainer):
         desk.emit("resumed", phase=phase.target, done=done, total=steps)
     saved = time.monotonic()
@@ -315,7 +302,10 @@ WORK: dict[PhaseKind, Callable[[Desk, Phase], None]] = {
     "warmup": _warm_up,
     "generate": _generate,
     "pair": _pair,
+    "refer": _refer,
     "train": _train,
+    "supervise": _supervise,
     "choose": _choose,
     "test": _test,
+    "test_best": _test_best,
 }

@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from .objective import SUPERVISED, Objective
-from .recipe import Recipe
+from .recipe import ObjectiveSection, Recipe
 from .recipe_text import flatten
 from .seeds import derive
 
 Memory = Literal["auto", "fast", "lean"]
-PhaseKind = Literal["keep", "evaluate", "warmup", "generate", "pair", "train", "choose", "test"]
+PhaseKind = Literal[
+    "keep", "evaluate", "warmup", "generate", "pair", "refer", "train", "supervise", "choose", "test", "test_best"
+]
 
 #: The folder of the policy at the start of self-play, after the warm-up if there is one.
 INITIAL = "initial"
@@ -26,6 +28,8 @@ BASE = "base"
 
 #: The file beside an iteration's triplets with what training saw of them first.
 SCORES = "scores.jsonl"
+#: The file beside them with their log-probabilities at the start of the iteration.
+REFERENCE = "reference.jsonl"
 
 #: Keys of a recipe that cannot change a result: names of things whose contents are digested, and wording.
 NO_INFLUENCE = frozenset(
@@ -233,7 +237,8 @@ def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:
         policy = iteration_folder(iteration)
     phases.append(Phase("choose", "choose the best policy", "result.json", BASE, derive(seed, "choose")))
     if counts["test"]:
-        phases.append(Phase("test", "test the chosen policy", "test.json", BASE, derive(seed, "test")))
+        phases += [_test(folder, seed) for folder in ((BASE, INITIAL) if warmup.epochs else (INITIAL,))]
+        phases.append(Phase("test_best", "test the chosen policy", "test.json", BASE, derive(seed, "test")))
     return phases
 
 
@@ -242,34 +247,46 @@ def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: s
     are also the proto-synthetic ones, and its historical term is off (arXiv 2601.08198)."""
     folder = iteration_folder(iteration)
     role = "synthetic" if iteration else "proto_synthetic"
-    section = recipe.objective
-    objective = Objective(
-        alpha=section.alpha,
-        beta=section.beta if iteration else 0.0,
-        nll_weight=section.nll_weight,
-        entropy_weight=section.entropy_weight,
-        length_normalize=section.length_normalize,
-    )
-    training = recipe.training
-    prompts = min(counts["train"], recipe.generation.prompts or counts["train"])
+    objective = _objective(recipe.objective, iteration)
+    training, generation = recipe.training, recipe.generation
+    prompts = min(counts["train"], generation.prompts or counts["train"])
+    examples = 2 * prompts if generation.mix_previous and iteration else prompts
 
     def phase(kind: PhaseKind, title: str, target: str, start: str, **more: Any) -> Phase:
         named = derive(recipe.run.seed, kind, iteration)
         return Phase(kind, f"iteration {iteration}: {title}", f"{folder}/{target}", start, named, iteration, **more)
 
+    def trained(kind: PhaseKind, title: str, examples: int) -> Phase:
+        updates = _updates(recipe, examples, training.epochs, training.learning_rate)
+        return phase(kind, title, "adapter", policy, updates=updates, objective=objective)
+
+    evaluation = phase("evaluate", "evaluate", "eval.json", folder)
+    if recipe.objective.kind == "sft":
+        return [trained("supervise", "train on the expert's answers", prompts), evaluation]
+    reference = phase("refer", "score the triplets", REFERENCE, policy, objective=objective)
     return [
         phase("generate", "answer the prompts", role, policy),
         phase("pair", "build triplets", "triplets.jsonl", policy),
-        phase(
-            "train",
-            "train on triplets",
-            "adapter",
-            policy,
-            updates=_updates(recipe, prompts, training.epochs, training.learning_rate),
-            objective=objective,
-        ),
-        phase("evaluate", "evaluate", "eval.json", folder),
+        *([reference] if objective.reference else []),
+        trained("train", "train on triplets", examples),
+        evaluation,
     ]
+
+
+def _objective(section: ObjectiveSection, iteration: int) -> Objective:
+    """What one iteration minimises; the first has no historical term."""
+    if section.kind == "sft":
+        return replace(SUPERVISED, entropy_weight=section.entropy_weight)
+    return Objective(
+        alpha=section.alpha,
+        beta=section.historical_weight if iteration else 0.0,
+        nll_weight=section.nll_weight,
+        entropy_weight=section.entropy_weight,
+        length_normalize=section.length_normalize,
+        reference=section.has_reference,
+        contrast_tokens=section.contrast_tokens,
+        skip_truncated=section.skip_truncated,
+    )
 
 
 def _kept(folder: str, seed: int) -> Phase:
@@ -278,6 +295,11 @@ def _kept(folder: str, seed: int) -> Phase:
 
 def _evaluation(folder: str, title: str, seed: int) -> Phase:
     return Phase("evaluate", title, f"{folder}/eval.json", folder, derive(seed, "evaluate", folder))
+
+
+def _test(folder: str, seed: int) -> Phase:
+    what = "base model" if folder == BASE else "initial policy"
+    return Phase("test", f"test the {what}", f"{folder}/test.json", folder, derive(seed, "test", folder))
 
 
 def _updates(recipe: Recipe, examples: int, epochs: int, learning_rate: float) -> Updates:

@@ -133,6 +133,9 @@ class GenerationSection(Section):
     """Longest response in tokens (paper: not stated; SPIN's 256)."""
     batch_size: Positive = 32
     """Prompts answered at once; the samples do not depend on it."""
+    mix_previous: bool = False
+    """From iteration 1 on, train on the responses of the iteration before as well (SPIN's own code does; the T-SPIN
+    paper does not)."""
     shard_tokens: Positive = 65_536
     """Prompt and response tokens per shard, at most (but at least one prompt): what a stopped run repeats, and what
     bounds memory."""
@@ -141,10 +144,15 @@ class GenerationSection(Section):
 class ObjectiveSection(Section):
     """The loss. The defaults are the paper's objective and nothing else."""
 
+    kind: Literal["tspin", "spin", "sft", "tspin_with_reference"] = "tspin"
+    """``tspin``: the paper's objective. The others are for comparison: ``spin`` (arXiv 2401.01335) has no historical
+    term, and counts log-probabilities from those of the policy at the start of the iteration; ``sft`` trains on the
+    expert's answers alone; ``tspin_with_reference`` is ``tspin`` with log-probabilities counted as in ``spin``."""
     alpha: AboveZero = 1.0
-    """Weight of the entropy constraint; multiplies both advantages inside the logistic (paper: 1)."""
+    """Weight of the entropy constraint; multiplies both advantages inside the logistic (paper: 1; in SPIN it is
+    lambda)."""
     beta: NotNegative = 0.1
-    """Weight of the historical term from iteration 1 on (paper: 0.1); iteration 0 always uses 0."""
+    """Weight of the historical term from iteration 1 on (paper: 0.1); iteration 0, SPIN and SFT always use 0."""
     nll_weight: NotNegative = 0.0
     """Adds this times the mean negative log-likelihood per token of the expert's answers: an anchor against
     the collapse of small models (not in the paper)."""
@@ -152,6 +160,21 @@ class ObjectiveSection(Section):
     """Subtracts this times the policy's mean token entropy at the scored positions (not in the paper)."""
     length_normalize: bool = False
     """Divide each log-probability by the number of its tokens (not in the paper)."""
+    contrast_tokens: Positive | None = None
+    """The model's own responses count up to so many tokens from their first difference with the expert's answer on;
+    null counts all of their tokens (paper: all)."""
+    skip_truncated: bool = False
+    """Leave triplets whose synthetic response was cut off at ``generation.max_tokens`` out of the contrast."""
+
+    @property
+    def historical_weight(self) -> float:
+        """``beta``, where the objective has a historical term; else 0."""
+        return self.beta if self.kind in ("tspin", "tspin_with_reference") else 0.0
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether log-probabilities are counted from those at the start of the iteration."""
+        return self.kind in ("spin", "tspin_with_reference")
 
 
 class WarmupSection(Section):

@@ -13,6 +13,9 @@ from .text import did_you_mean
 
 Path = tuple[str | int, ...]
 
+#: ``file:line`` of each key, by its path.
+Places = dict[Path, str]
+
 #: Complaints of pydantic that speak of Python, in a recipe's terms.
 _PLAIN = {
     "model_type": "must be a section of keys and values",
@@ -30,19 +33,11 @@ def parse_recipe(text: str, source: str, overrides: list[str] | tuple[str, ...] 
     Raises:
         RecipeError: not YAML, an unknown or repeated key, or a value out of range.
     """
-    places: dict[Path, str] = {}
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-        _note_places(node, (), source, places)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as a date that does not exist
-        raise RecipeError(f"{source}: not valid YAML: {_yaml_reason(error)}") from None
-    except RecursionError:
-        raise RecipeError(f"{source}: not valid YAML: nested too deep, or inside itself") from None
+    content, places = read_yaml(text, source)
     if not isinstance(content, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of sections such as data: and training:")
     for override in overrides:
-        path, value = _split_override(override)
+        path, value = split_override(override)
         _assign(content, path, value, override)
         place = f"override {override!r}"
         places[path] = place
@@ -51,7 +46,25 @@ def parse_recipe(text: str, source: str, overrides: list[str] | tuple[str, ...] 
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise _readable(error, places, source) from None
+        raise readable(error, places, source) from None
+
+
+def read_yaml(text: str, source: str) -> tuple[Any, Places]:
+    """The content of a YAML text, and where each of its keys is.
+
+    Raises:
+        RecipeError: not YAML, or a key that is given twice.
+    """
+    places: Places = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+        _note_places(node, (), source, places)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as a date that does not exist
+        raise RecipeError(f"{source}: not valid YAML: {_yaml_reason(error)}") from None
+    except RecursionError:
+        raise RecipeError(f"{source}: not valid YAML: nested too deep, or inside itself") from None
+    return content, places
 
 
 def flatten(section: BaseModel | dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +85,7 @@ def _yaml_reason(error: Exception) -> str:
     return f"line {mark.line + 1}: {problem}" if mark else problem
 
 
-def _note_places(node: yaml.Node | None, path: Path, source: str, places: dict[Path, str]) -> None:
+def _note_places(node: yaml.Node | None, path: Path, source: str, places: Places) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*path, key.value)
@@ -86,7 +99,12 @@ def _note_places(node: yaml.Node | None, path: Path, source: str, places: dict[P
             places[(*path, index)] = f"{source}:{value.start_mark.line + 1}"
 
 
-def _split_override(override: str) -> tuple[tuple[str, ...], Any]:
+def split_override(override: str) -> tuple[tuple[str, ...], Any]:
+    """The path of the key and the value of ``key=value``.
+
+    Raises:
+        RecipeError: it is not of that form.
+    """
     key, separator, value = override.partition("=")
     path = tuple(key.strip().split("."))
     if not separator or not all(path):
@@ -110,15 +128,20 @@ def _assign(content: dict[str, Any], path: tuple[str, ...], value: Any, override
     content[path[-1]] = value
 
 
-def _readable(error: ValidationError, places: dict[Path, str], source: str) -> RecipeError:
-    """The first of pydantic's complaints in the user's terms."""
+def readable(error: ValidationError, places: Places, source: str, root: type[BaseModel] = Recipe) -> RecipeError:
+    """The first of pydantic's complaints in the user's terms.
+
+    Args:
+        root: what was to be read.
+    """
     first = error.errors()[0]
     path: Path = tuple(first["loc"])
     place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), source)
     name = _dotted(path)
     if first["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        suggestion = _section_with(str(path[-1])) or did_you_mean(str(path[-1]), known)
+        known = _known_keys(path[:-1], root)
+        elsewhere = _section_with(str(path[-1])) if root is Recipe else ""
+        suggestion = elsewhere or did_you_mean(str(path[-1]), known)
         hint = f"did you mean {suggestion}?" if suggestion else f"known keys: {', '.join(known)}"
         return RecipeError(f"{place}: unknown key {name}", hint=hint)
     if first["type"] == "missing":
@@ -130,17 +153,21 @@ def _readable(error: ValidationError, places: dict[Path, str], source: str) -> R
     return RecipeError(f"{place}: {name + ': ' if name else ''}{message}{shown}")
 
 
-def _known_keys(path: Path) -> list[str]:
-    section: Any = Recipe
+def _known_keys(path: Path, root: type[BaseModel]) -> list[str]:
+    section: Any = root
     for name in path:
         section = section.model_fields[str(name)].annotation
-    return list(section.model_fields)
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def known_keys() -> list[str]:
+    """The dotted names of all keys of a recipe."""
+    return list(flatten(Recipe.model_validate({"data": {"train": ""}})))
 
 
 def _section_with(key: str) -> str:
     """The dotted names of a key that was written in the wrong section."""
-    names = flatten(Recipe.model_validate({"data": {"train": ""}}))
-    return " or ".join(name for name in names if name.rsplit(".", 1)[-1] == key)
+    return " or ".join(name for name in known_keys() if name.rsplit(".", 1)[-1] == key)
 
 
 def _dotted(path: Path) -> str:

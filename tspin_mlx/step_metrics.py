@@ -7,7 +7,9 @@ import numpy as np
 _NAMES = ("chosen", "rejected", "initial")
 
 
-def step_metrics(logps: np.ndarray, entropies: np.ndarray, lengths: np.ndarray, alpha: float) -> dict[str, float]:
+def step_metrics(
+    logps: np.ndarray, entropies: np.ndarray, lengths: np.ndarray, alpha: float, reference: np.ndarray
+) -> dict[str, float]:
     """Means over the triplets of one batch.
 
     Args:
@@ -15,6 +17,7 @@ def step_metrics(logps: np.ndarray, entropies: np.ndarray, lengths: np.ndarray, 
         entropies: (k, n), summed over each response's tokens.
         lengths: (k, n), tokens per response.
         alpha: rewards are alpha times log-probabilities.
+        reference: (k, n), from which rewards are counted: log-probabilities at the start of the iteration, or zeros.
 
     Returns:
         ``logps/*``, ``length/*``, ``entropy``; with two responses ``rewards/*`` and ``advantage/current*``;
@@ -26,10 +29,11 @@ def step_metrics(logps: np.ndarray, entropies: np.ndarray, lengths: np.ndarray, 
     metrics["entropy"] = entropies.sum() / lengths.sum()
     metrics["nll"] = -logps[0].sum() / lengths[0].sum()
     if len(logps) > 1:
-        margins = alpha * (logps[0] - logps[1])
+        rewards = alpha * (logps - reference)
+        margins = rewards[0] - rewards[1]
         metrics |= {
-            "rewards/chosen": alpha * logps[0].mean(),
-            "rewards/rejected": alpha * logps[1].mean(),
+            "rewards/chosen": rewards[0].mean(),
+            "rewards/rejected": rewards[1].mean(),
             "rewards/margins": margins.mean(),
             "rewards/accuracies": (margins > 0).mean(),
         }

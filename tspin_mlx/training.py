@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -33,8 +33,8 @@ OPTIMIZERS = {"adamw": optim.AdamW, "adam": optim.Adam, "rmsprop": optim.RMSprop
 _COMPILED_SHAPES = 32  # at most
 _LOOKED_AT = 2000  # micro-batches, to find the frequent shapes
 
-#: A micro-batch with the log-probabilities and entropies found for it, each (k, m).
-Seen = tuple[MicroBatch, np.ndarray, np.ndarray]
+#: A micro-batch with the log-probabilities, entropies and reference found for it, each (k, m).
+Seen = tuple[MicroBatch, np.ndarray, np.ndarray, np.ndarray]
 
 
 #: ``(arrays of a micro-batch, counts) -> (loss share, logps, entropies), gradients``.
@@ -55,7 +55,8 @@ class Gradients:
 
         def loss_of(batch: dict[str, mx.array], counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
             logps, entropies = scorer(batch, differentiate, logits_at_once)
-            return batch_loss(logps, entropies, batch["lengths"], counts, objective), logps, entropies
+            given = {name: batch[name] for name in ("reference", "complete")}
+            return batch_loss(logps, entropies, batch["lengths"], counts, objective, **given), logps, entropies
 
         return nn.value_and_grad(self._policy.model, loss_of)
 
@@ -77,12 +78,21 @@ class Trainer:
         updates: how.
         seed: of the examples' order and of dropout.
         gradients: of this policy, from an earlier phase; with them no shape is traced twice.
+        reference: log-probabilities of each prompt's responses at the start of the iteration, by the prompt's id; for
+            an objective that has a reference.
     """
 
     def __init__(
-        self, policy: Policy, objective: Objective, updates: Updates, seed: int, gradients: Gradients | None = None
+        self,
+        policy: Policy,
+        objective: Objective,
+        updates: Updates,
+        seed: int,
+        gradients: Gradients | None = None,
+        reference: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.policy, self.objective, self.updates, self.seed = policy, objective, updates, seed
+        self._reference = reference or {}
         self.optimizer = make_optimizer(updates)
         self.optimizer.init(policy.model.trainable_parameters())
         self._lean = updates.memory == "lean"
@@ -192,14 +202,21 @@ class Trainer:
         for chosen in micro_batches(batch, self.updates.micro_batch_size):
             micro = self.policy.scorer.collate(chosen)
             gradients = self._compiled if micro.signature in self._worth_compiling else self._plain
-            (share, logps, entropies), share_grads = gradients(as_arrays(micro), counts)
+            reference = self._reference_of(chosen)
+            arrays = {**as_arrays(micro), "reference": mx.array(reference)}
+            (share, logps, entropies), share_grads = gradients(arrays, counts)
             loss = loss + share
             grads = share_grads if grads is None else tree_map(mx.add, grads, share_grads)
             mx.eval(loss, grads, logps, entropies)
-            seen.append((micro, np.array(logps), np.array(entropies)))
+            seen.append((micro, np.array(logps), np.array(entropies), reference))
             for (prompt, _), found in zip(chosen, np.array(logps).T, strict=True):
                 self.first_logps.setdefault(prompt.id, found.tolist())
         return loss, grads, seen
+
+    def _reference_of(self, examples: Sequence[Scored]) -> np.ndarray:
+        """(k, n) float32; zeros where the objective has no reference."""
+        nothing = [0.0] * len(examples[0][1])
+        return np.array([self._reference.get(prompt.id, nothing) for prompt, _ in examples], np.float32).T
 
 
 def make_optimizer(updates: Updates) -> optim.Optimizer:
@@ -287,7 +304,6 @@ def check_finite(loss: float, norm: float, step: int, batch: Sequence[Scored]) -
 
 
 def _measured(seen: list[Seen], objective: Objective) -> dict[str, float]:
-    lengths = np.concatenate([micro.lengths for micro, _, _ in seen], axis=1)
-    logps = np.concatenate([logps for _, logps, _ in seen], axis=1)
-    entropies = np.concatenate([entropies for _, _, entropies in seen], axis=1)
-    return step_metrics(logps, entropies, lengths, objective.alpha)
+    lengths = np.concatenate([micro.lengths for micro, *_ in seen], axis=1)
+    logps, entropies, reference = (np.concatenate([found[i] for found in seen], axis=1) for i in (1, 2, 3))
+    return step_metrics(logps, entropies, lengths, objective.alpha, reference)

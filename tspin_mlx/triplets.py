@@ -6,7 +6,7 @@ Token ids are the truth and text is a copy for people: nothing is ever tokenised
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 
@@ -56,11 +56,17 @@ class Triplet:
     synthetic: Response
     proto_synthetic: Response | None
 
-    @property
-    def responses(self) -> tuple[Response, ...]:
-        """y, y' and, if there is one, y0."""
-        two = (self.prompt.annotated, self.synthetic)
-        return two if self.proto_synthetic is None else (*two, self.proto_synthetic)
+    def responses(self, contrast_tokens: int | None = None) -> tuple[Response, ...]:
+        """y, y' and, if there is one, y0, as they are scored.
+
+        Args:
+            contrast_tokens: of y' and y0, only so many tokens from their first difference with y on; None is all.
+        """
+        annotated = self.prompt.annotated
+        own = [response for response in (self.synthetic, self.proto_synthetic) if response]
+        if contrast_tokens is not None:
+            own = [until_difference(response, annotated, contrast_tokens) for response in own]
+        return (annotated, *own)
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,16 @@ def build_triplets(
     if proto_synthetic is None:
         return [Triplet(x, y, None) for x, y in zip(prompts, synthetic, strict=True)]
     return [Triplet(*three) for three in zip(prompts, synthetic, proto_synthetic, strict=True)]
+
+
+def until_difference(response: Response, annotated: Response, tokens: int) -> Response:
+    """A response up to ``tokens`` tokens from its first difference with the expert's answer on.
+
+    What both begin with cancels in the contrast, and what follows a wrong word is often right again.
+    """
+    pairs = zip(response.tokens, annotated.tokens, strict=False)
+    same = next((i for i, (one, other) in enumerate(pairs) if one != other), len(annotated.tokens))
+    return replace(response, tokens=response.tokens[: same + tokens])
 
 
 def to_row(record: Response | Prompt | Triplet | Score) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..run_view import RunView
 from .plot import Mark, Plot, Series
 
@@ -10,6 +12,8 @@ CURRENT, HISTORICAL = "current", "historical"
 
 def advantage_plot(view: RunView, window: int | None = None) -> Plot:
     """Both advantages of all self-play steps, in nats, with the least and greatest of each batch as their bands.
+
+    Supervised iterations have none: of them it is the NLL of the expert's answers.
 
     Args:
         window: steps over which the lines are smoothed; None takes a fraction of the run.
@@ -22,4 +26,8 @@ def advantage_plot(view: RunView, window: int | None = None) -> Plot:
         return Series(name, *columns)
 
     marks = tuple(Mark(part.start - start, f"iteration {part.iteration}") for part in parts)
-    return Plot((series(CURRENT), series(HISTORICAL)), marks, unit="nats", window=window, zero=True)
+    current = series(CURRENT)
+    if len(current.values) and np.isnan(current.values).all():
+        nll = Series("NLL of the expert's answers", view.steps.column("nll")[start:])
+        return Plot((nll,), marks, unit="nats per token", window=window)
+    return Plot((current, series(HISTORICAL)), marks, unit="nats", window=window, zero=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..run_view import RunView
 from ..text import printable, signed
-from .advantage import advantage_plot
+from .advantage import CURRENT, HISTORICAL, advantage_plot
 from .plot import Plot, Scale, Series, Traced, number, ticks, trace
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 88, 46
@@ -77,9 +77,10 @@ def describe(plot: Plot) -> str:
     parts = [f"{plot.steps} optimiser steps, {len(plot.marks)} iterations."]
     for series in plot.series:
         if len(known := _known(series)):
+            name = f"{series.name} advantage" if series.name in (CURRENT, HISTORICAL) else series.name
             parts.append(
-                f"{series.name.capitalize()} advantage: {signed(known[0])} at its first step, {signed(known[-1])} at "
-                f"its last, between {signed(known.min())} and {signed(known.max())} {plot.unit}."
+                f"{name[0].upper()}{name[1:]}: {signed(known[0])} at its first step, {signed(known[-1])} at its last, "
+                f"between {signed(known.min())} and {signed(known.max())} {plot.unit}."
             )
     return " ".join(parts)
 

@@ -80,6 +80,30 @@ def runs_show(
     show_run(run, folder, as_json=json)
 
 
+@runs_app.command("compare")
+def runs_compare(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Runs or folders of runs, such as a sweep's; without any, all of the folder.", metavar="[RUN]..."
+        ),
+    ] = None,
+    folder: RunsFolder = Path("runs"),
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="NAME", help="A held-out measure; by default the one that chose the best."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare runs: those that differ only in their seed are taken together, as mean ± standard error.
+
+    Example: tspin-mlx runs compare rates --metric nll
+    """
+    from .compare import compare_runs
+
+    compare_runs(runs or [], folder, metric, as_json=json)
+
+
 @runs_app.command("export")
 def runs_export(
     run: RunName,

@@ -66,6 +66,33 @@ def run(
 
 
 @app.command(rich_help_panel=PANEL)
+def sweep(
+    file: Annotated[Path, typer.Argument(help="YAML file with a recipe, arms and lists of values.", metavar="FILE")],
+    folder: RunsFolder = Path("runs"),
+    jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Runs side by side.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every run and list them; write nothing.")] = False,
+    json: Json = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change all runs; of a varied key, pick a value."),
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Run a recipe over settings and seeds, and compare; given again, go on where it stopped.
+
+    What runs have in common is computed once. The runs are in FOLDER/NAME, where NAME is the file's name without
+    its ending; `runs compare NAME` shows the table again.
+
+    Example: tspin-mlx sweep rates.yaml --dry-run
+
+    Example: tspin-mlx sweep rates.yaml --jobs 2 --set training.iterations=2
+    """
+    from .sweep import run_sweep
+
+    run_sweep(file, changes or [], folder, jobs, dry_run=dry_run, as_json=json, trusted=trust_remote_code)
+
+
+@app.command(rich_help_panel=PANEL)
 def resume(
     run: RunName,
     folder: RunsFolder = Path("runs"),

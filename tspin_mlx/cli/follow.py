@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from ..events import LAST, Event
@@ -59,13 +60,21 @@ def follow(run: Run, offset: int, alive: Callable[[], bool], show: Show) -> Even
 
 
 @contextmanager
-def forwarding(run: Run, tell: Callable[[str], None]) -> Iterator[None]:
-    """Within the block, Ctrl-C and SIGTERM are for the engine; this process stays to see what comes of it."""
+def forwarding(paths: Callable[[], Iterable[Path]], tell: Callable[[str], None]) -> Iterator[list[int]]:
+    """Within the block, Ctrl-C and SIGTERM are for the engines; this process stays to see what comes of it.
+
+    Args:
+        paths: of the runs that are under way.
+
+    Yields:
+        The first signal, once it has come.
+    """
 
     def forward(number: int, frame: FrameType | None) -> None:
-        if (engine := holder(run.path)) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(engine["pid"], number)
+        for path in paths():
+            if (engine := holder(path)) is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(engine["pid"], number)
         if not told:
             told.append(number)
             tell("stopping as soon as the step is finished; once more stops now")
@@ -73,7 +82,7 @@ def forwarding(run: Run, tell: Callable[[str], None]) -> Iterator[None]:
     told: list[int] = []
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

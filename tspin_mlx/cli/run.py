@@ -122,7 +122,7 @@ def _start(run: Run, *, as_json: bool, detach: bool, tui: bool, trusted: bool, s
         tell(f"training goes on in the background\n  watch it:  {command('watch', run)}\n  stop it:   "
              f"{command('stop', run)}")  # fmt: skip
         return
-    with shown(run, as_json=as_json) as show, forwarding(run, tell):
+    with shown(run, as_json=as_json) as show, forwarding(lambda: [run.path], tell):
         last = follow(run, offset, lambda: engine.poll() is None, show)
     _conclude(run, last, engine)
     if not as_json:

@@ -39,6 +39,11 @@ def show_samples(name: str, folder: Path, *, iteration: int | None, order: Order
 
 def _iteration(run: Run, wanted: int | None) -> int:
     known = iterations_of(run)
+    if not known and run.plan_row["recipe"]["objective"]["kind"] == "sft":
+        raise UsageError(
+            f"the run {run.name!r} has no triplets: objective.kind is sft",
+            hint="the expert's answers that it trains on are in its prompts.jsonl",
+        )
     if not known:
         raise UsageError(f"the run {run.name!r} has no triplets yet", hint="its first iteration makes them")
     if wanted is None:

@@ -111,7 +111,7 @@ def _print_plan(plan: Plan, source: RecipeSource, assumed: bool) -> None:
     table.add_column("makes")
     for phase in plan.phases:
         updates = phase.updates if phase.updates and phase.updates.steps else None
-        beta = f"{phase.objective.beta:g}" if phase.objective and phase.iteration is not None else ""
+        beta = f"{phase.objective.beta:g}" if phase.objective and phase.kind == "train" else ""
         steps, rate = (str(updates.steps), f"{updates.learning_rate:g}") if updates else ("", "")
         table.add_row(phase.title, steps, rate, beta, phase.target)
     console.print(table)

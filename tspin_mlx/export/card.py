@@ -22,14 +22,34 @@ from .usage import Way
 #: The picture beside the card.
 CURVE = "advantages.svg"
 
-_PAPER = "https://arxiv.org/abs/2601.08198"
-_CITATION = """\
+_TSPIN = "T-SPIN, [arXiv 2601.08198](https://arxiv.org/abs/2601.08198)"
+_SPIN = "SPIN, [arXiv 2401.01335](https://arxiv.org/abs/2401.01335)"
+_ITSELF = "the model answers each prompt itself, and learns to prefer the expert's answer to its own"
+
+#: By ``objective.kind``: how a model was trained, and what that means.
+_TRAINED = {
+    "tspin": (f"triplet self-play fine-tuning ({_TSPIN})", _ITSELF),
+    "tspin_with_reference": (f"triplet self-play fine-tuning ({_TSPIN}) with the reference of {_SPIN}", _ITSELF),
+    "spin": (f"self-play fine-tuning ({_SPIN})", _ITSELF),
+    "sft": ("supervised fine-tuning", "the model learns to give the expert's answers"),
+}
+
+_CITATIONS = {
+    _TSPIN: """\
 @inproceedings{tspin,
   title     = {Triplets Better Than Pairs: Towards Stable and Effective Self-Play Fine-Tuning for LLMs},
   booktitle = {NeurIPS},
   year      = {2025},
   note      = {arXiv:2601.08198}
-}"""
+}""",
+    _SPIN: """\
+@inproceedings{spin,
+  title     = {Self-Play Fine-Tuning Converts Weak Language Models to Strong Language Models},
+  booktitle = {ICML},
+  year      = {2024},
+  note      = {arXiv:2401.01335}
+}""",
+}
 
 _NAMES = {
     "nll": "NLL of the expert's answers (nats per token, lower is better)",
@@ -93,11 +113,11 @@ def card(facts: Facts, ways: Iterable[Way], *, curve: bool) -> str:
         f"---\n{yaml.safe_dump(metadata(facts), sort_keys=False)}---",
         f"# {facts.repo.split('/')[-1]}",
         _introduction(facts),
-        *(_curve() if curve else ()),
+        *([_curve(facts)] if curve else []),
         "## Measured\n\n" + _measured(facts),
         "## Use\n\n" + "\n\n".join(map(_way, ways)),
         "## Training\n\n" + _training(facts),
-        f"## Cite\n\nThe method is T-SPIN ([arXiv 2601.08198]({_PAPER})):\n\n```bibtex\n{_CITATION}\n```",
+        *_citations(facts),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -109,7 +129,7 @@ def metadata(facts: Facts) -> dict[str, Any]:
         "base_model_relation": "finetune" if facts.fused else "adapter",
         "library_name": "mlx",
         "pipeline_tag": "text-generation",
-        "tags": ["mlx", "t-spin"] if facts.fused else ["mlx", "lora", "peft", "t-spin"],
+        "tags": ["mlx", *([] if facts.fused else ["lora", "peft"]), *_method_tags(facts)],
     }
     if facts.license:
         found["license"] = facts.license
@@ -127,11 +147,8 @@ def _introduction(facts: Facts) -> str:
     base = f"[{facts.base}](https://huggingface.co/{facts.base})"
     kind = f"{facts.recipe.lora.kind.replace('dora', 'DoRA').replace('lora', 'LoRA')} adapter"
     what = f"{base} with a {kind} worked into its weights" if facts.fused else f"A {kind} for {base}"
-    text = (
-        f"{what}, trained by triplet self-play fine-tuning (T-SPIN, [arXiv 2601.08198]({_PAPER})) with "
-        f"tspin-mlx {facts.versions['tspin-mlx']}: the model answers each prompt itself, and learns to prefer the "
-        "expert's answer to its own."
-    )
+    how, meaning = _TRAINED[facts.recipe.objective.kind]
+    text = f"{what}, trained by {how} with tspin-mlx {facts.versions['tspin-mlx']}: {meaning}."
     if facts.recipe.description.strip():
         text += f"\n\n> {' '.join(facts.recipe.description.split())}"
     if facts.trained_on:
@@ -148,11 +165,25 @@ def _introduction(facts: Facts) -> str:
     return text
 
 
-def _curve() -> tuple[str]:
+def _method_tags(facts: Facts) -> list[str]:
+    kind = facts.recipe.objective.kind
+    return {"sft": [], "spin": ["spin"]}.get(kind, ["t-spin"])
+
+
+def _citations(facts: Facts) -> list[str]:
+    how, _ = _TRAINED[facts.recipe.objective.kind]
+    cited = [f"{name}:\n\n```bibtex\n{text}\n```" for name, text in _CITATIONS.items() if name in how]
+    return ["\n\n".join(["## Cite", *cited])] if cited else []
+
+
+def _curve(facts: Facts) -> str:
+    if facts.recipe.objective.kind == "sft":
+        said = "NLL of the expert's answers over the training steps"
+        return f'<img src="{CURVE}" alt="{said}" width="100%">\n\n{said}, in nats per token.'
     return (
         f'<img src="{CURVE}" alt="Current and historical advantage over the training steps" width="100%">\n\n'
         "Current advantage: log-probability of the expert's answer less that of the model's own answer. Historical "
-        "advantage: that of its own answer less that of its answer at the very start. In nats, per training step.",
+        "advantage: that of its own answer less that of its answer at the very start. In nats, per training step."
     )
 
 

@@ -9,7 +9,14 @@ from .losses import nll_loss, tspin_loss
 
 
 def batch_loss(
-    logps: mx.array, entropies: mx.array, lengths: mx.array, counts: mx.array, objective: Objective
+    logps: mx.array,
+    entropies: mx.array,
+    lengths: mx.array,
+    counts: mx.array,
+    objective: Objective,
+    *,
+    reference: mx.array,
+    complete: mx.array,
 ) -> mx.array:
     """A micro-batch's share of the batch's loss; the shares of all micro-batches add up to it.
 
@@ -20,6 +27,9 @@ def batch_loss(
         entropies: (k, m) float32, sum over a response's tokens of the policy's entropy there, in nats.
         lengths: (k, m) float32, tokens per response.
         counts: (3,) float32, the fields of :class:`tspin_mlx.objective.Counts` of the whole batch, in their order.
+        reference: (k, m) float32, log-probabilities at the start of the iteration; read if the objective has a
+            reference. With it and beta 0 the contrast is SPIN's loss (arXiv 2401.01335), with alpha for its lambda.
+        complete: (k, m) float32, 1 where a response ended by itself, else 0; read if truncated ones are skipped.
 
     Returns:
         Scalar float32.
@@ -27,9 +37,12 @@ def batch_loss(
     triplets, annotated_tokens, scored_tokens = counts[0], counts[1], counts[2]
     loss = mx.array(0.0)
     if logps.shape[0] > 1:
-        contrast = logps / lengths if objective.length_normalize else logps
+        contrast = logps - reference if objective.reference else logps
+        contrast = contrast / lengths if objective.length_normalize else contrast
         initial = contrast[2] if logps.shape[0] > 2 else None
         per_triplet = tspin_loss(contrast[0], contrast[1], initial, alpha=objective.alpha, beta=objective.beta)
+        if objective.skip_truncated:
+            per_triplet = per_triplet * complete[1]
         loss = loss + per_triplet.sum() / triplets
     if objective.nll_weight:
         loss = loss + objective.nll_weight * nll_loss(logps[0]).sum() / annotated_tokens

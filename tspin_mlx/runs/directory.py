@@ -136,7 +136,7 @@ class Run:
         self.store.recover()
         for row in self.plan_row["phases"]:
             checkpoints = (Path(row["target"]).parent / "checkpoints").as_posix()
-            if row["kind"] in ("warmup", "train") and self.store.has(row["target"]) and self.store.has(checkpoints):
+            if row["updates"] and self.store.has(row["target"]) and self.store.has(checkpoints):
                 self.store.remove(checkpoints)
 
     def verify(self) -> None:
@@ -174,9 +174,15 @@ class Run:
         """Which policy was chosen, and why; None before the end."""
         return self._optional("result.json")
 
-    def test(self) -> dict[str, Any] | None:
-        """Measures on the test examples; None before the end or without such examples."""
-        return self._optional("test.json")
+    def test(self) -> dict[str, dict[str, Any]] | None:
+        """Measures and answers on the test examples by the policy's folder: the base model, the initial policy and the
+        chosen one; None before the end or without such examples."""
+        if not self.store.has("test.json"):
+            return None
+        phases = [phase for phase in self.plan_row["phases"] if phase["kind"] == "test"]
+        found = {phase["policy"]: self.store.read_json(phase["target"]) for phase in phases}
+        chosen = self.store.read_json("test.json")
+        return {**found, chosen.pop("policy"): chosen}
 
     def _optional(self, name: str) -> dict[str, Any] | None:
         return self.store.read_json(name) if self.store.has(name) else None
@@ -297,11 +303,11 @@ def _decision(row: dict[str, Any]) -> Decision:
 
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
-    from ..lineage import lineage
+    from ..lineage import shared
     from ..plan import SCORES, plan_from_row
 
-    theirs = lineage(plan_from_row(origin.plan_row))
-    same = [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
+    before = plan_from_row(origin.plan_row)
+    same = shared(plan, before)
     reused = [target for target in same if origin.store.is_intact(target)]
     store = Store(folder)
     for target in reused:
@@ -315,9 +321,18 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
             store.write_text(scores, (origin.path / scores).read_text(encoding="utf-8"))
     if "result.json" in reused:
         store.point("best", f"{store.read_json('result.json')['best']}/adapter")
-    if origin.decisions():
+    decisions = origin.decisions()
+    if decisions and (decisions[-1].reason != MEASURED or _steps(plan) == _steps(before)):
         shutil.copyfile(origin.path / "decisions.jsonl", folder / "decisions.jsonl")
     return reused
+
+
+def _steps(plan: Plan) -> list[Any]:
+    """All that decides how much memory a training step takes: what was measured holds as long as it is the same."""
+    last = [(phase.kind, phase.objective) for phase in plan.phases if phase.updates][-1:]
+    recipe = plan.recipe
+    world = [plan.model_fingerprint, plan.data_digest, recipe.model.dtype, recipe.lora]
+    return [*world, recipe.generation.max_tokens, plan.sizes, last]
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

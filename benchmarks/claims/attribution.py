@@ -1,0 +1,216 @@
+"""Which term of the objective, at which tokens, does what to held-out answers.
+
+``python -m benchmarks.claims.attribution RUN --iteration 0`` takes the policy at the start of an iteration and its
+triplets, splits the gradient of the contrast by where it comes from, and follows each part a small step downhill: the
+change of the log-probability of held-out expert's answers and of the policy's own held-out answers, by kind of token.
+The parts add up to the whole, since a small step is linear in the gradient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten, tree_map
+from rich.console import Console
+from rich.table import Table
+
+from tspin_mlx.models import Policy, folded
+from tspin_mlx.plan import INITIAL, iteration_folder
+from tspin_mlx.run_model import load_run, use_policy
+from tspin_mlx.runs.directory import Run, find_run
+from tspin_mlx.runs.samples import read_samples
+from tspin_mlx.scoring import score, token_logps
+from tspin_mlx.triplets import Prompt, Response, Triplet, response_from_row
+
+Kind = Literal["structure", "content", "end"]
+KINDS: tuple[Kind, ...] = ("structure", "content", "end")
+
+#: Euclidean length of the step by the adapter's weights: small, so that its effect is linear.
+_STEP = 0.01
+
+
+@dataclass(frozen=True)
+class Push:
+    """Tokens whose log-probabilities a part of the gradient raises or lowers.
+
+    Attributes:
+        prompt: token ids.
+        response: token ids.
+        weights: per response token: above 0 where the descent raises the log-probability, in 1 / triplet.
+    """
+
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+def pushes(triplets: Sequence[Triplet], logps: np.ndarray, alpha: float, beta: float) -> dict[str, list[Push]]:
+    """The descent of the mean T-SPIN loss, by where it comes from.
+
+    Args:
+        logps: (k, n), of y, y' and, if there is one, y0.
+    """
+    found: dict[str, list[Push]] = {}
+    count = len(triplets)
+
+    def push(name: str, prompt: Prompt, response: Response, weight: float, chosen: Sequence[bool]) -> None:
+        weights = tuple(weight / count if one else 0.0 for one in chosen)
+        if any(weights):
+            found.setdefault(name, []).append(Push(prompt.tokens, response.tokens, weights))
+
+    for i, triplet in enumerate(triplets):
+        x, y, own, initial = triplet.prompt, triplet.prompt.annotated, triplet.synthetic, triplet.proto_synthetic
+        current = alpha * _sigmoid(-alpha * (logps[0, i] - logps[1, i]))
+        push("y up", x, y, current, [True] * len(y.tokens))
+        for place, chosen in places(own.tokens, y.tokens).items():
+            push(f"y' down, {place}", x, own, -current, chosen)
+        if initial is not None:
+            historical = alpha * beta * _sigmoid(-alpha * (logps[1, i] - logps[2, i]))
+            push("y' up (historical)", x, own, historical, [True] * len(own.tokens))
+            push("y0 down (historical)", x, initial, -historical, [True] * len(initial.tokens))
+    return found
+
+
+def places(response: Sequence[int], annotated: Sequence[int]) -> dict[str, list[bool]]:
+    """Which tokens of a response stand before, at and after its first difference with the expert's answer."""
+    pairs = zip(response, annotated, strict=False)
+    first = next((i for i, (one, other) in enumerate(pairs) if one != other), min(len(response), len(annotated)))
+    where = range(len(response))
+    return {
+        "before it differs": [i < first for i in where],
+        "where it differs": [i == first for i in where],
+        "after": [i > first for i in where],
+    }
+
+
+def kinds(tokens: Sequence[int], texts: Sequence[str], end: int) -> list[Kind]:
+    """What each token is: punctuation and brackets only, words and numbers, or the end of the answer."""
+    return [
+        "end" if token == end else "content" if any(c.isalnum() for c in text) else "structure"
+        for token, text in zip(tokens, texts, strict=True)
+    ]
+
+
+def _sigmoid(z: float) -> float:
+    return float(1 / (1 + np.exp(-z))) if z >= 0 else float(np.exp(z) / (1 + np.exp(z)))
+
+
+def gradient(policy: Policy, parts: Sequence[Push]) -> Any:
+    """The direction in which a part of the descent goes, by the adapter's parameters."""
+
+    def raised(prompt: mx.array, response: mx.array, weights: mx.array) -> mx.array:
+        return (_logps(policy, prompt, response) * weights).sum()
+
+    ascent, total = nn.value_and_grad(policy.model, raised), None
+    for part in parts:
+        _, found = ascent(mx.array(part.prompt), mx.array(part.response), mx.array(part.weights))
+        total = found if total is None else tree_map(mx.add, total, found)
+        mx.eval(total)
+    return total
+
+
+def _logps(policy: Policy, prompt: mx.array, response: mx.array) -> mx.array:
+    """Per response token, (n,) float32."""
+    tokens = mx.concatenate([prompt, response[:-1]])
+    logits = policy.model(tokens[None])[0, prompt.size - 1 :]
+    return token_logps(logits, response)[0]
+
+
+def token_values(policy: Policy, examples: Sequence[tuple[Prompt, Response]]) -> np.ndarray:
+    """Log-probabilities of all tokens of the responses, one after the other."""
+    with folded(policy):
+        found = [np.array(_logps(policy, mx.array(x.tokens), mx.array(r.tokens))) for x, r in examples]
+    return np.concatenate(found)
+
+
+def effects(policy: Policy, direction: Any, examples: Sequence[tuple[Prompt, Response]], step: float) -> np.ndarray:
+    """Change of each token's log-probability per unit of the descent, by central differences."""
+    start = dict(tree_flatten(policy.model.trainable_parameters()))
+    ways = dict(tree_flatten(direction))
+    sides = []
+    for sign in (1, -1):
+        moved = [(name, value + sign * step * ways[name]) for name, value in start.items()]
+        policy.model.load_weights(moved, strict=False)
+        sides.append(token_values(policy, examples))
+    policy.model.load_weights(list(start.items()), strict=False)
+    return (sides[0] - sides[1]) / (2 * step)
+
+
+def attribute(run: Run, iteration: int, triplets: int, held_out: int) -> dict[str, Any]:
+    """The effect of each part of the gradient on a token of each kind: means, in units of what raising y does for the
+    expert's held-out tokens."""
+    policy = load_run(run, run.plan().recipe)
+    start = iteration_folder(iteration - 1) if iteration else INITIAL
+    use_policy(policy, run, iteration - 1 if iteration else INITIAL)
+    chosen = [sample.triplet for sample in read_samples(run, iteration)][:triplets]
+    with folded(policy):
+        logps = score(policy.scorer, [(t.prompt, t.responses()) for t in chosen], 4)
+    objective = run.plan().recipe.objective
+    parts = pushes(chosen, logps, objective.alpha, objective.historical_weight)
+    prompts = run.prompts().validation[:held_out]
+    own = [response_from_row(row) for row in run.evaluations()[start]["responses"][: len(prompts)]]
+    groups = {"expert": [(x, x.annotated) for x in prompts], "own": list(zip(prompts, own, strict=True))}
+    labels = {name: _kinds(policy.tokenizer, examples) for name, examples in groups.items()}
+    rows: dict[str, dict[str, float]] = {}
+    unit = 0.0
+    for name, part in parts.items():
+        direction = gradient(policy, part)
+        norm = float(mx.sqrt(sum(g.square().sum() for _, g in tree_flatten(direction))).item())
+        changes = {group: effects(policy, direction, examples, _STEP / norm) for group, examples in groups.items()}
+        unit = unit or float(changes["expert"].mean())
+        rows[name] = {
+            f"{group} {kind}": float(changes[group][labels[group] == kind].mean()) / unit
+            for group in groups
+            for kind in KINDS
+            if (labels[group] == kind).any()
+        }
+    return {
+        "run": run.name, "iteration": iteration, "alpha": objective.alpha, "triplets": len(chosen),
+        "held_out": len(prompts), "current_advantage": (logps[0] - logps[1]).tolist(), "effects": rows,
+    }  # fmt: skip
+
+
+def _kinds(tokenizer: Any, examples: Sequence[tuple[Prompt, Response]]) -> np.ndarray:
+    tokens = [token for _, response in examples for token in response.tokens]
+    return np.array(kinds(tokens, [tokenizer.decode([token]) for token in tokens], tokenizer.eos_token_id))
+
+
+def show(found: dict[str, Any]) -> None:
+    """As a table, with the sum of all parts below."""
+    rows = found["effects"]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    columns = list(next(iter(rows.values())))
+    for heading in ("part of the gradient", *columns):
+        table.add_column(heading, justify="left" if heading == "part of the gradient" else "right")
+    whole = {column: sum(row[column] for row in rows.values()) for column in columns}
+    for name, row in {**rows, "all": whole}.items():
+        table.add_row(name, *(f"{row[column]:+.2f}" for column in columns))
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    """Parse the command line, attribute, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.claims.attribution", description=__doc__)
+    parser.add_argument("run", help="name or folder")
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="of the runs")
+    parser.add_argument("--iteration", type=int, default=0)
+    parser.add_argument("--triplets", type=int, default=64)
+    parser.add_argument("--held-out", type=int, default=32)
+    parser.add_argument("--json", type=Path, help="write what was found here, too")
+    options = parser.parse_args()
+    found = attribute(find_run(options.run, options.folder), options.iteration, options.triplets, options.held_out)
+    show(found)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The parts of the gradient: which tokens they move, and that they add up to the gradient of the loss."""
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from benchmarks.claims.attribution import gradient, kinds, places, pushes
+from tspin_mlx.method import tspin_loss
+from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.recipe import LoraSection, ModelSection
+from tspin_mlx.scoring import as_arrays, score
+from tspin_mlx.triplets import Prompt, Response, Triplet
+
+EXPERT = Response((10, 11, 12, 1), "")
+TRIPLETS = [
+    Triplet(Prompt("a", (5, 6, 7), "", EXPERT, ""), Response((10, 20, 21, 1), ""), Response((30, 31), "", "length")),
+    Triplet(Prompt("b", (8, 9), "", EXPERT, ""), Response((40, 41, 1), ""), Response((10, 11, 50, 1), "")),
+]
+
+
+def test_places_are_before_at_and_after_the_first_difference():
+    where = places((10, 20, 21, 1), EXPERT.tokens)
+    assert list(where.values()) == [[True] + [False] * 3, [False, True] + [False] * 2, [False] * 2 + [True] * 2]
+    assert places(EXPERT.tokens, EXPERT.tokens)["before it differs"] == [True] * 4
+
+
+def test_kinds_of_tokens():
+    assert kinds([3, 4, 5, 1], ['{"', "room", "7", "<|im_end|>"], end=1) == ["structure", "content", "content", "end"]
+
+
+@pytest.fixture
+def policy(tiny_model):
+    made = load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=4), 0)
+    made.model.load_weights([(name, value + 0.05) for name, value in made.adapter().items()], strict=False)
+    return made
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.7])
+def test_the_parts_add_up_to_the_gradient_of_the_loss(policy, beta):
+    chosen = TRIPLETS if beta else [Triplet(t.prompt, t.synthetic, None) for t in TRIPLETS]
+    examples = [(t.prompt, t.responses()) for t in chosen]
+    parts = pushes(chosen, score(policy.scorer, examples, 2), 0.05, beta)
+    whole: dict[str, np.ndarray] = {}
+    for part in parts.values():
+        for name, value in tree_flatten(gradient(policy, part)):
+            whole[name] = whole.get(name, 0) + np.array(value)
+
+    def loss():
+        logps, _ = policy.scorer(as_arrays(policy.scorer.collate(examples)))
+        return tspin_loss(*logps[:2], logps[2] if beta else None, alpha=0.05, beta=beta).mean()
+
+    _, expected = nn.value_and_grad(policy.model, loss)()
+    for name, value in tree_flatten(expected):
+        np.testing.assert_allclose(whole[name], -np.array(value), rtol=1e-3, atol=1e-5 * float(mx.abs(value).max()))
+    assert ("y0 down (historical)" in parts) == bool(beta)

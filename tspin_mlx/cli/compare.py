@@ -1,0 +1,160 @@
+"""``runs compare``: groups of runs that differ only in their seed, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from ..choice import better_is_lower
+from ..comparison import Group, Mean, Measure, Outcome, gain, groups, on_test, on_validation, paired, policies
+from ..plan import BASE, INITIAL, policy_name
+from ..runs.directory import Run
+from ..runs.outcomes import default_metric, outcomes, runs_named
+from ..text import printable, shorten
+
+#: What a column of a table says of a group.
+Column = Callable[[Group], Mean | None]
+
+_BEST = "best"
+_WIDEST = 1000  # characters
+
+
+def compare_runs(names: list[str], folder: Path, metric: str | None, *, as_json: bool) -> None:
+    """``runs compare``."""
+    runs = runs_named(names, folder)
+    if as_json:
+        typer.echo(json.dumps(comparison_row(runs, metric), ensure_ascii=False, indent=2))
+    else:
+        print_comparison(runs, metric)
+
+
+def comparison_row(runs: Sequence[Run], metric: str | None = None) -> dict[str, Any]:
+    """The comparison as plain values: ``metric``, ``lower_is_better``, what differences are ``on``, and ``groups``."""
+    metric = metric or default_metric(runs)
+    found = outcomes(runs, metric)
+    names, has_test, alike = [*policies(found), _BEST], any(run.test for run in found), groups(found)
+    on = on_test if has_test else on_validation
+    return {
+        "metric": metric,
+        "lower_is_better": better_is_lower(metric),
+        "differences_on": "test" if has_test else "validation",
+        "groups": [
+            {
+                "settings": group.settings,
+                "runs": [_without_settings(run) for run in group.runs],
+                "repeated": list(group.repeated),
+                "validation": {name: _row(group.mean(on_validation(name))) for name in names},
+                "test": {name: _row(group.mean(on_test(name))) for name in (BASE, INITIAL, _BEST)},
+                "best_minus_initial": _row(group.mean(gain(on))),
+                "best_minus_first_group": _row(paired(group, alike[0], on(_BEST))),
+            }
+            for group in alike
+        ],
+    }
+
+
+def print_comparison(runs: Sequence[Run], metric: str | None = None) -> None:
+    """Print the tables of a comparison on stdout."""
+    metric = metric or default_metric(runs)
+    found = outcomes(runs, metric)
+    alike, has_test = groups(found), any(run.test for run in found)
+    on = on_test if has_test else on_validation
+    gains: dict[str, Column] = {"best − initial": lambda group: group.mean(gain(on))}
+    if len(alike) > 1:
+        gains["best − row 1"] = lambda group: None if group is alike[0] else paired(group, alike[0], on(_BEST))
+    columns = {_heading(name): _mean_of(on_validation(name)) for name in [*policies(found), _BEST]}
+    direction = "lower" if better_is_lower(metric) else "higher"
+    console = Console(highlight=False)
+    title = f"Validation, {metric} ({direction} is better)"
+    _print_table(console, title, alike, columns, {} if has_test else gains)
+    if has_test:
+        columns = {_heading(name): _mean_of(on_test(name)) for name in (INITIAL, _BEST)}
+        _print_table(console, f"\nTest, {metric}", alike, columns, gains)
+    console.print(Text("\n" + "\n".join(_notes(alike, has_test)), style="dim"))
+
+
+def _print_table(
+    console: Console, title: str, alike: Sequence[Group], columns: dict[str, Column], gains: dict[str, Column]
+) -> None:
+    """A row per group. Where a line has no room for the standard errors, they stand below their means."""
+    for between in (" ", "\n"):
+        table = _table(alike, columns, gains, between)
+        needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+        if needed <= console.width:
+            break
+    console.print(Text(title, style="italic"))
+    Console(highlight=False, width=max(needed, console.width)).print(table)
+
+
+def _table(alike: Sequence[Group], columns: dict[str, Column], gains: dict[str, Column], between: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+    keys = list(alike[0].settings)
+    for key in keys:
+        table.add_column(key, no_wrap=True)
+    table.add_column("seeds", justify="right")
+    for heading in (*columns, *gains):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group in alike:
+        cells = [_cell(of(group), group, "{:.3f}".format, between) for of in columns.values()]
+        cells += [_cell(of(group), group, _signed, between) for of in gains.values()]
+        table.add_row(*(_value(group.settings[key]) for key in keys), _seeds(group), *cells)
+    return table
+
+
+def _cell(found: Mean | None, group: Group, shown: Callable[[float], str], between: str) -> str:
+    """A mean with its standard error; in brackets of how many runs, where some do not have it yet."""
+    if found is None:
+        return "–"
+    error = "" if found.error is None else f"{between}± {found.error:.3f}"
+    return f"{shown(found.value)}{error}{'' if found.count == len(group.runs) else f' ({found.count})'}"
+
+
+def _mean_of(measure: Measure) -> Column:
+    return lambda group: group.mean(measure)
+
+
+def _seeds(group: Group) -> str:
+    count = len(group.runs)
+    return str(count) if group.finished == count else f"{group.finished} of {count}"
+
+
+def _notes(alike: Sequence[Group], has_test: bool) -> list[str]:
+    notes = []
+    if any(len(group.runs) > 1 for group in alike):
+        notes.append("± is the standard error over seeds. Differences are taken seed by seed before their mean.")
+    if not has_test:
+        notes.append("Validation examples chose the best policy: measured on them it looks better than it is.")
+    if any(group.finished < len(group.runs) for group in alike):
+        notes.append("Runs that are not finished count with what they have.")
+    if repeated := [name for group in alike for name in group.repeated]:
+        notes.append(f"Left out, for they repeat another run, seed included: {', '.join(repeated)}.")
+    return notes
+
+
+def _heading(policy: str) -> str:
+    return policy if policy == _BEST else policy_name(policy).replace("iteration", "iter.")
+
+
+def _value(value: Any) -> Text:
+    return Text(shorten(printable(value if isinstance(value, str) else json.dumps(value)), 40))
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _without_settings(run: Outcome) -> dict[str, Any]:
+    return {name: value for name, value in asdict(run).items() if name != "settings"}
+
+
+def _row(found: Mean | None) -> dict[str, Any] | None:
+    return asdict(found) if found else None

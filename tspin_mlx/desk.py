@@ -1,0 +1,71 @@
+"""What the phases of a run share: the run, the loaded policy, the examples, and the ear for requests to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .events import Emit
+from .models import Policy, save_adapter, set_adapter
+from .plan import BASE, Phase, Plan
+from .runs.directory import Run
+from .stop import Stop
+from .training import Gradients
+from .triplets import Response, response_from_row
+
+_PROGRESS_EVERY = 0.25  # seconds
+
+
+class Desk:
+    """The run, the loaded policy and its examples."""
+
+    def __init__(self, run: Run, plan: Plan, policy: Policy, emit: Emit, stop: Stop) -> None:
+        self.run, self.plan, self.policy, self.emit, self.stop = run, plan, policy, emit, stop
+        self.store = run.store
+        self.prompts = run.prompts()
+        self.self_play_prompts = self.prompts.train[: plan.recipe.generation.prompts]
+        self._untouched = policy.adapter()
+        self._current = BASE
+        self.gradients = Gradients(policy)
+        if not policy.scorer.split:
+            emit("warning", message="this model's head is not known: training computes all logits, which is slower")
+        elif not policy.scorer.shares:
+            emit("warning", message="this model's prompts cannot be shared: each is computed once for every response")
+
+    def use(self, folder: str) -> None:
+        """Make the policy the one saved in ``folder``; ``base`` is the untouched adapter."""
+        if folder == self._current:
+            return
+        if folder == BASE:
+            self.policy.model.load_weights(list(self._untouched.items()), strict=False)
+        else:
+            set_adapter(self.policy, self.run.path / folder / "adapter")
+        self._current = folder
+
+    def save(self, folder: str) -> None:
+        """Save the adapter as that of the policy ``folder``."""
+        with self.store.new_folder(f"{folder}/adapter") as made:
+            save_adapter(self.policy, made)
+        self._current = folder
+
+    def progress(self, phase: Phase, total: int) -> Callable[[int, int, float], None]:
+        """A reporter of generation, for :func:`tspin_mlx.generation.generate`; a few events a second at most.
+
+        It is also where generation stops when somebody asks: what is under way is dropped.
+        """
+        last = -_PROGRESS_EVERY
+
+        def report(done: int, tokens: int, seconds: float) -> None:
+            nonlocal last
+            self.stop.check()
+            if done < total and time.perf_counter() - last < _PROGRESS_EVERY:
+                return
+            last = time.perf_counter()
+            self.emit("progress", phase=phase.target, done=done, total=total, tokens_per_s=tokens / seconds)
+
+        return report
+
+    def responses(self, folder: str) -> list[Response]:
+        """Greedy answers that an evaluation of this run has kept."""
+        rows = self.store.read_json(f"{folder}/eval.json")["responses"]
+        return [response_from_row(row) for row in rows]

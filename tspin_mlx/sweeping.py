@@ -1,0 +1,174 @@
+"""Works through a sweep: starts its runs, a few at a time, so that nothing is made twice."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Literal
+
+from .control import request_stop, resume
+from .errors import BusyError, TspinError, UsageError
+from .events import Event
+from .launch import make
+from .runs.directory import Run
+from .runs.event_log import EventTail, log_size
+from .runs.lock import RunLock, holder, is_held
+from .sweep_members import Member
+
+#: What can happen to a run. ``joined``: another process works on it, and this one waits for its end.
+What = Literal["started", "resumed", "joined", "finished", "stopped", "failed"]
+
+_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Change:
+    """What has happened to a run.
+
+    Attributes:
+        member: the run.
+        what: happened.
+        elapsed_s: since this process began with it.
+        detail: why it failed, or what it took over.
+        hint: the next step after a failure.
+        exit_code: of a run that ended.
+    """
+
+    member: Member
+    what: What
+    elapsed_s: float = 0.0
+    detail: str = ""
+    hint: str | None = None
+    exit_code: int = 0
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Within the block, no other process works through the sweep whose runs are in ``folder``.
+
+    Raises:
+        BusyError: another one does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = RunLock.acquire(folder)
+    except BusyError:
+        first = holder(folder)
+        who = f"process {first['pid']}" if first else "another process"
+        raise BusyError(f"{who} works through {folder} already", hint="wait for it, or press Ctrl-C there") from None
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+class Sweeping:
+    """Works through the runs of a sweep.
+
+    Args:
+        members: all its runs.
+        jobs: how many at once.
+        tell: hears of every change.
+        trusted: code that comes with a model may run.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], jobs: int, tell: Callable[[Change], None], *, trusted: bool = False
+    ) -> None:
+        self._members, self._jobs, self._tell, self._trusted = members, jobs, tell, trusted
+        self._waiting = [member for member in members if not member.is_finished]
+        self._working: dict[str, _Work] = {}
+
+    def paths(self) -> list[Path]:
+        """Folders of the runs that are under way."""
+        return [work.run.path for work in list(self._working.values())]
+
+    def work(self, stopping: Callable[[], bool]) -> None:
+        """Return when every run has ended, or those under way have after ``stopping`` said so."""
+        while True:
+            for work in [work for work in self._working.values() if not work.is_alive()]:
+                del self._working[work.member.name]
+                self._tell(_ending(work))
+            while len(self._working) < self._jobs and not stopping() and (member := self._next()):
+                self._waiting.remove(member)
+                self._begin(member)
+                if stopping() and member.name in self._working:  # asked while it began: it did not hear of it
+                    with contextlib.suppress(UsageError):  # it has ended already
+                        request_stop(self._working[member.name].run, "step")
+            if not self._working and (stopping() or not self._waiting):
+                return
+            time.sleep(_PAUSE_S)
+
+    def _next(self) -> Member | None:
+        """The first run that would not make what another one is just making."""
+        return next((member for member in self._waiting if not self._should_wait(member)), None)
+
+    def _should_wait(self, member: Member) -> bool:
+        if member.exists:
+            return False
+        return any(set(member.shared(work.member)) & set(work.run.pending()) for work in self._working.values())
+
+    def _begin(self, member: Member) -> None:
+        begun, offset = time.monotonic(), log_size(member.checked.path / "events.jsonl")
+        try:
+            what: What = "resumed" if member.exists else "started"
+            if is_held(member.checked.path):
+                what, run, engine, detail = "joined", member.run, None, ""
+            else:
+                run = make(member.checked, None if member.exists else self._origin(member)).run
+                detail = _taken_over(run) if what == "started" else ""
+                engine = resume(run, trusted=self._trusted)
+        except TspinError as error:
+            self._tell(Change(member, "failed", 0.0, error.message, error.hint, error.exit_code))
+            return
+        self._working[member.name] = _Work(member, run, engine, begun, offset)
+        self._tell(Change(member, what, detail=detail))
+
+    def _origin(self, member: Member) -> Run | None:
+        """The run that has done most of what this one would do alike."""
+        runs = [(other.run, member.shared(other)) for other in self._members if other.exists]
+        done = [(sum(map(run.store.has, targets)), run) for run, targets in runs]
+        count, best = max(done, key=lambda pair: pair[0], default=(0, None))
+        return best if count else None
+
+
+@dataclass(frozen=True)
+class _Work:
+    member: Member
+    run: Run
+    engine: Popen[bytes] | None
+    begun: float
+    offset: int  # bytes of the event log that were there before
+
+    def is_alive(self) -> bool:
+        if self.engine is None:
+            return is_held(self.run.path)
+        return self.engine.poll() is None
+
+
+def _taken_over(run: Run) -> str:
+    origin = run.about["forked_from"]
+    if origin is None:
+        return ""
+    return f"{len(origin['reused'])} of {len(run.plan_row['phases'])} phases from {origin['run']}"
+
+
+def _ending(work: _Work) -> Change:
+    run, elapsed = work.run, time.monotonic() - work.begun
+    if run.is_finished:
+        return Change(work.member, "finished", elapsed)
+    events = EventTail(run.events_path, work.offset).read()
+    last: Event = events[-1] if events else {"kind": ""}
+    if last["kind"] == "run_failed":
+        return Change(work.member, "failed", elapsed, last["message"], last["hint"], last["exit_code"])
+    if last["kind"] == "run_stopped":
+        return Change(work.member, "stopped", elapsed, exit_code=last["exit_code"])
+    returncode = work.engine.returncode if work.engine else 1
+    if returncode in (-signal.SIGINT, -signal.SIGTERM):  # before it could listen
+        return Change(work.member, "stopped", elapsed, exit_code=128 - returncode)
+    return Change(work.member, "failed", elapsed, f"ended without a word; its log is {run.engine_log}", exit_code=1)
