@@ -103,18 +103,24 @@ run: {{folder: {folder}, name: small}}
 
 def make_small_run(model: Path, folder: Path, *overrides: str) -> Path:
     """A finished run of a few steps on a tiny model; its path."""
+    from tspin_mlx.worker import work
+
+    run = prepare_small_run(model, folder, *overrides)
+    work(run)
+    return run.path
+
+
+def prepare_small_run(model: Path, folder: Path, *overrides: str):
+    """The same run before anybody has worked on it."""
     from tspin_mlx.catalog import find_recipe, parse_source
     from tspin_mlx.launch import prepare
-    from tspin_mlx.worker import work
 
     for name, count in (("train", 8), ("validation", 4), ("test", 3)):
         rows = [{"prompt": f"{name} {i}", "response": f"[{i}]", "system": "Be brief."} for i in range(count)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "task.yaml").write_text(SMALL_RECIPE.format(model=model, folder=folder / "runs"))
     source = find_recipe(str(folder / "task.yaml"))
-    run = prepare(parse_source(source, list(overrides)), source).run
-    work(run)
-    return run.path
+    return prepare(parse_source(source, list(overrides)), source).run
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Runs in the environment of scripts/test-peft: transformers and PEFT, without anything of ours or MLX.
 
 peft_logits.py new KIND FOLDER                    make a small random model of a kind
-peft_logits.py logits MODEL ADAPTER IDS OUT       logits of the model with the adapter for each list of token ids
+peft_logits.py logits MODEL ADAPTER IDS OUT       logits for each list of token ids, in float64
 """
 
 import json
@@ -65,12 +65,15 @@ def new(kind: str, folder: str) -> None:
 def logits(model: str, adapter: str, ids: str, out: str) -> None:
     import peft
 
-    base = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    base = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64, attn_implementation="eager")
     if base.config.model_type == "gemma":
         # mlx-lm has the exact GELU in the first Gemma, transformers the approximation: not what is tested here.
         for layer in base.model.layers:
             layer.mlp.act_fn = torch.nn.GELU()
-    tuned = peft.PeftModel.from_pretrained(base, adapter).eval()
+    tuned = peft.PeftModel.from_pretrained(base, adapter).eval().to(torch.float64)
+    # Where the models go up to float32 on purpose, as for norms and softmax, they would now go down to it.
+    torch.float32 = torch.float = torch.float64
+    torch.Tensor.float = torch.Tensor.double
     found = {}
     with torch.no_grad():
         for i, tokens in enumerate(json.loads(Path(ids).read_text())):

@@ -7,8 +7,13 @@ import sys
 
 import mlx.core as mx
 import pytest
+from mlx.utils import tree_unflatten
+from mlx_lm.utils import dequantize_model, load
 
 from tspin_mlx.catalog import find_recipe, parse_source
+from tspin_mlx.export.agreement import agreement, distributions, held_out
+from tspin_mlx.export.fuse import MAX_KL, FusedAnother, fuse
+from tspin_mlx.export.source import open_source
 from tspin_mlx.launch import prepare
 from tspin_mlx.models import load_policy, resolve_model
 from tspin_mlx.plan import BASE, INITIAL
@@ -74,10 +79,12 @@ def test_the_tokenizer_knows_its_special_tokens(policy):
     assert tokenizer.decode(tokenizer.encode("Grüße, 世界 2026!")) == "Grüße, 世界 2026!"
 
 
-def test_a_small_run_learns_the_form_and_mlx_lm_answers_in_it(folder, tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small real run of the loop."""
     source = find_recipe("quickstart")
     overrides = [
-        f"run.folder={tmp_path}",
+        f"run.folder={tmp_path_factory.mktemp('runs')}",
         "lora.layers=8",
         "data.train_limit=64",
         "data.validation_limit=6",
@@ -88,7 +95,10 @@ def test_a_small_run_learns_the_form_and_mlx_lm_answers_in_it(folder, tmp_path):
     ]
     launch = prepare(parse_source(source, overrides), source)
     work(launch.run)
-    run = launch.run
+    return launch.run
+
+
+def test_a_small_run_learns_the_form_and_mlx_lm_answers_in_it(folder, run):
     evaluations = run.evaluations()
     best = run.result()["best"]
     assert list(evaluations) == [BASE, INITIAL, "iterations/000", "iterations/001"]
@@ -104,3 +114,30 @@ def test_a_small_run_learns_the_form_and_mlx_lm_answers_in_it(folder, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().startswith('{"action"')
+
+
+def test_fused_it_is_the_model_with_the_adapter_and_in_4_bits_it_is_not(folder, run):
+    """The adapter worked into the 4-bit weights, which are rounded again, as other tools do: the check refuses it."""
+    source = open_source(run)
+    examples = held_out(run.prompts().validation)
+    expected = distributions(tuned(folder, source), examples)
+    naive = agreement(expected, distributions(tuned(folder, source, fused=True), examples))
+    print(f"\nmean KL of the naive way {naive.kl:.3f} nats, the same greedy token at {naive.greedy:.1%}")
+    assert naive.kl > 10 * MAX_KL and naive.greedy < 0.95
+    with pytest.raises(FusedAnother, match="nothing was kept"):
+        fuse(source, bits=4)
+    assert list(run.exports.root.iterdir()) == []
+    assert fuse(source).note["agreement"]["kl"] < MAX_KL / 1000
+
+
+def tuned(folder, source, *, fused=False):
+    """The model with its adapter as mlx-lm loads it, or with that worked into the 4-bit weights; then in float32."""
+    model, _ = load(str(folder.path), adapter_path=str(source.adapter))
+    if fused:
+        adapted = [(name, layer) for name, layer in model.named_modules() if hasattr(layer, "fuse")]
+        layers = [(name, layer.fuse(dequantize=False)) for name, layer in adapted]
+        assert all(layer.bits == 4 for _, layer in layers)
+        model.update_modules(tree_unflatten(layers))
+    model = dequantize_model(model)  # the same numbers, quicker to compute with on a CPU
+    model.set_dtype(mx.float32)
+    return model

@@ -23,7 +23,6 @@ from tspin_mlx.chart import (
     advantage_svg,
     draw,
     estimates_svg,
-    sparkline,
 )
 from tspin_mlx.chart.plot import log_ticks, number, smooth, ticks, trace
 from tspin_mlx.run_view import RunView, reduce
@@ -83,7 +82,6 @@ def test_any_size_is_filled_exactly(width, height, count, look):
 def test_any_values_can_be_drawn(values):
     rows = draw(Plot((Series("a", values, values, values),), log=True), 30, 8)
     assert widths(rows) == {30}
-    assert len(sparkline(values)) <= 12
 
 
 def test_lines_lie_over_bands_and_marks_give_way_to_lines():
@@ -201,13 +199,6 @@ def test_ticks_are_few_equidistant_and_inside(low, span, most):
 )  # fmt: skip
 def test_numbers(value, step, text):
     assert number(value, step) == text
-
-
-def test_sparkline():
-    assert sparkline(np.array([0.0, 1.0, np.nan, 0.5])) == "▁█▅"
-    assert sparkline(np.array([2.0, 2.0])) == "▁▁"
-    assert sparkline(np.array([100.0, 0.0, 1.0]), width=2) == "▁█"
-    assert sparkline(np.array([])) == ""
 
 
 def test_the_picture_is_complete_accessible_and_needs_nothing_else(same_as_kept):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tspin_mlx.errors import StorageError
-from tspin_mlx.events import FIELDS, LAST, parse_event
+from tspin_mlx.events import FIELDS, LAST, parse_event, parse_events
+from tspin_mlx.runs import event_log
 from tspin_mlx.runs.event_log import EventLog, EventTail, last_events, log_size, offset_of_last_start, read_events
 
 #: A valid event of each kind, without its time.
@@ -115,6 +116,16 @@ def test_nothing_at_all_is_a_traceback(content):
     assert parse_event(content) is None
 
 
+BETWEEN = [b"", b"null", b"1,2", b"[1]", b'{"kind": [1', b"2]}", b'{"kind": "war', b"{}", b"\xff", b"[" * 9999]
+
+
+@given(st.lists(st.sampled_from([*map(line, EXAMPLES), *BETWEEN, line("step", loss=True), line("step", loss=None)])))
+def test_many_lines_are_read_as_each_alone(lines):
+    alone = [event for content in lines if (event := parse_event(content)) is not None]
+    assert parse_events(b"\n".join(lines)) == alone
+    assert parse_events(b"".join(content + b"\n" for content in lines)) == alone
+
+
 # --- writing
 
 
@@ -215,6 +226,16 @@ def test_a_tail_goes_on_when_a_torn_line_is_replaced(path):
     assert messages(tail.read()) == ["one"]
     EventLog(path).emit("warning", message="two")
     assert messages(tail.read()) == ["two"]
+
+
+@pytest.mark.parametrize("block", [1, 60, 1000])
+def test_blocks_may_end_anywhere(path, monkeypatch, block):
+    monkeypatch.setattr(event_log, "_BLOCK", block)
+    path.write_bytes(b"".join(line("warning", message=str(i)) + b"\n" for i in range(50)) + b'{"time": 1, "ki')
+    assert messages(read_events(path)) == [str(i) for i in range(50)]
+    tail = EventTail(path)
+    found = [messages(tail.read(150)) for _ in range(60)]
+    assert [text for part in found for text in part] == [str(i) for i in range(50)] and found[-1] == []
 
 
 def test_a_tail_can_leave_out_what_was_there(path):

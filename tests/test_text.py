@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tspin_mlx.text import did_you_mean, duration, printable, shorten, signed
+from tspin_mlx.text import did_you_mean, duration, printable, shorten, signed, sparkline
 
 HOSTILE = {
     "clear screen": ("\x1b[2Jgone", "[2Jgone"),
@@ -102,3 +102,15 @@ def test_durations_in_words(seconds, expected):
 @pytest.mark.parametrize(("value", "expected"), [(1.234, "+1.23"), (-1.236, "−1.24"), (0, "+0.00"), (12, "+12.00")])
 def test_numbers_with_their_sign(value, expected):
     assert signed(value) == expected
+
+
+def test_sparkline():
+    assert sparkline([0.0, 1.0, float("nan"), 0.5]) == "▁█▅"
+    assert sparkline([2.0, 2.0]) == "▁▁"
+    assert sparkline([100.0, 0.0, 1.0], width=2) == "▁█"
+    assert sparkline([]) == ""
+
+
+@given(st.lists(st.floats(width=32)))
+def test_any_values_make_a_sparkline(values):
+    assert len(sparkline(values)) <= 12

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import pytest
 from textual.widgets import Input
@@ -23,10 +24,14 @@ from tspin_mlx_tui.new_run import NewRunScreen
 from tspin_mlx_tui.processes import Done, finished, lines_of
 from tspin_mlx_tui.run_screen import RunScreen
 
+from tspin_mlx.cli.commands_share import ExportFormat
+from tspin_mlx.control import resume
 from tspin_mlx.estimate import estimate, speed_of
 from tspin_mlx.plan import plan_from_row
 from tspin_mlx.runs.event_log import view_of
-from tspin_mlx.runs.lock import RunLock, is_held
+from tspin_mlx.runs.lock import RunLock, holder, is_held
+
+from .conftest import prepare_small_run
 
 TRAINING = "iterations/001/adapter"
 
@@ -225,6 +230,24 @@ def test_the_form_makes_the_command_and_shows_what_it_says(commands, make_run):
     assert commands()[-1] == ["export", str(run.path), "--format", "peft", "--iteration", "3", "--out", "out"]
 
 
+@pytest.mark.parametrize("size", [(120, 36), (50, 16)])
+def test_the_form_has_every_format_of_the_command(commands, make_run, size):
+    run = make_run("done")
+
+    async def story(app, pilot):
+        await pilot.press("e")
+        await until(pilot, lambda: all(name in text_of(app) for name in get_args(ExportFormat)))
+        assert app.screen.query_one("#iteration", Input).placeholder == "best"
+        await pilot.press("down", "down", "left")
+        await until(pilot, lambda: "--format triplets" in " ".join(text_of(app).split()))
+        assert app.screen.query_one("#iteration", Input).placeholder == "all"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "done" in text_of(app))
+
+    drive(story, run=run, size=size)
+    assert commands()[-1] == ["export", str(run.path), "--format", "triplets"]
+
+
 def test_an_upload_is_asked_about_once_more(commands, make_run):
     run = make_run("done")
 
@@ -340,6 +363,33 @@ def test_the_engine_of_a_run_is_found(make_run):
     assert found.pid == os.getpid() and found.resident_bytes > 1 << 20
 
 
+@pytest.mark.parametrize("supervised", [True, False], ids=["engine", "engine-and-supervisor"])
+def test_an_engine_that_is_killed_is_interrupted_at_once(tiny_model, tmp_path, supervised):
+    """Killed while it trains, alone or with the process that watches it: within 2 s the screen says what to press."""
+    run = prepare_small_run(tiny_model, tmp_path, "warmup.epochs=5000")  # longer than the test
+    supervisor = resume(run)
+
+    async def story(app, pilot):
+        await until(pilot, lambda: len(app.screen.source.view.steps) > 3, seconds=60.0)
+        assert "● running" in text_of(app) and "s stop" in text_of(app)
+        engine = holder(run.path)["pid"]
+        assert engine != supervisor.pid
+        if not supervised:
+            supervisor.kill()
+        os.kill(engine, signal.SIGKILL)
+        begun = time.monotonic()
+        await until(pilot, lambda: "interrupted: r resumes" in text_of(app))
+        assert time.monotonic() - begun < 2.0
+        await until(pilot, lambda: "r resume " in text_of(app) and "s stop" not in text_of(app))
+
+    try:
+        drive(story, run=run)
+    finally:
+        if is_held(run.path):
+            os.killpg(supervisor.pid, signal.SIGKILL)
+        supervisor.wait()
+
+
 # --- a fresh process, and a real terminal
 
 
@@ -355,6 +405,13 @@ def test_the_app_loads_no_mlx_and_no_model_library():
     loaded = set(done.stdout.split())
     assert "textual" in loaded
     assert not {"mlx", "mlx.core", "mlx_lm", "transformers", "tokenizers", "huggingface_hub"} & loaded
+
+
+def test_the_first_screen_loads_no_more_than_it_shows():
+    """Each of these takes as long to import as a good part of the app."""
+    script = "import sys, tspin_mlx.cli.screens, tspin_mlx_tui.app, tspin_mlx_tui.home\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"numpy", "pydantic", "typer", "yaml", "importlib.metadata"} & set(done.stdout.split())
 
 
 class Terminal:

@@ -5,6 +5,7 @@ Events never decide what is done next; the names of finished files do.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -54,23 +55,56 @@ LAST = ("run_finished", "run_stopped", "run_failed")
 
 def parse_event(line: bytes) -> Event | None:
     """An event from its line in the log; None if it is not one, as after a damage to the file."""
+    return next(iter(parse_events(line)), None)
+
+
+def parse_events(lines: bytes) -> list[Event]:
+    """The events of some whole lines of the log; what is not one is left out."""
+    found, plain = [], None
+    for row in _rows(lines):
+        if not isinstance(row, dict):
+            continue
+        shape = [*row, *map(type, row.values())]
+        if shape == plain and row["kind"] == "step":  # as the one before: most are
+            found.append(row)
+        elif _is_plain_step(row):
+            plain = shape
+            found.append(row)
+        elif _is_event(row):
+            found.append(row)
+    return found
+
+
+def _rows(lines: bytes) -> list[Any]:
+    """Each line's JSON. All at once is quicker, and rows then share their names; unless a line is damaged."""
+    lines = lines.strip(b"\n")
     try:
-        event = json.loads(line)
-        if isinstance(event, dict) and _is_plain_step(event):
-            return event
-        fields = {"time": _NUMBER, **FIELDS[event["kind"]]}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    right = all(isinstance(event.get(name, ...), types) for name, types in fields.items())
-    right = right and all(isinstance(event[name], _NUMBER) for name in event if name.startswith(_NUMBERS))
-    return event if right else None
+        rows = json.loads(b"[" + lines.replace(b"\n", b",") + b"]")
+        if len(rows) == lines.count(b"\n") + 1:
+            return list(rows)
+    except (ValueError, RecursionError):
+        pass
+    rows = []
+    for line in lines.split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def _is_event(row: dict[str, Any]) -> bool:
+    try:
+        fields = {"time": _NUMBER, **FIELDS[row["kind"]]}
+    except (KeyError, TypeError):
+        return False
+    right = all(isinstance(row.get(name, ...), types) for name, types in fields.items())
+    return right and all(isinstance(row[name], _NUMBER) for name in row if name.startswith(_NUMBERS))
 
 
 def _is_plain_step(event: Event) -> bool:
     """Whether an event is a step with nothing but numbers in it: most lines of a log are, and this is quick to see."""
     types = list(map(type, event.values()))
     return (
-        event["kind"] == "step"
+        event.get("kind") == "step"
         and event.keys() >= _STEP_NAMES
         and type(event["phase"]) is str
         and type(event["step"]) is type(event["steps"]) is int

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, overload
 
 from .events import Event
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Fields of a ``step`` event that tell where it belongs; all others are metrics.
 _PLACE = frozenset(("time", "kind", "phase", "iteration", "step", "steps"))
@@ -84,6 +85,8 @@ class _Shared:
         self._named = 0
 
     def column(self, name: str) -> np.ndarray:
+        import numpy as np  # takes a while to import, and a list of runs needs no columns
+
         values, filled = self._columns.get(name, (np.empty(0), 0))
         count = len(self.rows)
         if filled < count:

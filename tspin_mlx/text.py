@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _BIDI = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
@@ -50,3 +52,11 @@ def duration(seconds: float) -> str:
 def signed(value: float) -> str:
     """A number with its sign and two decimals, with a real minus: advantages are read by their sign."""
     return f"{value:+.2f}".replace("-", "−")
+
+
+def sparkline(values: Sequence[float], width: int = 12) -> str:
+    """The last ``width`` values that are numbers as blocks, from the lowest to the highest of them."""
+    known = [value for value in values if math.isfinite(value)][-width:]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    top = len(_BLOCKS) - 1
+    return "".join(_BLOCKS[round((value - low) / (high - low) * top) if high > low else 0] for value in known)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.segment import Segment
 from rich.style import Style
+from textual.app import App
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tspin_mlx.chart import Plot, Row, draw
+from tspin_mlx.chart import Look, Plot, Row, draw
 
-from .look import chart_look, palette
+from .look import palette
 
 
 class ChartView(Widget):
@@ -39,6 +42,11 @@ class ChartView(Widget):
             self._rows = draw(self.plot, width, height, look) if self.plot and width and height else []
             self._drawn = (self.plot, place)
         return strip_of(self, self._rows[y], width) if y < len(self._rows) else Strip.blank(width, ground_of(self))
+
+
+def chart_look(app: App[Any], **parts: bool) -> Look:
+    """How charts are drawn here: without colours the lines differ by their dashes."""
+    return Look(bands=bool(palette(app).bands), dashed=app.no_color, **parts)
 
 
 def strip_of(widget: Widget, row: Row, width: int) -> Strip:

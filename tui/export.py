@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from .app import TspinApp
 
 _WHAT = Field(
-    "what", "what", "export: the adapter for mlx-lm, PEFT, or as GGUF. fuse: one model with the adapter in it. push: "
-    "upload to the Hugging Face Hub. ← and → choose.",
+    "what", "what", "export: the adapter for mlx-lm or PEFT, a GGUF model, or the triplets. fuse: one model with the "
+    "adapter in it. push: upload to the Hugging Face Hub. ← and → choose.",
 )  # fmt: skip
 _LINES = (
-    Field("iteration", "iteration", "Whose adapter; the best one if empty."),
+    Field("iteration", "iteration", "Whose adapter, the best one if empty; or whose triplets, all if empty."),
     Field("out", "name", "Of the folder below exports/ of the run; chosen for you if empty."),
     Field("repo", "repository", "On the Hub, such as me/my-model. It is made if it does not exist."),
 )
 _CHOICES = (
-    (Field("format", "format", "mlx and peft are adapters, both is a folder for either, gguf a whole model."),
-     ("mlx", "peft", "both", "gguf")),
+    (Field("format", "format", "mlx and peft are adapters, both is a folder for either, gguf a whole model; triplets "
+           "are preference data with TRL's columns."),
+     ("mlx", "peft", "both", "gguf", "triplets")),
     (Field("visibility", "visible to", "What everybody sees can be downloaded by everybody."), ("you", "everybody")),
     (Field("fused", "upload", "The adapter is small and needs its base model; the fused model stands alone."),
      ("adapter", "fused model")),
@@ -89,7 +90,6 @@ class ExportScreen(Screen[None]):
     def on_mount(self) -> None:
         """Begin with what to do."""
         self.query_one("#what", Choice).focus()
-        self.query_one("#iteration", Line).placeholder = "best"
         self._show()
 
     @property
@@ -130,6 +130,8 @@ class ExportScreen(Screen[None]):
         for row in self.query(FormRow):
             line = row.query_one("Line, Choice")
             row.display = line.id == "what" or line.id in _ROWS[self.what]
+        whole = self.what == "export" and self.query_one("#format", Choice).value == "triplets"
+        self.query_one("#iteration", Line).placeholder = "all" if whole else "best"
         if isinstance(self.focused, Line | Choice):
             self.query_one("#field-help", Static).update(Text(self.focused.help_text, style=colours["dim"]))
         command = Text.assemble(("$ ", colours["accent"]), printable(shown(self.arguments)))

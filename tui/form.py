@@ -92,11 +92,12 @@ class Choice(Widget):
         return self.field.help
 
     def render(self) -> Text:
-        """All words, the chosen one stands out."""
+        """All words, as far apart as they fit, the chosen one stands out."""
         colours = words_of(self.app)
-        parts = [(f"{word}   ", f"bold {colours['accent']}" if i == self.chosen else colours["dim"])
+        gap = (self.content_size.width - len("".join(self.words))) // len(self.words)
+        parts = [(word, f"bold {colours['accent']}" if i == self.chosen else colours["dim"])
                  for i, word in enumerate(self.words)]  # fmt: skip
-        return Text.assemble(*parts, no_wrap=True)
+        return Text(" " * max(1, min(3, gap)), no_wrap=True).join(Text(*part) for part in parts)
 
     def action_choose(self, by: int) -> None:
         """Another word."""

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tspin_mlx.chart import sparkline
 from tspin_mlx.runs.directory import run_paths
 from tspin_mlx.runs.event_log import last_events
 from tspin_mlx.runs.lock import is_held
 from tspin_mlx.runs.summary import summary
+from tspin_mlx.text import sparkline
 
 _TAIL = 1 << 17  # bytes of a log: enough for a sparkline, and quick to read however long it is
 
@@ -70,7 +68,7 @@ def _listed(path: Path) -> Listed:
         path,
         summary(path),
         iterations[-1] if iterations else None,
-        sparkline(np.array(values), 16),
+        sparkline(values, 16),
         values[-1] if values else None,
         events[-1]["time"] if events else made,
         stamp,

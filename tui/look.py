@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.style import Style
 from textual.app import App
 from textual.theme import Theme
 
-from tspin_mlx.chart import Ink, Look
+if TYPE_CHECKING:
+    from tspin_mlx.chart import Ink
 
 DARK = Theme(
     name="tspin-dark",
@@ -93,8 +94,3 @@ def palette(app: App[Any]) -> Palette:
     else:
         bands = greys if system == "256" else chosen.bands
     return Palette(chosen.plain, chosen.dim, chosen.mark, chosen.zero, chosen.lines, bands)
-
-
-def chart_look(app: App[Any], **parts: bool) -> Look:
-    """How charts are drawn here: without colours the lines differ by their dashes."""
-    return Look(bands=bool(palette(app).bands), dashed=app.no_color, **parts)

@@ -19,8 +19,7 @@ from tspin_mlx.chart.plot import number
 from tspin_mlx.run_view import RunView
 
 from .bindings import bound
-from .chart_view import ground_of, strip_of
-from .look import chart_look
+from .chart_view import chart_look, ground_of, strip_of
 from .now import Now
 from .pane import Pane
 

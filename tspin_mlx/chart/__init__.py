@@ -2,7 +2,7 @@
 with their errors, as SVG. Pure."""
 
 from .advantage import CURRENT, HISTORICAL, advantage_plot
-from .cells import Ink, Look, Row, draw, sparkline
+from .cells import Ink, Look, Row, draw
 from .estimates import MOST_LINES, Estimates, estimates_svg
 from .plot import Mark, Plot, Series
 from .svg import advantage_svg
@@ -22,5 +22,4 @@ __all__ = [
     "advantage_svg",
     "draw",
     "estimates_svg",
-    "sparkline",
 ]

@@ -249,14 +249,6 @@ def _step_labels(plot: Plot, columns: int) -> Row:
     return [("".join(line), Ink("dim"))]
 
 
-def sparkline(values: np.ndarray, width: int = 12) -> str:
-    """The last values of a series as blocks, lowest to highest; what is not a number is left out."""
-    known = values[np.isfinite(values)][-width:].tolist()
-    low, high = min(known, default=0.0), max(known, default=0.0)
-    top = len(_BLOCKS) - 2
-    return "".join(_BLOCKS[1 + (round((value - low) / (high - low) * top) if high > low else 0)] for value in known)
-
-
 def fitted(row: Row, width: int) -> Row:
     """A row of exactly ``width`` cells."""
     found: Row = []

@@ -12,11 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..chart import sparkline
 from ..events import Event
 from ..narrate import WORTH_A_LINE, measures_line, narrate
 from ..run_view import RunView, reduce
-from ..text import duration, printable, signed
+from ..text import duration, printable, signed, sparkline
 
 _CURRENT, _HISTORICAL = "#56b4e9", "#e69f00"
 
@@ -83,7 +82,7 @@ class LiveView:
         for name, colour in (("current", _CURRENT), ("historical", _HISTORICAL)):
             key = f"advantage/{name}"
             if key in view.step:
-                curve = sparkline(view.steps.column(key))
+                curve = sparkline(view.steps.column(key).tolist())
                 cells.append(Text(f"{name} {signed(view.step[key])} {curve}", style=colour))
         line.add_row(*cells)
         return line

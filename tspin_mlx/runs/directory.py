@@ -8,7 +8,6 @@ import platform
 import shutil
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +214,8 @@ def create_run(
         origin: a run whose results are copied as far as this plan would make the same.
         recipe_path: where the recipe was, to make other runs of it.
     """
+    from importlib.metadata import version  # which loads much; whoever only looks at runs needs none of it
+
     with durable.new_folder(path, contested=True) as folder:
         store = Store(folder)
         reused = _reuse(origin, plan, folder) if origin else []

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import durable
-from ..events import FIELDS, Event, parse_event
+from ..events import FIELDS, Event, parse_event, parse_events
 from ..run_view import RunView, reduce_all
+
+_BLOCK = 1 << 20  # bytes that are taken apart at once; more is slower, because memory is new each time
 
 
 class EventLog:
@@ -56,17 +60,19 @@ class EventTail:
         Args:
             most: bytes to look at, so that a long log can be shown while it is read; -1 for all.
         """
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read(most)
-                if most == len(content):
-                    content += file.readline()  # so that the longest line is no obstacle
-        except FileNotFoundError:
-            return []
-        complete = content[: content.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        return [event for line in complete.split(b"\n") if line and (event := parse_event(line)) is not None]
+        found: list[Event] = []
+        left = math.inf if most < 0 else most
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
+            file.seek(self._offset)
+            # readline, so that the longest line is no obstacle
+            while left > 0 and (content := file.read(int(min(_BLOCK, left))) + file.readline()):
+                left -= len(content)
+                complete = content[: content.rfind(b"\n") + 1]
+                self._offset += len(complete)
+                found += parse_events(complete)
+                if complete != content:
+                    break
+        return found
 
 
 def read_events(path: Path) -> Iterator[Event]:
