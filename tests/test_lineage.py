@@ -83,6 +83,7 @@ KEPT = {
     # training, with and without the warm-up
     "warmup.epochs": (2, BASE_ONLY),
     "warmup.learning_rate": (0.1, BASE_ONLY),
+    "warmup.prompts": (64, BASE_ONLY),
     "training.batch_size": (8, BASE_ONLY),
     "training.micro_batch_size": (2, BASE_ONLY),
     "training.optimizer": ("lion", BASE_ONLY),
