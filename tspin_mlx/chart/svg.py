@@ -11,7 +11,7 @@ import numpy as np
 from ..run_view import RunView
 from ..text import printable, signed
 from .advantage import CURRENT, HISTORICAL, advantage_plot
-from .plot import Plot, Scale, Series, Traced, number, ticks, trace
+from .plot import Plot, Scale, Series, Traced, number, step_ticks, trace
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 88, 46
 _COLUMN = 3  # units of the drawing between two points of a curve
@@ -108,7 +108,7 @@ class _Frame:
             yield f'<path class="{kind}" d="M{_LEFT} {y}H{self.right}"/>'
             yield f'<text class="quiet" x="{_LEFT - 8}" y="{y + 4.5}" text-anchor="end">{text}</text>'
         last = max(1, self.plot.steps - 1)
-        for tick in ticks(1, max(2, self.plot.steps), max(2, (self.right - _LEFT) // 110)):
+        for tick in step_ticks(1, self.plot.steps, max(2, (self.right - _LEFT) // 110)):
             x = self.x((tick - 1) / last)
             yield f'<text class="quiet" x="{x}" y="{self.bottom + 18}" text-anchor="middle">{number(tick, 1)}</text>'
         middle = self.x(0.5)
