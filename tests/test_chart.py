@@ -84,6 +84,12 @@ def test_any_values_can_be_drawn(values):
     assert widths(rows) == {30}
 
 
+@pytest.mark.parametrize(("count", "steps"), [(2, "2"), (3, "2 3"), (6, "2 3 4 5 6")])
+def test_few_steps_have_each_number_once(count, steps):
+    foot = draw(Plot((Series("a", np.arange(float(count))),)), 90, 20)[-1]
+    assert "".join(text for text, _ in foot).split() == ["step", *steps.split()]
+
+
 def test_lines_lie_over_bands_and_marks_give_way_to_lines():
     flat = np.zeros(100)
     plot = Plot((Series("a", flat, flat - 1, flat + 1),), (Mark(0, "x"), Mark(50, "y")))

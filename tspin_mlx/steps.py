@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 #: Fields of a ``step`` event that tell where it belongs; all others are metrics.
 _PLACE = frozenset(("time", "kind", "phase", "iteration", "step", "steps"))
+_NUMBERS = frozenset((float, int, bool, type(None)))
 
 
 class Steps(Sequence[Event]):
@@ -92,7 +93,9 @@ class _Shared:
         if filled < count:
             if count > len(values):  # grows by doubling; what was handed out keeps the old array
                 values = np.concatenate([values[:filled], np.full(max(64, 2 * count) - filled, np.nan)])
-            values[filled:count] = [_number(row.get(name)) for row in islice(self.rows, filled, count)]
+            found = [row.get(name) for row in islice(self.rows, filled, count)]
+            # NumPy makes NaN of None itself, and many times as quickly.
+            values[filled:count] = found if _NUMBERS.issuperset(map(type, found)) else list(map(_number, found))
             self._columns[name] = (values, count)
         return values[:count]
 

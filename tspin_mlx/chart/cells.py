@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .plot import Plot, Scale, Traced, number, sampled, ticks, trace
+from .plot import Plot, Scale, Traced, number, sampled, step_ticks, trace
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # braille, (row, column) in a cell
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -237,9 +237,9 @@ def _step_labels(plot: Plot, columns: int) -> Row:
     line = [" "] * columns
     if plot.steps:
         last = plot.first + plot.steps - 1
-        wanted = ticks(plot.first, max(last, plot.first + 1), max(1, columns // 12))
         texts = [
-            (round((tick - plot.first) / max(1, plot.steps - 1) * (columns - 1)), number(tick, 1)) for tick in wanted
+            (round((tick - plot.first) / max(1, plot.steps - 1) * (columns - 1)), number(tick, 1))
+            for tick in step_ticks(plot.first, last, max(1, columns // 12))
         ]
         line[:5] = "step "[:columns]
         for at, text in texts:

@@ -243,6 +243,12 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     return []
 
 
+def step_ticks(first: int, last: int, most: int) -> list[int]:
+    """At most ``most`` round step numbers; between two steps there is none."""
+    found = ticks(first, max(last, first + 1), most)
+    return [round(tick) for tick in found if abs(tick - round(tick)) < 1e-9]
+
+
 def log_ticks(low: float, high: float, most: int) -> list[float]:
     """Powers of ten between two positive numbers; round numbers if there are fewer than two."""
     powers = [10.0**n for n in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)]

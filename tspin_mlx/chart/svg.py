@@ -14,7 +14,7 @@ import numpy as np
 from ..run_view import RunView
 from ..text import printable, signed
 from .advantage import CURRENT, HISTORICAL, advantage_plot
-from .plot import Plot, Scale, Series, Traced, number, ticks, trace
+from .plot import Plot, Scale, Series, Traced, number, step_ticks, trace
 
 LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 88, 46
 _COLUMN = 3  # units of the drawing between two points of a curve
@@ -142,7 +142,7 @@ class _Frame(Area):
     def axes(self) -> Iterator[str]:
         yield from self.grid(self.scale)
         last = max(1, self.plot.steps - 1)
-        for tick in ticks(1, max(2, self.plot.steps), max(2, (self.right - LEFT) // 110)):
+        for tick in step_ticks(1, self.plot.steps, max(2, (self.right - LEFT) // 110)):
             yield self.below((tick - 1) / last, number(tick, 1))
         yield self.below(0.5, "optimiser step", line=2)
 
