@@ -16,6 +16,7 @@ from tspin_mlx.launch import prepare
 from tspin_mlx.models import adapter_digest
 from tspin_mlx.plan import BASE, INITIAL
 from tspin_mlx.runs.directory import Run
+from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.stop import Stop
 from tspin_mlx.triplets import triplet_from_row
 from tspin_mlx.worker import work
@@ -469,3 +470,15 @@ def test_only_the_beginning_of_a_difference_is_scored(workshop, tmp_path):
     whole = steps_of(started(launched(workshop, tmp_path / "whole", "training.iterations=1")))
     assert all(few["length/rejected"] < all_["length/rejected"] for few, all_ in zip(steps, whole, strict=True))
     assert [few["length/chosen"] for few in steps] == [all_["length/chosen"] for all_ in whole]
+
+
+def test_the_warm_up_sees_the_first_examples_only(workshop, tmp_path):
+    def warmed_up(*overrides):
+        launch = launched(workshop, tmp_path / str(len(overrides)), *overrides, "training.iterations=0")
+        started(launch)
+        return launch.run
+
+    whole, half = warmed_up(), warmed_up("warmup.prompts=4")
+    steps = [event for event in read_events(half.events_path) if event["kind"] == "step"]
+    assert len(steps) == 1
+    assert digests(half)["initial/adapter"] != digests(whole)["initial/adapter"]

@@ -83,6 +83,7 @@ KEPT = {
     # training, with and without the warm-up
     "warmup.epochs": (2, BASE_ONLY),
     "warmup.learning_rate": (0.1, BASE_ONLY),
+    "warmup.prompts": (64, BASE_ONLY),
     "training.batch_size": (8, BASE_ONLY),
     "training.micro_batch_size": (2, BASE_ONLY),
     "training.optimizer": ("lion", BASE_ONLY),
@@ -151,7 +152,7 @@ def test_what_is_kept_when_a_key_changes(key, value, expected):
         (["run.name=other", "objective.beta=0.3"], BEFORE_SELF_PLAY | FIRST | SECOND_TRIPLETS),
         (["evaluation.best=numeric", "objective.beta=0.3"], BEFORE_SELF_PLAY | FIRST | SECOND_TRIPLETS),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "kept",  # a set has no order
 )
 def test_what_is_kept_of_other_changes(overrides, expected):
     assert kept(*overrides) == expected

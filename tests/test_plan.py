@@ -56,6 +56,12 @@ def test_a_warm_up_is_compared_to_the_base_model():
     assert [target for target in others if target != "base/test.json"] == [phase.target for phase in without.phases]
 
 
+def test_the_warm_up_can_leave_examples_to_self_play():
+    options = ("warmup.epochs=1", "warmup.prompts=32", "training.batch_size=16", "training.iterations=1")
+    made = plan(*options, "training.epochs=1")
+    assert [phase.updates.steps for phase in made.phases if phase.updates] == [2, 7]
+
+
 def test_without_iterations_the_warmed_up_model_is_the_result():
     made = plan("warmup.epochs=1", "training.iterations=0")
     assert [(phase.kind, phase.policy) for phase in made.phases] == [
@@ -263,6 +269,7 @@ CHANGES = {
     "generation.mix_previous": "true",
     "warmup.epochs": 2,
     "warmup.learning_rate": 0.1,
+    "warmup.prompts": 64,
     "training.iterations": 3,
     "training.epochs": 3,
     "training.batch_size": 8,

@@ -93,7 +93,7 @@ def test_any_value_makes_a_safe_name_that_is_its_own(found):
     for run in runs:
         assert re.fullmatch(SAFE_NAME, run.name) and len(run.name) <= 80
     texts = {to_override("k", value) for value in found}
-    assert len({run.name for run in runs}) == len(texts)
+    assert len({run.name.lower() for run in runs}) == len(texts)
 
 
 @given(values)
@@ -108,6 +108,15 @@ def test_a_long_name_is_cut_and_stays_its_own():
     a, b = (run.name for run in combinations(parse_sweep(text, "s"), "x" * 79))
     assert len(a) == len(b) == 80 and a != b
     assert a == combinations(parse_sweep(text, "s"), "x" * 79)[0].name
+
+
+def test_an_arm_may_be_built_on_another():
+    text = "recipe: r\narms:\n  a: &a {run.seed: 1}\n  b: {<<: *a, training.epochs: 3}\n"
+    assert [run.own for run in made(text)] == [("run.seed=1",), ("run.seed=1", "training.epochs=3")]
+    with pytest.raises(RecipeError, match=r"^s:3: arms.a: run.seed is varied"):
+        parse_sweep(text + "vary: {run.seed: [1]}\n", "s")
+    with pytest.raises(RecipeError, match=r"^s:3: arms.b: unknown key x"):
+        parse_sweep("recipe: r\narms:\n  b: {<<: {x: 1}}\n", "s")
 
 
 MISTAKES = {
@@ -131,6 +140,10 @@ MISTAKES = {
     "varied and in an arm": (
         "recipe: r\narms: {a: {run.seed: 1}}\nvary: {run.seed: [2]}\n",
         "r.yaml:2: arms.a: run.seed is varied as well",
+    ),
+    "arms in capitals": (
+        "recipe: r\narms:\n  a: {}\n  A: {}\n",
+        "r.yaml:4: arms: a and A would be one folder where capitals do not count",
     ),
     "an arm's name": ("recipe: r\narms: {a b: {}}\n", "may have letters, digits"),
 }

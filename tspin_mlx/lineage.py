@@ -65,6 +65,8 @@ def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
     if phase.kind == "pair":
         mixed = bool(generation["mix_previous"] and phase.iteration)
         return {"historical": bool(recipe.objective.historical_weight and phase.iteration), "mixed": mixed}
+    if phase.kind == "warmup":
+        return {"prompts": recipe.warmup.prompts}
     if phase.kind == "supervise":
         return {"prompts": generation["prompts"]}
     if phase.kind == "evaluate":

@@ -30,8 +30,8 @@ def _keep(desk: Desk, phase: Phase) -> None:
 
 
 def _warm_up(desk: Desk, phase: Phase) -> None:
-    """Supervised training on all training examples."""
-    _supervise_on(desk, phase, desk.prompts.train)
+    """Supervised training before self-play."""
+    _supervise_on(desk, phase, desk.prompts.train[: desk.plan.recipe.warmup.prompts])
 
 
 def _supervise(desk: Desk, phase: Phase) -> None:

@@ -224,7 +224,9 @@ def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:
                 target=f"{INITIAL}/adapter",
                 policy=BASE,
                 seed=derive(seed, "warmup"),
-                updates=_updates(recipe, counts["train"], warmup.epochs, warmup.learning_rate),
+                updates=_updates(
+                    recipe, min(counts["train"], warmup.prompts or counts["train"]), warmup.epochs, warmup.learning_rate
+                ),
                 objective=SUPERVISED,
             ),
         ]

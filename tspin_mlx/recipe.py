@@ -124,7 +124,7 @@ class GenerationSection(Section):
     """How the model answers the prompts itself."""
 
     prompts: Positive | None = None
-    """Self-play uses the first so many training prompts, the warm-up all of them; null is all (paper: all)."""
+    """Self-play uses the first so many training prompts; null is all (paper: all)."""
     temperature: NotNegative = 1.0
     """Sampling temperature of synthetic responses; 1 samples the policy itself (paper: not stated)."""
     top_p: Annotated[AboveZero, Field(le=1)] = 1.0
@@ -183,6 +183,9 @@ class WarmupSection(Section):
     epochs: Count = 0
     """Passes over the training examples; 0 starts self-play from the model as it is (the paper's start is
     already a supervised model)."""
+    prompts: Positive | None = None
+    """The warm-up uses the first so many training examples; null is all. Those that it leaves, self-play meets
+    unprepared."""
     learning_rate: AboveZero = 2e-4
     """Peak learning rate of the warm-up."""
 

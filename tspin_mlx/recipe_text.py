@@ -99,6 +99,11 @@ def _note_places(node: yaml.Node | None, path: Path, source: str, places: Places
             places[(*path, index)] = f"{source}:{value.start_mark.line + 1}"
 
 
+def place_of(path: Path, places: Places, source: str) -> str:
+    """Where a key is, or what it is in, if it comes from somewhere else as by YAML's ``<<``."""
+    return next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), source)
+
+
 def split_override(override: str) -> tuple[tuple[str, ...], Any]:
     """The path of the key and the value of ``key=value``.
 
@@ -136,7 +141,7 @@ def readable(error: ValidationError, places: Places, source: str, root: type[Bas
     """
     first = error.errors()[0]
     path: Path = tuple(first["loc"])
-    place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), source)
+    place = place_of(path, places, source)
     name = _dotted(path)
     if first["type"] == "extra_forbidden":
         known = _known_keys(path[:-1], root)

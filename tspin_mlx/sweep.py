@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from .errors import RecipeError
 from .recipe import SAFE_NAME, Section
-from .recipe_text import Places, known_keys, read_yaml, readable, split_override
+from .recipe_text import Places, known_keys, place_of, read_yaml, readable, split_override
 from .text import did_you_mean
 
 #: Longest name of a run, as in recipes.
@@ -73,7 +73,7 @@ def parse_sweep(text: str, source: str) -> SweepFile:
         sweep = SweepFile.model_validate(content)
     except ValidationError as error:
         raise readable(error, places, source, SweepFile) from None
-    _check_keys(sweep, places)
+    _check(sweep, places, source)
     return sweep
 
 
@@ -85,7 +85,7 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
         given: changes beside the file's, as ``key=value``. One of a varied key leaves only the runs with that value.
 
     Raises:
-        RecipeError: a change of what an arm sets, or not of the form ``key=value``; names that differ in capitals only.
+        RecipeError: a change of what an arm sets, or not of the form ``key=value``.
     """
     vary, others = dict(sweep.vary), []
     for override in given:
@@ -106,9 +106,6 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
             own = tuple(to_override(key, value) for key, value in (sweep.settings | changes | varied).items())
             title = _name(name, name_of_arm, varied)
             found.append(Combination(title, name_of_arm, varied, own, tuple(others)))
-    names = Counter(run.name.casefold() for run in found)
-    if clash := [run.name for run in found if names[run.name.casefold()] > 1]:
-        raise RecipeError(f"{clash[0]} and {clash[1]} would be one folder where capitals do not count, as on a Mac")
     return found
 
 
@@ -123,28 +120,38 @@ _KEYS = tuple(field.alias or name for name, field in SweepFile.model_fields.item
 _OURS = ("run.name", "run.folder")
 
 
-def _check_keys(sweep: SweepFile, places: Places) -> None:
+def _check(sweep: SweepFile, places: Places, source: str) -> None:
     """Every key is one of a recipe, and each is said in one place only."""
     sections: dict[tuple[str, ...], dict[str, Any]] = {("set",): sweep.settings, ("vary",): sweep.vary}
     sections |= {("arms", arm): changes for arm, changes in sweep.arms.items()}
-    known = known_keys()
     for path, changes in sections.items():
         for key in changes:
-            place = f"{places[(*path, key)]}: {'.'.join(path)}"
-            if key in _OURS:
-                raise RecipeError(f"{place}: {key} is the sweep's to decide", hint="--folder says where its runs are")
-            if key not in (*known, "model"):
-                nearest = did_you_mean(key, known)
-                raise RecipeError(
-                    f"{place}: unknown key {key}",
-                    hint=f"did you mean {nearest}?" if nearest else "a key is section.key; see `tspin-mlx schema`",
-                )
+            place = f"{place_of((*path, key), places, source)}: {'.'.join(path)}"
+            _check_key(key, place)
             if path != ("vary",) and key in sweep.vary:
-                raise RecipeError(f"{place}: {key} is varied as well, at {places['vary', key]}")
+                raise RecipeError(f"{place}: {key} is varied as well, at {place_of(('vary', key), places, source)}")
+    _check_arms(list(sweep.arms), places, source)
     for key, values in sweep.vary.items():
         texts = Counter(to_override(key, value) for value in values)
         if repeated := [text for text, count in texts.items() if count > 1]:
-            raise RecipeError(f"{places['vary', key]}: {repeated[0]} is given twice")
+            raise RecipeError(f"{place_of(('vary', key), places, source)}: {repeated[0]} is given twice")
+
+
+def _check_key(key: str, place: str) -> None:
+    if key in _OURS:
+        raise RecipeError(f"{place}: {key} is the sweep's to decide", hint="--folder says where its runs are")
+    known = known_keys()
+    if key not in (*known, "model"):
+        nearest = did_you_mean(key, known)
+        hint = f"did you mean {nearest}?" if nearest else "a key is section.key; see `tspin-mlx schema`"
+        raise RecipeError(f"{place}: unknown key {key}", hint=hint)
+
+
+def _check_arms(arms: list[str], places: Places, source: str) -> None:
+    names = Counter(arm.lower() for arm in arms)
+    if clash := [arm for arm in arms if names[arm.lower()] > 1]:
+        place = place_of(("arms", clash[1]), places, source)
+        raise RecipeError(f"{place}: arms: {clash[0]} and {clash[1]} would be one folder where capitals do not count")
 
 
 def _is_plain(value: Any) -> bool:
@@ -169,9 +176,10 @@ def _name(sweep: str, arm: str | None, varied: dict[str, Any]) -> str:
 
 
 def _safe(value: Any) -> str:
+    """A value in a folder's name, where capitals may not count: on a Mac they do not."""
     text = to_override("", value)[1:]
     safe = _UNSAFE.sub("_", text).strip("_")
-    return safe if safe == text else f"{safe}.{_digest(text)[:4]}"
+    return safe if safe == text.lower() else f"{safe}.{_digest(text)[:4]}"
 
 
 def _digest(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,14 @@ class Member:
 
     def shared(self, other: Member) -> list[str]:
         """Targets that both make alike."""
-        return [target for target, digest in self.lineage.items() if other.lineage.get(target) == digest]
+        return [target for target in self.lineage if self._makes_like(other, target)]
+
+    def beginning(self, other: Member) -> list[str]:
+        """Those with which it begins. Later ones, such as the test of the base model, are not worth waiting for."""
+        return list(itertools.takewhile(lambda target: self._makes_like(other, target), self.lineage))
+
+    def _makes_like(self, other: Member, target: str) -> bool:
+        return self.lineage[target] == other.lineage.get(target)
 
 
 def load_sweep(file: Path, folder: Path, given: Sequence[str] = (), *, trusted: bool = False) -> list[Member]:

@@ -105,13 +105,13 @@ class Sweeping:
             time.sleep(_PAUSE_S)
 
     def _next(self) -> Member | None:
-        """The first run that would not make what another one is just making."""
+        """The first run that would not begin with what another one is just making."""
         return next((member for member in self._waiting if not self._should_wait(member)), None)
 
     def _should_wait(self, member: Member) -> bool:
         if member.exists:
             return False
-        return any(set(member.shared(work.member)) & set(work.run.pending()) for work in self._working.values())
+        return any(set(member.beginning(work.member)) & set(work.run.pending()) for work in self._working.values())
 
     def _begin(self, member: Member) -> None:
         begun, offset = time.monotonic(), log_size(member.checked.path / "events.jsonl")

@@ -1,8 +1,11 @@
-"""The advantage chart as one SVG file that needs nothing else, for pages with light and dark backgrounds. Pure."""
+"""The advantage chart as one SVG file that needs nothing else, for pages with light and dark backgrounds. Pure.
+
+:func:`document`, :class:`Area` and the styles serve other charts, too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from itertools import groupby
 
@@ -13,7 +16,7 @@ from ..text import printable, signed
 from .advantage import CURRENT, HISTORICAL, advantage_plot
 from .plot import Plot, Scale, Series, Traced, number, step_ticks, trace
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 88, 46
+LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 88, 46
 _COLUMN = 3  # units of the drawing between two points of a curve
 
 # The picture brings its own ground, so that its contrast does not depend on the page's.
@@ -51,23 +54,35 @@ def advantage_svg(view: RunView, *, title: str, width: int = 960, height: int = 
     """
     plot = advantage_plot(view)
     frame = _Frame(width, height, plot)
-    title = escape(printable(title))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'role="img" aria-labelledby="title description">',
-        f'<title id="title">{title}</title>',
-        f'<desc id="description">{escape(describe(plot))}</desc>',
-        f"<style>{_STYLE}</style>",
-        f'<rect class="ground" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="6"/>',
-        f'<text class="title" x="{_LEFT}" y="32">{title}</text>',
         _legend(plot),
         *frame.axes(),
         *(path for index, series in reversed(list(enumerate(frame.traced))) for path in frame.band(index, series)),
         *frame.marks(),
         *(path for index, series in reversed(list(enumerate(frame.traced))) for path in frame.line(index, series)),
+    ]
+    return document(parts, title, describe(plot), width, height)
+
+
+def document(parts: Iterable[str], title: str, description: str, width: int, height: int) -> str:
+    """A whole file: ``parts`` on their ground, below the title.
+
+    Args:
+        description: the chart in words.
+    """
+    title = escape(printable(title))
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'role="img" aria-labelledby="title description">',
+        f'<title id="title">{title}</title>',
+        f'<desc id="description">{escape(description)}</desc>',
+        f"<style>{_STYLE}</style>",
+        f'<rect class="ground" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="6"/>',
+        f'<text class="title" x="{LEFT}" y="32">{title}</text>',
+        *parts,
         "</svg>",
     ]
-    return "\n".join(parts) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def describe(plot: Plot) -> str:
@@ -85,42 +100,59 @@ def describe(plot: Plot) -> str:
     return " ".join(parts)
 
 
-class _Frame:
+class Area:
     """Where things are in the drawing."""
 
+    def __init__(self, width: int, height: int, top: int = _TOP) -> None:
+        self.top, self.right, self.bottom = top, width - _RIGHT, height - _BOTTOM
+
+    def x(self, share: float) -> float:
+        """0 is the left end, 1 the right one."""
+        return round(LEFT + share * (self.right - LEFT), 1)
+
+    def y(self, height: float) -> float:
+        """0 is the bottom, 1 the top."""
+        return round(self.bottom - min(1.0, max(0.0, height)) * (self.bottom - self.top), 1)
+
+    def grid(self, scale: Scale) -> Iterator[str]:
+        """Lines at round numbers."""
+        for height, text in scale.ticks(max(2, (self.bottom - self.top) // 56)):
+            y = self.y(height)
+            kind = "zero" if text == "0" else "grid"
+            yield f'<path class="{kind}" d="M{LEFT} {y}H{self.right}"/>'
+            yield f'<text class="quiet" x="{LEFT - 8}" y="{y + 4.5}" text-anchor="end">{text}</text>'
+
+    def below(self, share: float, text: str, line: int = 1) -> str:
+        """A text under the chart."""
+        y = self.bottom + 18 * line
+        return f'<text class="quiet" x="{self.x(share)}" y="{y}" text-anchor="middle">{text}</text>'
+
+
+class _Frame(Area):
+    """The area of a plot over steps."""
+
     def __init__(self, width: int, height: int, plot: Plot) -> None:
-        self.plot, self.right, self.bottom = plot, width - _RIGHT, height - _BOTTOM
-        self.columns = max(2, (self.right - _LEFT) // _COLUMN)
+        super().__init__(width, height)
+        self.plot = plot
+        self.columns = max(2, (self.right - LEFT) // _COLUMN)
         self.traced: tuple[Traced, ...]
         self.scale: Scale
         self.traced, self.scale = trace(plot, self.columns)
 
-    def x(self, share: float) -> float:
-        return round(_LEFT + share * (self.right - _LEFT), 1)
-
-    def y(self, height: float) -> float:
-        return round(self.bottom - min(1.0, max(0.0, height)) * (self.bottom - _TOP), 1)
-
     def axes(self) -> Iterator[str]:
-        for height, text in self.scale.ticks(max(2, (self.bottom - _TOP) // 56)):
-            y = self.y(height)
-            kind = "zero" if text == "0" else "grid"
-            yield f'<path class="{kind}" d="M{_LEFT} {y}H{self.right}"/>'
-            yield f'<text class="quiet" x="{_LEFT - 8}" y="{y + 4.5}" text-anchor="end">{text}</text>'
+        yield from self.grid(self.scale)
         last = max(1, self.plot.steps - 1)
-        for tick in step_ticks(1, self.plot.steps, max(2, (self.right - _LEFT) // 110)):
-            x = self.x((tick - 1) / last)
-            yield f'<text class="quiet" x="{x}" y="{self.bottom + 18}" text-anchor="middle">{number(tick, 1)}</text>'
-        middle = self.x(0.5)
-        yield f'<text class="quiet" x="{middle}" y="{self.bottom + 36}" text-anchor="middle">optimiser step</text>'
+        for tick in step_ticks(1, self.plot.steps, max(2, (self.right - LEFT) // 110)):
+            yield self.below((tick - 1) / last, number(tick, 1))
+        yield self.below(0.5, "optimiser step", line=2)
 
     def marks(self) -> Iterator[str]:
         last, count = max(1, self.plot.steps - 1), len(self.plot.marks)
-        roomy = (self.right - _LEFT) / max(1, count) > 80
+        roomy = (self.right - LEFT) / max(1, count) > 80
         for mark in self.plot.marks:
             x, label = self.x(mark.at / last), mark.label if roomy else mark.label.rsplit(" ", 1)[-1]
-            yield f'<path class="mark" d="M{x} {_TOP - 4}V{self.bottom}"/>'
-            yield f'<text class="quiet" x="{x + 4}" y="{_TOP - 8}">{escape(label)}</text>'
+            yield f'<path class="mark" d="M{x} {self.top - 4}V{self.bottom}"/>'
+            yield f'<text class="quiet" x="{x + 4}" y="{self.top - 8}">{escape(label)}</text>'
 
     def band(self, index: int, series: Traced) -> Iterator[str]:
         if series.low is None or series.high is None:
@@ -140,7 +172,7 @@ class _Frame:
 
 
 def _legend(plot: Plot) -> str:
-    parts = [f'<text x="{_LEFT}" y="56" xml:space="preserve">']
+    parts = [f'<text x="{LEFT}" y="56" xml:space="preserve">']
     for index, series in enumerate(plot.series):
         known = _known(series)
         last = signed(known[-1]) if len(known) else "–"

@@ -79,7 +79,8 @@ def print_comparison(runs: Sequence[Run], metric: str | None = None) -> None:
     if has_test:
         columns = {_heading(name): _mean_of(on_test(name)) for name in (INITIAL, _BEST)}
         _print_table(console, f"\nTest, {metric}", alike, columns, gains)
-    console.print(Text("\n" + "\n".join(_notes(alike, has_test)), style="dim"))
+    if notes := _notes(alike, has_test):
+        console.print(Text("\n" + "\n".join(notes), style="dim"))
 
 
 def _print_table(

@@ -262,6 +262,18 @@ def find_run(name: str, folder: Path) -> Run:
     Raises:
         UsageError: no such run, or a name that leads elsewhere.
     """
+    path = named_path(name, folder)
+    if not path.exists() and (nearest := did_you_mean(path.name, [run.name for run in run_paths(path.parent)])):
+        raise UsageError(f"{path}: no such run", hint=f"did you mean {nearest}?")
+    return Run(path)
+
+
+def named_path(name: str, folder: Path) -> Path:
+    """Where something of this name is: in ``folder``, unless the name is a path itself.
+
+    Raises:
+        UsageError: it cannot be a name of ours, or leads elsewhere.
+    """
     try:
         path = Path(name).expanduser() if "/" in name else folder / name
         leads_elsewhere = name in (".", "..", "") or path.is_symlink()
@@ -269,9 +281,7 @@ def find_run(name: str, folder: Path) -> Run:
         leads_elsewhere = True
     if leads_elsewhere:
         raise UsageError(f"{name!r} is not the name or the path of a run", hint="`tspin-mlx runs ls` lists them")
-    if not path.exists() and (nearest := did_you_mean(path.name, [run.name for run in run_paths(path.parent)])):
-        raise UsageError(f"{path}: no such run", hint=f"did you mean {nearest}?")
-    return Run(path)
+    return path
 
 
 def run_paths(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..plan import BASE, INITIAL, NO_INFLUENCE
 from ..recipe_text import flatten
 from ..text import did_you_mean
-from .directory import Run, find_run, run_paths
+from .directory import Run, find_run, named_path, run_paths
 from .policies import best_so_far
 
 #: What every run measures, whatever its task.
@@ -26,15 +26,15 @@ def runs_named(names: Sequence[str], folder: Path) -> list[Run]:
     Raises:
         UsageError: there are none, or none of that name.
     """
-    found: dict[Path, Run] = {}
-    for name in names or [str(folder)]:
-        path = Path(name).expanduser() if "/" in name or not names else folder / name
-        runs = sorted(map(Run, run_paths(path)), key=lambda run: run.about["created"])
-        runs = runs or ([find_run(name, folder)] if names else [])
-        found |= {run.path.absolute(): run for run in runs}
+    found = [run for name in names for run in _in_folder(named_path(name, folder)) or [find_run(name, folder)]]
+    found = found if names else _in_folder(folder)
     if not found:
         raise UsageError(f"no runs in {folder}", hint="start one with: tspin-mlx quickstart")
-    return list(found.values())
+    return list({run.path.absolute(): run for run in found}.values())
+
+
+def _in_folder(folder: Path) -> list[Run]:
+    return sorted(map(Run, run_paths(folder)), key=lambda run: run.about["created"])
 
 
 def default_metric(runs: Sequence[Run]) -> str:

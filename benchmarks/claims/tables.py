@@ -1,0 +1,211 @@
+"""Tables and charts of what runs came to: means over seeds, standard errors, differences seed by seed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from tspin_mlx.chart import MOST_LINES, Estimates, estimates_svg
+from tspin_mlx.choice import better_is_lower
+from tspin_mlx.comparison import mean
+from tspin_mlx.errors import UsageError
+from tspin_mlx.plan import INITIAL, policy_name
+
+#: A run, as :mod:`outcomes` collects it.
+Row = dict[str, Any]
+
+#: One number of a run; None where it has none.
+Value = Callable[[Row], float | None]
+
+
+def paired(rows: Sequence[Row], others: Sequence[Row], value: Value) -> list[float]:
+    """Differences of a value between runs of the same seed, those of ``others`` subtracted."""
+    theirs = {row["seed"]: value(row) for row in others}
+    pairs = [(value(row), theirs.get(row["seed"])) for row in rows]
+    return [ours - other for ours, other in pairs if ours is not None and other is not None]
+
+
+def on(split: str, policy: str, metric: str) -> Value:
+    """A measure of a policy: of its folder, or ``best`` or ``last``."""
+
+    def value(row: Row) -> float | None:
+        measured = row[split]
+        folder = {"best": row["best"], "last": max(measured, default="")}.get(policy, policy)
+        return measured.get(folder, {}).get(metric)
+
+    return value
+
+
+def gain(value: Value, start: Value) -> Value:
+    """The difference of two values of one run."""
+
+    def difference(row: Row) -> float | None:
+        after, before = value(row), start(row)
+        return None if after is None or before is None else after - before
+
+    return difference
+
+
+def arms(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The runs of each arm, in the order in which the arms come."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["arm"], []).append(row)
+    return found
+
+
+def rivals(arm: str) -> list[str]:
+    """What an arm of self-play is compared with: supervised training on the same prompts, SPIN on the same prompts, and
+    for a quarter of them supervised training on all."""
+    method, _, share = arm.rpartition("-")
+    if not method.startswith(("tspin", "spin")):
+        return []
+    found = [f"sft-{share}"]
+    if method.startswith("tspin"):
+        found.append(f"spin-anchored-{share}" if method.endswith("anchored") else f"spin-{share}")
+    return found + (["sft-100"] if share in ("25", "alone") else [])
+
+
+def markdown(rows: Sequence[Row], metric: str | None = None) -> str:
+    """All tables of one sweep's runs.
+
+    Args:
+        metric: a held-out measure; None takes the one by which the runs choose their best policy.
+
+    Raises:
+        UsageError: nobody measured it.
+    """
+    metric = _measured(rows, metric)
+    direction = "lower" if better_is_lower(metric) else "higher"
+    seeds = "mean ± standard error over seeds, differences seed by seed"
+    sections: list[tuple[str, list[str], Iterator[list[str]]]] = [
+        (f"Test, {metric} ({direction} is better); {seeds}:", ["seeds", *_TESTED], _tested(rows, metric)),
+        (
+            "Differences of the best policies on the test examples:",
+            ["less", "seeds", f"difference in {metric}"],
+            _compared(rows, metric),
+        ),
+        (
+            f"Validation, {metric}, after each iteration:",
+            [*map(policy_name, _policies(rows)), "last − initial"],
+            _followed(rows, metric),
+        ),
+        (
+            "The last policy on the validation examples; tokens of all iterations, seconds of one (no evaluation):",
+            [*_INSIDE, "tokens trained", "sampled", "peak memory", "seconds"],
+            _insides(rows),
+        ),
+    ]
+    parts = [f"{title}\n\n{table}" for title, headings, lines in sections if (table := _table(headings, lines))]
+    return "\n\n".join([*parts, _about(rows)]) + "\n"
+
+
+def _measured(rows: Sequence[Row], metric: str | None) -> str:
+    """The name of a measure that the runs have."""
+    known = dict.fromkeys(name for row in rows for measures in row["validation"].values() for name in measures)
+    if metric is not None and metric not in known:
+        raise UsageError(f"no run measured {metric!r}", hint=f"measured: {', '.join(known)}")
+    return metric or rows[0]["measure"]
+
+
+_TESTED = ("initial", "best", "best − initial")
+_INSIDE = {
+    "stops": "stop_rate", "nll": "nll", "current advantage": "advantage_current",
+    "historical advantage": "advantage_historical",
+}  # fmt: skip
+
+
+def _tested(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
+    initial, best = on("test", INITIAL, metric), on("test", "best", metric)
+    for arm, runs in arms(rows).items():
+        cells = [_mean(runs, initial), _mean(runs, best), _mean(runs, gain(best, initial), signed=True)]
+        yield [arm, str(len(runs)), *cells]
+
+
+def _compared(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
+    known, best = arms(rows), on("test", "best", metric)
+    for arm, runs in known.items():
+        for rival in rivals(arm):
+            if found := paired(runs, known.get(rival, []), best):
+                yield [arm, rival, str(len(found)), _cell(found, signed=True)]
+
+
+def _followed(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
+    change = gain(on("validation", "last", metric), on("validation", INITIAL, metric))
+    for arm, runs in arms(rows).items():
+        steps = [_mean(runs, on("validation", policy, metric)) for policy in _policies(rows)]
+        yield [arm, *steps, _mean(runs, change, signed=True)]
+
+
+def _insides(rows: Sequence[Row]) -> Iterator[list[str]]:
+    for arm, runs in arms(rows).items():
+        measures = [_mean(runs, on("validation", "last", name)) for name in _INSIDE.values()]
+        tokens = [f"{fmean(row[name] for row in runs):,.0f}" for name in ("trained_tokens", "sampled_tokens")]
+        peaks = [row["peak_memory_bytes"] for row in runs if row["peak_memory_bytes"] is not None]
+        peak = f"{max(peaks) / 2**30:.2f} GiB" if peaks else "–"
+        seconds = [row["iteration_seconds"] for row in runs if row["iteration_seconds"] is not None]
+        yield [arm, *measures, *tokens, peak, f"{fmean(seconds):.1f}" if seconds else "–"]
+
+
+def _policies(rows: Sequence[Row]) -> list[str]:
+    """Folders of the policies of self-play, in their order."""
+    found = {policy for row in rows for policy in row["validation"] if policy.startswith("iterations/")}
+    return [INITIAL, *sorted(found)]
+
+
+def _about(rows: Sequence[Row]) -> str:
+    """On what it was measured: machines and versions."""
+    machines = dict.fromkeys(f"{row['machine'].get('device', '?')}, {row['machine']['system']}" for row in rows)
+    versions = dict.fromkeys(f"{name} {number}" for row in rows for name, number in row["versions"].items())
+    return f"Measured on {'; '.join(machines)}, with {', '.join(versions)}."
+
+
+def _mean(runs: Sequence[Row], value: Value, *, signed: bool = False) -> str:
+    return _cell([found for row in runs if (found := value(row)) is not None], signed=signed)
+
+
+def _cell(values: Sequence[float], *, signed: bool = False) -> str:
+    found = mean(values)
+    if found is None:
+        return "–"
+    text = f"{found.value:+.3f}" if signed else f"{found.value:.3f}"
+    return text.replace("-", "−") + ("" if found.error is None else f" ± {found.error:.3f}")
+
+
+def _table(headings: Sequence[str], lines: Iterator[list[str]]) -> str:
+    """A Markdown table of arms; nothing without lines."""
+    cells = [f"| {' | '.join(line)} |" for line in lines]
+    head = [f"| arm | {' | '.join(headings)} |", "| --- " * (1 + len(headings)) + "|"]
+    return "\n".join([*head, *cells]) if cells else ""
+
+
+def picture(rows: Sequence[Row], metric: str | None, chosen: Sequence[str] | None) -> str:
+    """A measure on the validation examples over the iterations, an SVG with a line for each arm.
+
+    Args:
+        chosen: arms; None takes those that use all prompts.
+
+    Raises:
+        UsageError: a measure or an arm that is not there, or too many arms to be told apart.
+    """
+    metric, known = _measured(rows, metric), arms(rows)
+    names = list(chosen) if chosen else [arm for arm in known if arm.endswith("-100")]
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"no arm is called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")
+    if not 0 < len(names) <= MOST_LINES:
+        raise UsageError(f"a chart has 1 to {MOST_LINES} arms, not {len(names)}", hint="choose with --arms ARM,ARM")
+    policies = _policies(rows)
+    lines = [_line(name, known[name], [on("validation", policy, metric) for policy in policies]) for name in names]
+    note = f"{metric} on the validation examples; bars: standard error over {max(map(len, known.values()))} seeds"
+    return estimates_svg(lines, list(map(policy_name, policies)), title=rows[0]["sweep"], note=note)
+
+
+def _line(name: str, runs: Sequence[Row], measures: Sequence[Value]) -> Estimates:
+    """An arm's means and standard errors, NaN where there is none."""
+    points = [mean([found for row in runs if (found := measure(row)) is not None]) for measure in measures]
+    # In arrays of float, None is NaN.
+    values = np.array([point and point.value for point in points], float)
+    return Estimates(name, values, np.array([point and point.error for point in points], float))
