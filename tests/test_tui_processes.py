@@ -242,7 +242,7 @@ def test_the_form_has_every_format_of_the_command(commands, make_run, size):
         await until(pilot, lambda: "--format triplets" in " ".join(text_of(app).split()))
         assert app.screen.query_one("#iteration", Input).placeholder == "all"
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "done" in text_of(app))
+        await until(pilot, lambda: "a note" in text_of(app) and not app.screen._working)
 
     drive(story, run=run, size=size)
     assert commands()[-1] == ["export", str(run.path), "--format", "triplets"]
