@@ -14,7 +14,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from tspin_mlx import durable, phases, training
+from tspin_mlx import desk, durable, training
 from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.errors import StorageError
 from tspin_mlx.launch import prepare
@@ -120,7 +120,7 @@ def watched(task, tmp_path_factory):
     disk = WatchedDisk(run.path, tmp_path_factory.mktemp("killed"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(durable, "disk", disk)
-        patched.setattr(phases, "_PROGRESS_EVERY", 1e9)  # else the number of events depends on the machine
+        patched.setattr(desk, "_PROGRESS_EVERY", 1e9)  # else the number of events depends on the machine
         work(run)
     return results(run), disk.killed
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tspin_mlx.errors import RecipeError
@@ -97,6 +97,8 @@ def test_any_value_makes_a_safe_name_that_is_its_own(found):
 
 
 @given(values)
+@example("\x85")
+@example(["\x7f", "\u2028"])
 def test_a_value_is_the_same_when_it_is_read_again(value):
     path, read = split_override(to_override("data.system", value))
     assert path == ("data", "system")

@@ -22,6 +22,9 @@ from .text import did_you_mean
 #: Longest name of a run, as in recipes.
 _LONGEST = 80
 
+#: What YAML takes for the end of a line or for no text, though JSON does not.
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -111,7 +114,11 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
 
 def to_override(key: str, value: Any) -> str:
     """``key=value`` as on the command line, from a value as it is in a YAML file."""
-    return f"{key}={value if _is_plain(value) else json.dumps(value, ensure_ascii=False, default=str)}"
+    if _is_plain(value):
+        return f"{key}={value}"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    escaped = _NOT_IN_YAML.sub(lambda found: rf"\u{ord(found[0]):04x}", text)
+    return f"{key}={escaped}"
 
 
 _KEYS = tuple(field.alias or name for name, field in SweepFile.model_fields.items())
