@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tspin_mlx.step_metrics import step_metrics
+from tspin_mlx.step_metrics import significant, step_metrics
 
 # Two triplets; rows are y, y' and y0.
 LOGPS = np.array([[-10.0, -30.0], [-20.0, -24.0], [-22.0, -30.0]])
@@ -79,3 +81,14 @@ def test_rewards_are_counted_from_the_reference_and_advantages_are_not():
     # y gained 2 and 0, y' 1 and -4: margins .5 and 2
     expected = {"rewards/chosen": 0.5, "rewards/rejected": -0.75, "rewards/margins": 1.25, "rewards/accuracies": 1}
     assert found == pytest.approx({**HISTORICAL, **expected})
+
+
+@given(st.floats(width=32, allow_nan=False))
+def test_what_is_kept_of_a_metric_is_the_same_float32(value):
+    kept = significant(value)
+    assert np.float32(kept) == np.float32(value)
+    assert len(repr(kept).strip("-").replace(".", "").split("e")[0].strip("0")) <= 9
+
+
+def test_whole_numbers_are_kept_whole():
+    assert significant(1_539_993_784_123) == 1_539_993_784_123

@@ -45,6 +45,11 @@ def step_metrics(
     return {name: float(value) for name, value in metrics.items()}
 
 
+def significant(value: float) -> float:
+    """A metric as it is kept: nine digits are all that a float32 has, and more would make logs longer."""
+    return value if isinstance(value, int) else float(f"{value:.9g}")
+
+
 def _advantage(name: str, values: np.ndarray) -> dict[str, float]:
     return {
         f"advantage/{name}": values.mean(),

@@ -26,7 +26,7 @@ from .prefix import PrefixCache
 from .schedule import learning_rate_at
 from .scoring import FEW_LOGITS_AT_ONCE, LOGITS_AT_ONCE, Differentiate, as_arrays
 from .seeds import derive
-from .step_metrics import step_metrics
+from .step_metrics import significant, step_metrics
 
 OPTIMIZERS = {"adamw": optim.AdamW, "adam": optim.Adam, "rmsprop": optim.RMSprop, "lion": optim.Lion}
 
@@ -154,7 +154,7 @@ class Trainer:
         self.optimizer.update(self.policy.model, grads)
         mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state)
         elapsed = time.perf_counter() - started
-        return {
+        metrics = {
             "loss": loss.item(),
             "learning_rate": self.optimizer.learning_rate.item(),
             "grad_norm": norm.item(),
@@ -164,6 +164,7 @@ class Trainer:
             "memory/peak_bytes": mx.get_peak_memory(),
             "memory/active_bytes": mx.get_active_memory(),
         }
+        return {name: significant(value) for name, value in metrics.items()}
 
     def peak_bytes(self, batch: Sequence[Scored]) -> int:
         """Memory that the gradients of a batch take at their peak, beside what is there already; updates nothing."""
