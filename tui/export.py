@@ -167,9 +167,9 @@ class ExportScreen(Screen[None]):
             self._working = False
 
     def _say(self, text: str, colour: str = "") -> None:
-        log = self.query_one(RichLog)
         style = words_of(self.app)[colour] if colour else ""
-        log.write(Text(printable(text), style=style), width=log.scrollable_content_region.width or 80)
+        for log in self.query(RichLog):  # there is none any more when the app closes while a command ends
+            log.write(Text(printable(text), style=style), width=log.scrollable_content_region.width or 80)
 
     def action_back(self) -> None:
         """Leave; a command that is at work is ended."""
