@@ -293,3 +293,9 @@ def test_the_last_start_is_found_and_nothing_that_looks_like_it(path):
     path.write_bytes(warning + named)
     assert offset_of_last_start(path) == 0
     assert log_size(path) == len(warning + named)
+
+
+def test_a_message_with_half_a_surrogate_is_an_event():
+    """As of a file whose name is not UTF-8."""
+    event = {"time": 1.0, "kind": "warning", "message": "no such file: \udcff.jsonl"}
+    assert parse_event(json.dumps(event).encode()) == event

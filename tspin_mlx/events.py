@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from pydantic_core import from_json
 
 #: One event: ``time`` (seconds since 1970), ``kind``, and the fields of its kind.
 Event = dict[str, Any]
@@ -75,20 +77,14 @@ def parse_events(lines: bytes) -> list[Event]:
     return found
 
 
-def _rows(lines: bytes) -> list[Any]:
-    """Each line's JSON. All at once is quicker, and rows then share their names; unless a line is damaged."""
-    lines = lines.strip(b"\n")
-    try:
-        rows = json.loads(b"[" + lines.replace(b"\n", b",") + b"]")
-        if len(rows) == lines.count(b"\n") + 1:
-            return list(rows)
-    except (ValueError, RecursionError):
-        pass
-    rows = []
+def _rows(lines: bytes) -> Iterator[Any]:
+    """Each line's JSON, where it is any. Rows share their names: pydantic's parser keeps short strings."""
     for line in lines.split(b"\n"):
-        with contextlib.suppress(ValueError, RecursionError):
-            rows.append(json.loads(line))
-    return rows
+        try:
+            yield from_json(line)
+        except ValueError:  # damaged; or half of a surrogate pair, as from a file's name, which only json takes
+            with contextlib.suppress(ValueError, RecursionError):
+                yield json.loads(line)
 
 
 def _is_event(row: dict[str, Any]) -> bool:
