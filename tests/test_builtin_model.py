@@ -16,7 +16,7 @@ from tspin_mlx.export.fuse import MAX_KL
 from tspin_mlx.export.source import open_source
 from tspin_mlx.launch import prepare
 from tspin_mlx.models import load_policy, resolve_model
-from tspin_mlx.plan import BASE, INITIAL
+from tspin_mlx.policy_names import BASE, INITIAL
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.worker import work
 

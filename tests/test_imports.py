@@ -17,7 +17,7 @@ FLOORS = [
     {
         "errors", "text", "seeds", "objective", "recipe", "recipe_text", "plan", "method", "triplets", "chat",
         "batching", "schedule", "step_metrics", "metrics", "choice", "guard", "events", "run_view", "lineage", "ending",
-        "steps", "chart", "narrate", "estimate", "sweep", "comparison",
+        "steps", "chart", "narrate", "estimate", "sweep", "comparison", "policy_names",
     },
     # effects: files, models, the machine
     {
@@ -133,6 +133,13 @@ def test_screens_and_the_supervisor_load_no_mlx():
         "tspin_mlx.cli.control"
     )
     assert not {"mlx.core", "mlx_lm", "transformers"} & loaded
+
+
+def test_a_run_is_shown_without_what_checks_recipes():
+    """Which takes a quarter of a second to load."""
+    loaded = loaded_after("import tspin_mlx_tui.app, tspin_mlx_tui.run_screen")
+    assert "textual" in loaded
+    assert not {"pydantic", "mlx.core", "mlx_lm", "transformers", "huggingface_hub"} & loaded
 
 
 def test_nothing_below_the_frontends_prints():

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from tspin_mlx.objective import SUPERVISED
-from tspin_mlx.plan import NO_INFLUENCE, Sizes, make_plan, plan_from_row, policy_name
+from tspin_mlx.plan import NO_INFLUENCE, Sizes, make_plan, plan_from_row
+from tspin_mlx.policy_names import policy_name
 from tspin_mlx.recipe_text import flatten, parse_recipe
 
 COUNTS = {"train": 100, "validation": 10, "test": 5}

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .chat_session import ChatSession
 from .errors import TspinError
-from .plan import BASE
+from .policy_names import BASE
 from .runs.directory import find_run
 from .runs.policies import BEST, find_policy, known_name
 

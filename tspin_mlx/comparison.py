@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .plan import BASE, INITIAL
+from .policy_names import BASE, INITIAL
 
 #: A measure of a run, None as long as it does not have one.
 Measure = Callable[["Outcome"], float | None]

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from .events import Emit
 from .models import Policy, save_adapter, set_adapter
-from .plan import BASE, Phase, Plan
+from .plan import Phase, Plan
+from .policy_names import BASE
 from .runs.directory import Run
 from .stop import Stop
 from .training import Gradients

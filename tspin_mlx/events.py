@@ -62,15 +62,16 @@ def parse_event(line: bytes) -> Event | None:
 
 def parse_events(lines: bytes) -> list[Event]:
     """The events of some whole lines of the log; what is not one is left out."""
-    found, plain = [], None
+    found: list[Event] = []
+    names: list[str] = []
+    types: list[type] = []
     for row in _rows(lines):
         if not isinstance(row, dict):
             continue
-        shape = [*row, *map(type, row.values())]
-        if shape == plain and row["kind"] == "step":  # as the one before: most are
-            found.append(row)
+        if list(row) == names and list(map(type, row.values())) == types and row["kind"] == "step":
+            found.append(row)  # as the one before: most are
         elif _is_plain_step(row):
-            plain = shape
+            names, types = list(row), list(map(type, row.values()))
             found.append(row)
         elif _is_event(row):
             found.append(row)

@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from .plan import BASE, Phase, Plan
+from .plan import Phase, Plan
+from .policy_names import BASE
 from .recipe import Recipe
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .events import Event
-from .plan import policy_name
+from .policy_names import policy_name
 from .text import duration, signed
 
 #: Seconds; what took less needs no line to say so.

@@ -15,7 +15,8 @@ from .evaluation import answer_greedily, measure
 from .generation import Decoding, generate
 from .guard import Health, signs_of_collapse
 from .models import folded
-from .plan import INITIAL, REFERENCE, SCORES, Phase, PhaseKind, iteration_folder
+from .plan import REFERENCE, SCORES, Phase, PhaseKind
+from .policy_names import INITIAL, iteration_folder
 from .recipe import GenerationSection
 from .runs.policies import best_so_far
 from .scoring import score

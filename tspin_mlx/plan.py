@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from .objective import SUPERVISED, Objective
+from .policy_names import BASE, INITIAL, iteration_folder
 from .recipe import ObjectiveSection, Recipe
 from .recipe_text import flatten
 from .seeds import derive
@@ -20,11 +21,6 @@ Memory = Literal["auto", "fast", "lean"]
 PhaseKind = Literal[
     "keep", "evaluate", "warmup", "generate", "pair", "refer", "train", "supervise", "choose", "test", "test_best"
 ]
-
-#: The folder of the policy at the start of self-play, after the warm-up if there is one.
-INITIAL = "initial"
-#: The folder of the model as it was loaded.
-BASE = "base"
 
 #: The file beside an iteration's triplets with what training saw of them first.
 SCORES = "scores.jsonl"
@@ -199,16 +195,6 @@ def plan_from_row(row: dict[str, Any]) -> Plan:
     """The plan that ``plan.json`` holds."""
     recipe = Recipe.model_validate(row["recipe"])
     return make_plan(recipe, row["counts"], row["model_fingerprint"], row["data_digest"])
-
-
-def iteration_folder(iteration: int) -> str:
-    """``iterations/000`` and so on, relative to the run."""
-    return f"iterations/{iteration:03}"
-
-
-def policy_name(folder: str) -> str:
-    """A policy's folder in words: ``base``, ``initial`` or ``iteration 0``."""
-    return f"iteration {int(folder.rsplit('/', 1)[-1])}" if "/" in folder else folder
 
 
 def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:

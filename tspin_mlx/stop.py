@@ -7,10 +7,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .errors import Stopped, StorageError
-from .plan import Phase
+
+if TYPE_CHECKING:
+    from .plan import Phase  # recipes and their checks take a quarter of a second to import
 
 After = Literal["step", "iteration"]
 

@@ -15,10 +15,10 @@ from textual.widgets import Static
 
 from tspin_mlx.chart import Plot, Series
 from tspin_mlx.errors import DamagedError
+from tspin_mlx.policy_names import policy_label
 from tspin_mlx.run_view import RunView
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import view_of
-from tspin_mlx.runs.summary import policy_label
 from tspin_mlx.text import printable, shorten
 
 from .bindings import bound

@@ -14,7 +14,7 @@ from textual.widgets import DataTable, Static
 from textual.worker import get_current_worker
 
 from tspin_mlx.errors import TspinError
-from tspin_mlx.runs.summary import policy_label
+from tspin_mlx.policy_names import policy_label
 from tspin_mlx.text import printable, shorten, signed
 
 from .bindings import bound

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.text import Text
 
+from tspin_mlx.policy_names import policy_label
 from tspin_mlx.run_view import RunView, remaining_s
-from tspin_mlx.runs.summary import policy_label
 from tspin_mlx.text import duration, printable, shorten, signed
 
 _STATES = {

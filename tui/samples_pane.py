@@ -13,9 +13,9 @@ from textual.containers import Container, VerticalScroll
 from textual.widgets import DataTable, Static
 
 from tspin_mlx.errors import DamagedError
+from tspin_mlx.policy_names import policy_label
 from tspin_mlx.runs.answers import Sample, evaluated, held_out, iterations_of, trained_on
 from tspin_mlx.runs.directory import Run
-from tspin_mlx.runs.summary import policy_label
 from tspin_mlx.text import printable, shorten, signed
 
 from .bindings import bound

@@ -18,7 +18,7 @@ from tspin_mlx.runs.state import State, state_of
 
 Clock = Callable[[], float]
 
-_CHUNK = 1 << 22  # bytes of a log that are taken in at once, so that a long one can be seen growing
+_CHUNK = 1 << 23  # bytes of a log that are taken in at once, so that a long one can be seen growing
 _STATE_EVERY_S = 1.0
 _LONGEST_PAUSE_S = 5.0  # between two events that are played again
 _REPLAY_S = 30.0  # how long a replay takes at first

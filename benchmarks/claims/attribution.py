@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tspin_mlx.models import Policy, folded
-from tspin_mlx.plan import INITIAL, iteration_folder
+from tspin_mlx.policy_names import INITIAL, iteration_folder
 from tspin_mlx.run_model import load_run, use_policy
 from tspin_mlx.runs.directory import Run, find_run
 from tspin_mlx.runs.samples import read_samples

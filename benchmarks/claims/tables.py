@@ -12,7 +12,7 @@ from tspin_mlx.chart import MOST_LINES, Estimates, estimates_svg
 from tspin_mlx.choice import better_is_lower
 from tspin_mlx.comparison import mean
 from tspin_mlx.errors import UsageError
-from tspin_mlx.plan import INITIAL, policy_name
+from tspin_mlx.policy_names import INITIAL, policy_name
 
 #: A run, as :mod:`outcomes` collects it.
 Row = dict[str, Any]

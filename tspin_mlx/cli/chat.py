@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import durable
 from ..chat_session import ChatSession, Message
 from ..errors import TspinError, UsageError
-from ..plan import BASE, policy_name
+from ..policy_names import BASE, policy_name
 from ..runs.directory import Run, find_run
 from ..runs.policies import find_policy, known_name
 from ..streaming import Piece

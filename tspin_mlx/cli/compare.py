@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ..choice import better_is_lower
 from ..comparison import Group, Mean, Measure, Outcome, gain, groups, on_test, on_validation, paired, policies
-from ..plan import BASE, INITIAL, policy_name
+from ..policy_names import BASE, INITIAL, policy_name
 from ..runs.directory import Run
 from ..runs.outcomes import default_metric, outcomes, runs_named
 from ..text import printable, shorten

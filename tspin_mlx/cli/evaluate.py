@@ -20,7 +20,7 @@ from .. import durable
 from ..errors import UsageError
 from ..held_out import Measured, OnProgress, held_out_prompts, measure_policies
 from ..metrics import metric
-from ..plan import policy_name
+from ..policy_names import policy_name
 from ..recipe import EvaluationSection, MetricName
 from ..runs.directory import Run, find_run
 from ..runs.policies import find_policy

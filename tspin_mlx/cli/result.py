@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..plan import BASE, INITIAL, policy_name
+from ..policy_names import BASE, INITIAL, policy_label, policy_name
 from ..runs.directory import MEASURED, Run
-from ..runs.summary import policy_label
 from ..text import shorten, signed
 
 _HEADINGS = {

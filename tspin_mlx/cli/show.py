@@ -16,7 +16,8 @@ from rich.text import Text
 from ..catalog import RecipeSource, find_recipe, packaged_recipes, parse_source
 from ..data import is_remote
 from ..errors import UsageError
-from ..plan import Plan, policy_name
+from ..plan import Plan
+from ..policy_names import policy_name
 from ..runs.directory import find_run, run_paths
 from ..runs.summary import summary
 from ..text import printable

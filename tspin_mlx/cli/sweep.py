@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..plan import policy_name
+from ..policy_names import policy_name
 from ..runs.summary import summary
 from ..stop import EXIT_CODES
 from ..sweep_members import Member, load_sweep

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ..data import is_remote
-from ..plan import BASE, INITIAL, policy_name
+from ..policy_names import BASE, INITIAL, policy_name
 from ..recipe import Recipe
 from ..recipe_text import flatten
 from .usage import Way

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..models import read_json
-from ..plan import BASE, INITIAL, policy_name
+from ..policy_names import BASE, INITIAL, policy_name
 from ..recipe import Recipe
 from ..run_model import find_model
 from ..runs.directory import Run

@@ -10,7 +10,7 @@ from .. import durable
 from ..chat import BadExample, Example, render
 from ..errors import UsageError
 from ..models import load_tokenizer, vocabulary_size
-from ..plan import iteration_folder
+from ..policy_names import iteration_folder
 from ..recipe import DataSection
 from ..run_model import find_model
 from ..runs.directory import Run

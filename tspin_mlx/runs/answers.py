@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..policy_names import INITIAL
 from .directory import Run
-
-INITIAL = "initial"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..comparison import Outcome
 from ..errors import UsageError
-from ..plan import BASE, INITIAL, NO_INFLUENCE
+from ..plan import NO_INFLUENCE
+from ..policy_names import BASE, INITIAL
 from ..recipe_text import flatten
 from ..text import did_you_mean
 from .directory import Run, find_run, named_path, run_paths

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..choice import better_is_lower, choose
 from ..errors import DamagedError, UsageError
-from ..plan import BASE, INITIAL, policy_name
+from ..policy_names import BASE, INITIAL, policy_name
 from ..text import did_you_mean
 from .directory import Run
 from .store import REPAIR

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..plan import SCORES, iteration_folder
+from ..plan import SCORES
+from ..policy_names import iteration_folder
 from ..triplets import Score, Triplet, triplet_from_row
 from .directory import Run
 

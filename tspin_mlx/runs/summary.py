@@ -33,15 +33,3 @@ def summary(path: Path) -> dict[str, Any]:
         "model": run.about["model"]["name"],
         **{name: result[name] for name in nothing},
     }
-
-
-def policy_label(folder: str, warm: bool) -> str:
-    """What a policy is called in tables.
-
-    Args:
-        folder: ``base``, ``initial`` or ``iterations/NNN``.
-        warm: whether the run has a warm-up, after which the initial policy is not the model as it came.
-    """
-    if folder == "initial" and warm:
-        return "after warm-up"
-    return f"iteration {int(folder.rsplit('/', 1)[-1])}" if "/" in folder else "base model"
