@@ -63,7 +63,7 @@ def parse_event(line: bytes) -> Event | None:
 def parse_events(lines: bytes) -> list[Event]:
     """The events of some whole lines of the log; what is not one is left out."""
     found: list[Event] = []
-    names: list[str] = []
+    names: list[str] | None = None
     types: list[type] = []
     for row in _rows(lines):
         if not isinstance(row, dict):
