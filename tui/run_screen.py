@@ -104,6 +104,7 @@ class RunScreen(Screen[None]):
         self.source: Source = LiveSource(run)
         self.frozen: Now | None = None
         self._stale, self._drawn, self._state = True, -math.inf, ""
+        self._arrived = False  # at the end of the log, for the first time
 
     @property
     def tspin(self) -> TspinApp:
@@ -133,8 +134,10 @@ class RunScreen(Screen[None]):
         """Take in what has come; a long log comes in parts, each of them shown."""
         self._stale |= self.source.poll()
         pause = min(_SLOWEST_S, max(_EVERY_S, len(self.source.view.steps) / _STEPS_PER_S))
-        if self._stale and time.monotonic() - self._drawn > 0.9 * pause:
+        arrived = self.source.caught_up and not self._arrived
+        if self._stale and (arrived or time.monotonic() - self._drawn > 0.9 * pause):
             self.refresh_view()
+        self._arrived |= arrived
         if isinstance(self.source, LiveSource) and not self.source.caught_up:
             self.call_after_refresh(self.tick)
 
