@@ -48,15 +48,28 @@ def test_a_row_per_group_with_what_differs(four, compare):
 
 
 def test_in_a_narrow_place_errors_stand_below_their_means(four, compare):
-    lines = compare(columns=90)
+    lines = compare(columns=110)
     assert lines[2].split() == ["1e-05", "2", "2.000", "1.750", "1.500", "1.250", "1.250", "−0.500", "–"]
     assert lines[3].split() == ["±", "0.000"] * 6
     assert not any("…" in line for line in lines)
 
 
+def test_where_settings_have_no_room_beside_they_stand_above(four, compare):
+    lines = compare(columns=90)
+    assert lines[:5] == [
+        "row  settings; after the first row, those that differ from it",
+        "1    training.learning_rate 1e-05",
+        "2    training.learning_rate 0.1",
+        "",
+        "Validation, nll (lower is better)",
+    ]
+    assert lines[6].split() == ["1", "2", "2.000", "1.750", "1.500", "1.250", "1.250", "−0.500", "–"]
+    assert max(map(len, lines)) <= 90
+
+
 def test_nothing_is_cut_where_even_that_has_no_room(four, compare):
     lines = compare(columns=40)
-    assert not any("…" in line for line in lines) and lines[1].endswith("best − row 1")
+    assert not any("…" in line for line in lines) and any(line.endswith("best − row 1") for line in lines)
 
 
 def test_one_run_needs_no_errors_and_no_differences_to_others(four, compare):

@@ -71,52 +71,78 @@ def print_comparison(runs: Sequence[Run], metric: str | None = None) -> None:
     gains: dict[str, Column] = {"best − initial": lambda group: group.mean(gain(on))}
     if len(alike) > 1:
         gains["best − row 1"] = lambda group: None if group is alike[0] else paired(group, alike[0], on(_BEST))
-    columns = {_heading(name): _mean_of(on_validation(name)) for name in [*policies(found), _BEST]}
     direction = "lower" if better_is_lower(metric) else "higher"
-    console = Console(highlight=False)
-    title = f"Validation, {metric} ({direction} is better)"
-    _print_table(console, title, alike, columns, {} if has_test else gains)
+    columns = {_heading(name): _mean_of(on_validation(name)) for name in [*policies(found), _BEST]}
+    parts = [(f"Validation, {metric} ({direction} is better)", columns | ({} if has_test else gains))]
     if has_test:
-        columns = {_heading(name): _mean_of(on_test(name)) for name in (INITIAL, _BEST)}
-        _print_table(console, f"\nTest, {metric}", alike, columns, gains)
+        tested = {_heading(name): _mean_of(on_test(name)) for name in (INITIAL, _BEST)}
+        parts.append((f"\nTest, {metric}", tested | gains))
+    console = Console(highlight=False)
+    tables = [_fitting(console, alike, columns) for _, columns in parts]
+    if None in tables:
+        console.print(_legend(alike))
+    for (title, columns), table in zip(parts, tables, strict=True):
+        console.print(Text(title, style="italic"))
+        shown = table if table and None not in tables else _table(_numbers(alike), alike, columns, "\n")
+        Console(highlight=False, width=max(_width(console, shown), console.width)).print(shown)  # rather than cut
     if notes := _notes(alike, has_test):
         console.print(Text("\n" + "\n".join(notes), style="dim"))
 
 
-def _print_table(
-    console: Console, title: str, alike: Sequence[Group], columns: dict[str, Column], gains: dict[str, Column]
-) -> None:
-    """A row per group. Where a line has no room for the standard errors, they stand below their means."""
+def _fitting(console: Console, alike: Sequence[Group], columns: dict[str, Column]) -> Table | None:
+    """A row per group, with its settings; None where a line has no room for them. Standard errors may stand below."""
     for between in (" ", "\n"):
-        table = _table(alike, columns, gains, between)
-        needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
-        if needed <= console.width:
-            break
-    console.print(Text(title, style="italic"))
-    Console(highlight=False, width=max(needed, console.width)).print(table)
+        table = _table(_settings(alike), alike, columns, between)
+        if _width(console, table) <= console.width:
+            return table
+    return None
 
 
-def _table(alike: Sequence[Group], columns: dict[str, Column], gains: dict[str, Column], between: str) -> Table:
+def _width(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+
+
+def _settings(alike: Sequence[Group]) -> dict[str, list[Text]]:
+    return {key: [_value(group.settings[key]) for group in alike] for key in alike[0].settings}
+
+
+def _numbers(alike: Sequence[Group]) -> dict[str, list[Text]]:
+    return {"row": [Text(str(number)) for number in range(1, len(alike) + 1)]}
+
+
+def _legend(alike: Sequence[Group]) -> Table:
+    """What each row of the tables has that the first one has not."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
-    keys = list(alike[0].settings)
-    for key in keys:
-        table.add_column(key, no_wrap=True)
-    table.add_column("seeds", justify="right")
-    for heading in (*columns, *gains):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for group in alike:
-        cells = [_cell(of(group), group, "{:.3f}".format, between) for of in columns.values()]
-        cells += [_cell(of(group), group, _signed, between) for of in gains.values()]
-        table.add_row(*(_value(group.settings[key]) for key in keys), _seeds(group), *cells)
+    table.add_column("row")
+    table.add_column("settings; after the first row, those that differ from it")
+    first = alike[0].settings
+    for number, group in enumerate(alike, start=1):
+        own = [key for key, value in group.settings.items() if number == 1 or value != first[key]]
+        table.add_row(str(number), Text(", ").join(Text(f"{key} ") + _value(group.settings[key]) for key in own))
+    table.add_row()
     return table
 
 
-def _cell(found: Mean | None, group: Group, shown: Callable[[float], str], between: str) -> str:
+def _table(labels: dict[str, list[Text]], alike: Sequence[Group], columns: dict[str, Column], between: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+    for heading in labels:
+        table.add_column(heading, no_wrap=True)
+    table.add_column("seeds", justify="right")
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for i, group in enumerate(alike):
+        shown = [_cell(of(group), group, "−" in heading, between) for heading, of in columns.items()]
+        table.add_row(*(cells[i] for cells in labels.values()), _seeds(group), *shown)
+    return table
+
+
+def _cell(found: Mean | None, group: Group, signed: bool, between: str) -> str:
     """A mean with its standard error; in brackets of how many runs, where some do not have it yet."""
     if found is None:
         return "–"
     error = "" if found.error is None else f"{between}± {found.error:.3f}"
-    return f"{shown(found.value)}{error}{'' if found.count == len(group.runs) else f' ({found.count})'}"
+    value = _signed(found.value) if signed else f"{found.value:.3f}"
+    return f"{value}{error}{'' if found.count == len(group.runs) else f' ({found.count})'}"
 
 
 def _mean_of(measure: Measure) -> Column:
