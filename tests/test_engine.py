@@ -465,6 +465,37 @@ def test_the_responses_of_the_iteration_before_are_mixed_in(workshop, tmp_path):
     assert len({t.prompt.id for t in second}) == len(second) == 16
 
 
+@pytest.mark.parametrize("mixed", ["false", "true"])
+def test_fresh_prompts_are_answered_by_both_policies(workshop, tmp_path, mixed):
+    options = ("generation.prompts=3", "generation.fresh_prompts=true", f"generation.mix_previous={mixed}")
+    run = launched(workshop, tmp_path, *options, "training.iterations=3")
+    started(run)
+    train = [prompt.id for prompt in run.run.prompts().train]
+    triplets = [
+        [triplet_from_row(row) for row in run.run.store.read_jsonl(f"iterations/{i:03}/triplets.jsonl")]
+        for i in range(3)
+    ]
+    used = [[t.prompt.id for t in some[:3]] for some in triplets]
+    assert len(train) == 8 and used == [train[:3], train[3:6], [*train[6:], train[0]]]
+    assert all((t.proto_synthetic is None) == (i == 0) for i, some in enumerate(triplets) for t in some)
+    # what the initial policy says to a prompt does not depend on when it is asked
+    assert triplets[2][2].proto_synthetic == triplets[0][0].synthetic
+    if mixed == "true":
+        assert [t.prompt.id for t in triplets[1][3:]] == [f"{name} (before)" for name in train[:3]]
+        assert [t.proto_synthetic for t in triplets[1][3:]] == [t.synthetic for t in triplets[0]]
+
+
+def test_supervised_iterations_take_fresh_prompts_as_well(workshop, tmp_path):
+    def trained(*options):
+        run = launched(workshop, tmp_path / str(len(options)), "objective.kind=sft", "generation.prompts=4", *options)
+        started(run)
+        return digests(run.run)
+
+    same, fresh = trained(), trained("generation.fresh_prompts=true")
+    assert same["iterations/000/adapter"] == fresh["iterations/000/adapter"]
+    assert same["iterations/001/adapter"] != fresh["iterations/001/adapter"]
+
+
 def test_only_the_beginning_of_a_difference_is_scored(workshop, tmp_path):
     steps = steps_of(started(launched(workshop, tmp_path, "objective.contrast_tokens=1", "training.iterations=1")))
     whole = steps_of(started(launched(workshop, tmp_path / "whole", "training.iterations=1")))

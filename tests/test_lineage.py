@@ -10,6 +10,7 @@ COUNTS = {"train": 100, "validation": 10, "test": 5}
 BASIS = (
     "warmup.epochs=1",
     "training.iterations=2",
+    "generation.prompts=60",
     "evaluation.metrics=[regex, numeric]",
     "evaluation.regex=a",
 )
@@ -103,6 +104,7 @@ KEPT = {
     "objective.kind": ("spin", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "objective.contrast_tokens": (3, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "objective.skip_truncated": ("true", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
+    "generation.fresh_prompts": ("true", BEFORE_SELF_PLAY | FIRST),
     "generation.mix_previous": ("true", BEFORE_SELF_PLAY | FIRST | SECOND_SAMPLES),
     "objective.beta": (0.3, BEFORE_SELF_PLAY | FIRST | SECOND_TRIPLETS),
     # sampling; greedy answers are as long, and in as large batches

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from tspin_mlx.errors import RecipeError
 from tspin_mlx.objective import SUPERVISED
-from tspin_mlx.plan import NO_INFLUENCE, Sizes, make_plan, plan_from_row
+from tspin_mlx.plan import NO_INFLUENCE, Sizes, make_plan, plan_from_row, self_play_prompts
 from tspin_mlx.policy_names import policy_name
 from tspin_mlx.recipe_text import flatten, parse_recipe
 
@@ -230,7 +231,7 @@ def test_less_at_once_is_another_plan_because_results_may_be_rounded_otherwise()
     assert made.with_sizes(made.sizes).fingerprint == made.fingerprint
 
 
-BASIS = ("warmup.epochs=1", "evaluation.metrics=[regex, numeric]", "evaluation.regex=a")
+BASIS = ("warmup.epochs=1", "generation.prompts=60", "evaluation.metrics=[regex, numeric]", "evaluation.regex=a")
 CHANGES = {
     "model.revision": "main",
     "model.dtype": "float32",
@@ -267,6 +268,7 @@ CHANGES = {
     "objective.kind": "spin",
     "objective.contrast_tokens": 3,
     "objective.skip_truncated": "true",
+    "generation.fresh_prompts": "true",
     "generation.mix_previous": "true",
     "warmup.epochs": 2,
     "warmup.learning_rate": 0.1,
@@ -367,6 +369,31 @@ def test_supervised_iterations_sample_nothing():
     assert [phase.kind for phase in made.phases if phase.iteration is not None] == ["supervise", "evaluate"] * 2
     assert [phase.objective for phase in phases(made, "supervise")] == [SUPERVISED] * 2
     assert [phase.updates.steps for phase in phases(made, "supervise")] == [2 * 3] * 2
+
+
+def test_fresh_prompts_follow_each_other_and_begin_again():
+    section = recipe("generation.prompts=4", "generation.fresh_prompts=true").generation
+    assert [self_play_prompts(section, 10, i) for i in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
+    assert self_play_prompts(section, 3, 1) == [0, 1, 2]
+    same = recipe("generation.prompts=4").generation
+    assert [self_play_prompts(same, 10, i) for i in range(2)] == [[0, 1, 2, 3]] * 2
+    assert self_play_prompts(recipe().generation, 3, 1) == [0, 1, 2]
+
+
+def test_fresh_prompts_have_answers_of_the_initial_policy_of_their_own():
+    made = plan("generation.prompts=40", "generation.fresh_prompts=true", "training.iterations=2", "warmup.epochs=1")
+    first, second, initial = phases(made, "generate")
+    assert (initial.target, initial.policy, initial.iteration) == ("iterations/001/proto_synthetic", "initial", 1)
+    assert initial.seed == first.seed != second.seed
+    without = plan(
+        "generation.prompts=40", "generation.fresh_prompts=true", "training.iterations=2", "objective.beta=0"
+    )
+    assert len(phases(without, "generate")) == 2
+
+
+def test_fresh_prompts_need_a_number_of_prompts():
+    with pytest.raises(RecipeError, match=r"fresh_prompts needs generation\.prompts"):
+        recipe("generation.fresh_prompts=true")
 
 
 def test_mixing_doubles_the_examples_from_iteration_1_on():

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from .events import Emit
 from .models import Policy, save_adapter, set_adapter
-from .plan import Phase, Plan
+from .plan import Phase, Plan, self_play_prompts
 from .policy_names import BASE
 from .runs.directory import Run
 from .stop import Stop
 from .training import Gradients
-from .triplets import Response, response_from_row
+from .triplets import Prompt, Response, response_from_row
 
 _PROGRESS_EVERY = 0.25  # seconds
 
@@ -24,7 +24,6 @@ class Desk:
         self.run, self.plan, self.policy, self.emit, self.stop = run, plan, policy, emit, stop
         self.store = run.store
         self.prompts = run.prompts()
-        self.self_play_prompts = self.prompts.train[: plan.recipe.generation.prompts]
         self._untouched = policy.adapter()
         self._current = BASE
         self.gradients = Gradients(policy)
@@ -32,6 +31,11 @@ class Desk:
             emit("warning", message="this model's head is not known: training computes all logits, which is slower")
         elif not policy.scorer.shares:
             emit("warning", message="this model's prompts cannot be shared: each is computed once for every response")
+
+    def self_play_prompts(self, iteration: int) -> list[Prompt]:
+        """The prompts of an iteration."""
+        train = self.prompts.train
+        return [train[i] for i in self_play_prompts(self.plan.recipe.generation, len(train), iteration)]
 
     def use(self, folder: str) -> None:
         """Make the policy the one saved in ``folder``; ``base`` is the untouched adapter."""

@@ -62,14 +62,15 @@ def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
         "batch_size": generation["batch_size"],
     }
     if phase.kind == "generate":
-        return {name: value for name, value in generation.items() if name != "mix_previous"}
+        later = () if phase.iteration else ("fresh_prompts",)  # what iteration 0 does not read
+        return {name: value for name, value in generation.items() if name not in ("mix_previous", *later)}
     if phase.kind == "pair":
         mixed = bool(generation["mix_previous"] and phase.iteration)
         return {"historical": bool(recipe.objective.historical_weight and phase.iteration), "mixed": mixed}
     if phase.kind == "warmup":
         return {"prompts": recipe.warmup.prompts}
     if phase.kind == "supervise":
-        return {"prompts": generation["prompts"]}
+        return {"prompts": generation["prompts"], "fresh": bool(generation["fresh_prompts"] and phase.iteration)}
     if phase.kind == "evaluate":
         return {**measured, "guard": None if phase.iteration is None else sections["guard"]}
     if phase.kind == "choose":

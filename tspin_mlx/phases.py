@@ -22,7 +22,7 @@ from .runs.policies import best_so_far
 from .scoring import score
 from .seeds import derive
 from .training import Trainer
-from .triplets import Prompt, Response, Score, build_triplets, response_from_row, to_row, triplet_from_row
+from .triplets import Prompt, Response, Score, Triplet, build_triplets, response_from_row, to_row, triplet_from_row
 
 
 def _keep(desk: Desk, phase: Phase) -> None:
@@ -37,7 +37,8 @@ def _warm_up(desk: Desk, phase: Phase) -> None:
 
 def _supervise(desk: Desk, phase: Phase) -> None:
     """An iteration of supervised training, on the prompts that self-play would use."""
-    _supervise_on(desk, phase, desk.self_play_prompts)
+    assert phase.iteration is not None
+    _supervise_on(desk, phase, desk.self_play_prompts(phase.iteration))
 
 
 def _supervise_on(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> None:
@@ -47,7 +48,8 @@ def _supervise_on(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> None:
 
 def _generate(desk: Desk, phase: Phase) -> None:
     """One response per self-play prompt, in shards; a stopped run keeps the shards that are complete."""
-    prompts, store = desk.self_play_prompts, desk.store
+    assert phase.iteration is not None
+    prompts, store = desk.self_play_prompts(phase.iteration), desk.store
     folder = Path(phase.target)
     aside = folder.with_name(f".{folder.name}.partial").as_posix()
     section = desk.plan.recipe.generation
@@ -73,7 +75,7 @@ def _generate(desk: Desk, phase: Phase) -> None:
         store.write_jsonl(file, [{"id": x.id, **to_row(r)} for x, r in zip(chosen, responses, strict=True)])
     elapsed = time.perf_counter() - started
     store.commit_folder(aside, phase.target)
-    measures = _generation_measures(prompts, _sampled(desk, phase.target))
+    measures = _generation_measures(prompts, _sampled(desk, phase.target, prompts))
     desk.emit(
         "generated",
         phase=phase.target,
@@ -114,12 +116,20 @@ def _pair(desk: Desk, phase: Phase) -> None:
     """Put x, y, y' and y0 together; y0 is left out where the historical term is off."""
     assert phase.iteration is not None
     recipe, iteration = desk.plan.recipe, phase.iteration
-    initial = _sampled(desk, _samples_folder(0)) if recipe.objective.historical_weight and iteration else None
-    triplets = build_triplets(desk.self_play_prompts, _sampled(desk, _samples_folder(iteration)), initial)
+    historical = bool(recipe.objective.historical_weight and iteration)
+    triplets = _built(desk, iteration, historical)
     if recipe.generation.mix_previous and iteration:
-        before = build_triplets(desk.self_play_prompts, _sampled(desk, _samples_folder(iteration - 1)), initial)
+        before = _built(desk, iteration - 1, historical)
         triplets += [replace(t, prompt=replace(t.prompt, id=f"{t.prompt.id} (before)")) for t in before]
     desk.store.write_jsonl(phase.target, [to_row(triplet) for triplet in triplets])
+
+
+def _built(desk: Desk, iteration: int, historical: bool) -> list[Triplet]:
+    """The triplets of an iteration's prompts and responses, with y0 if ``historical``."""
+    prompts = desk.self_play_prompts(iteration)
+    first = iteration if desk.plan.recipe.generation.fresh_prompts else 0
+    initial = _sampled(desk, f"{iteration_folder(first)}/proto_synthetic", prompts) if historical else None
+    return build_triplets(prompts, _sampled(desk, _samples_folder(iteration), prompts), initial)
 
 
 def _refer(desk: Desk, phase: Phase) -> None:
@@ -179,7 +189,7 @@ def _health(desk: Desk, measures: dict[str, float], iteration: int) -> Health:
     """What the guard watches of a policy; the samples are those that the iteration was trained on, if any."""
     if desk.plan.recipe.objective.kind == "sft":
         return Health(stop_rate=measures["stop_rate"], nll=measures["nll"])
-    samples = _sampled(desk, _samples_folder(iteration))
+    samples = _sampled(desk, _samples_folder(iteration), desk.self_play_prompts(iteration))
     cut = sum(response.finish_reason != "stop" for response in samples) / len(samples)
     return Health(stop_rate=measures["stop_rate"], nll=measures["nll"], truncated=cut)
 
@@ -271,14 +281,14 @@ def _samples_folder(iteration: int) -> str:
     return f"{iteration_folder(iteration)}/{'synthetic' if iteration else 'proto_synthetic'}"
 
 
-def _sampled(desk: Desk, folder: str) -> list[Response]:
+def _sampled(desk: Desk, folder: str, prompts: Sequence[Prompt]) -> list[Response]:
     """The sampled responses of a finished generation, in the order of the prompts."""
     found = {}
     for file in sorted((desk.run.path / folder).glob("shard-*.jsonl")):
         for row in desk.store.read_jsonl(f"{folder}/{file.name}"):
             prompt = row.pop("id")
             found[prompt] = response_from_row(row)
-    return [found[prompt.id] for prompt in desk.self_play_prompts]
+    return [found[prompt.id] for prompt in prompts]
 
 
 def _generation_measures(prompts: Sequence[Prompt], responses: Sequence[Response]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from .objective import SUPERVISED, Objective
 from .policy_names import BASE, INITIAL, iteration_folder
-from .recipe import ObjectiveSection, Recipe
+from .recipe import GenerationSection, ObjectiveSection, Recipe
 from .recipe_text import flatten
 from .seeds import derive
 
@@ -180,6 +180,13 @@ class Plan:
         }
 
 
+def self_play_prompts(section: GenerationSection, train: int, iteration: int) -> list[int]:
+    """Which of ``train`` training examples an iteration uses, by index."""
+    count = min(train, section.prompts or train)
+    first = iteration * count if section.fresh_prompts else 0
+    return [(first + i) % train for i in range(count)]
+
+
 def make_plan(recipe: Recipe, counts: dict[str, int], model_fingerprint: str = "", data_digest: str = "") -> Plan:
     """Work out all phases of a recipe for a given number of examples."""
     return Plan(
@@ -237,7 +244,7 @@ def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: s
     role = "synthetic" if iteration else "proto_synthetic"
     objective = _objective(recipe.objective, iteration)
     training, generation = recipe.training, recipe.generation
-    prompts = min(counts["train"], generation.prompts or counts["train"])
+    prompts = len(self_play_prompts(generation, counts["train"], iteration))
     examples = 2 * prompts if generation.mix_previous and iteration else prompts
 
     def phase(kind: PhaseKind, title: str, target: str, start: str, **more: Any) -> Phase:
@@ -252,8 +259,11 @@ def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: s
     if recipe.objective.kind == "sft":
         return [trained("supervise", "train on the expert's answers", prompts), evaluation]
     reference = phase("refer", "score the triplets", REFERENCE, policy, objective=objective)
+    initial = phase("generate", "answer the prompts as at the start", "proto_synthetic", INITIAL)
+    initial = replace(initial, seed=derive(recipe.run.seed, "generate", 0))  # a prompt has one y0, whenever it is asked
     return [
         phase("generate", "answer the prompts", role, policy),
+        *([initial] if generation.fresh_prompts and objective.beta else []),
         phase("pair", "build triplets", "triplets.jsonl", policy),
         *([reference] if objective.reference else []),
         trained("train", "train on triplets", examples),

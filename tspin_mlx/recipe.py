@@ -133,12 +133,21 @@ class GenerationSection(Section):
     """Longest response in tokens (paper: not stated; SPIN's 256)."""
     batch_size: Positive = 32
     """Prompts answered at once; the samples do not depend on it."""
+    fresh_prompts: bool = False
+    """Each iteration takes the next ``prompts`` training prompts, from the beginning again after the last, instead of
+    the same ones (paper: the same)."""
     mix_previous: bool = False
     """From iteration 1 on, train on the responses of the iteration before as well (SPIN's own code does; the T-SPIN
     paper does not)."""
     shard_tokens: Positive = 65_536
     """Prompt and response tokens per shard, at most (but at least one prompt): what a stopped run repeats, and what
     bounds memory."""
+
+    @model_validator(mode="after")
+    def _fresh_prompts_are_some_of_all(self) -> GenerationSection:
+        if self.fresh_prompts and self.prompts is None:
+            raise ValueError("fresh_prompts needs generation.prompts: how many each iteration takes")
+        return self
 
 
 class ObjectiveSection(Section):
