@@ -15,6 +15,10 @@ CHOOSING_SEED = 100
 _SFT = {"objective.kind": "sft", "training.learning_rate": SUPERVISED_RATE}
 _SPIN = {"objective.kind": "spin", "training.learning_rate": SELF_PLAY_RATE}
 _TSPIN = {"objective.kind": "tspin", "training.learning_rate": SELF_PLAY_RATE}
+_FIRST = {
+    "objective.kind": "tspin", "generation.temperature": 0, "objective.contrast_tokens": 1, "objective.alpha": 1,
+    "training.learning_rate": SUPERVISED_RATE,
+}  # fmt: skip
 _ANCHOR = {"objective.nll_weight": 1, "training.learning_rate": SUPERVISED_RATE}
 
 #: What is compared: changes of the recipe, and the percentages of the prompts that it runs with.
@@ -26,10 +30,11 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "tspin-reference": (_TSPIN | {"objective.kind": "tspin_with_reference"}, (25, 100)),
     "spin-anchored": (_SPIN | _ANCHOR, (25, 100)),
     "tspin-anchored": (_TSPIN | _ANCHOR, (25, 100)),
+    "tspin-first": (_FIRST, (25, 100)),
 }
 
 #: Methods that also run with a quarter of the examples and nothing else, in the warm-up neither.
-ALONE = ("sft", "tspin", "tspin-anchored")
+ALONE = ("sft", "tspin", "tspin-anchored", "tspin-first")
 
 RATES = ("5e-6", "2e-5", "5e-5", "2e-4")
 
@@ -88,13 +93,14 @@ def _sweep(task: str, name: str) -> str:
         "All arms of a seed start from one warm-up on all prompts, and go on with the first 25, 50 or 100 % of them:",
         "the same prompts, epochs and steps per iteration for supervised training as for self-play.",
         "Anchored ones (not in the paper) add the expert's NLL to the loss, and take the rate of supervised training.",
+        "tspin-first (not in the paper) contrasts greedy answers, up to the first token that differs.",
     ]
     return _file(task, name, about, _settings(task, name), lines, {"run.seed": [0, 1, 2]})
 
 
 def _rates(task: str) -> str:
     lines = []
-    for method in ("sft", "spin", "tspin", "spin-anchored", "tspin-anchored"):
+    for method in ("sft", "spin", "tspin", "spin-anchored", "tspin-anchored", "tspin-first"):
         changes = {key: value for key, value in METHODS[method][0].items() if key != "training.learning_rate"}
         lines.append(_line(method, changes))
     about = ["Which learning rate each method likes, by validation, with a seed that the other sweeps do not use."]
