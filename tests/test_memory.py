@@ -71,7 +71,8 @@ def test_more_tokens_and_kept_activations_take_more(policy):
     phase = [phase for phase in plan().phases if phase.updates][-1]
     short, long = (triplet_bytes(policy, phase, prompts(n), 32, "fast") for n in (20, 80))
     assert 0 < short < long
-    assert triplet_bytes(policy, phase, prompts(80), 32, "lean") < long
+    # of so few layers the activations weigh something only while attention's squares are small
+    assert triplet_bytes(policy, phase, prompts(20), 32, "lean") < short
 
 
 class FakeRun:

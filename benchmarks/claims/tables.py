@@ -199,7 +199,9 @@ def picture(rows: Sequence[Row], metric: str | None, chosen: Sequence[str] | Non
         raise UsageError(f"a chart has 1 to {MOST_LINES} arms, not {len(names)}", hint="choose with --arms ARM,ARM")
     policies = _policies(rows)
     lines = [_line(name, known[name], [on("validation", policy, metric) for policy in policies]) for name in names]
-    note = f"{metric} on the validation examples; bars: standard error over {max(map(len, known.values()))} seeds"
+    counts = sorted({len(known[name]) for name in names})
+    seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else counts[0]
+    note = f"{metric} on the validation examples; bars: standard error over {seeds} seeds"
     return estimates_svg(lines, list(map(policy_name, policies)), title=rows[0]["sweep"], note=note)
 
 
