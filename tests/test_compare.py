@@ -35,15 +35,15 @@ def test_a_row_per_group_with_what_differs(four, compare):
     assert compare() == [
         "Validation, nll (lower is better)",
         "training.learning_rate   seeds           base        initial        iter. 0        iter. 1           best"
-        "  best − initial    best − row 1",
+        "  best − initial  best − row 1",
         "1e-05                        2  2.000 ± 0.000  1.750 ± 0.000  1.500 ± 0.000  1.250 ± 0.000  1.250 ± 0.000"
-        "  −0.500 ± 0.000               –",
-        "0.1                     1 of 2  2.000 ± 0.000  1.750 ± 0.000  1.500 ± 0.000      1.250 (1)  1.375 ± 0.125"
-        "  −0.375 ± 0.125  +0.125 ± 0.125",
+        "  −0.500 ± 0.000             –",
+        "0.1                     1 of 2  2.000 ± 0.000  1.750 ± 0.000  1.500 ± 0.000      1.250 (1)      1.250 (1)"
+        "      −0.500 (1)    +0.000 (1)",
         "",
         "± is the standard error over seeds. Differences are taken seed by seed before their mean.",
         "Validation examples chose the best policy: measured on them it looks better than it is.",
-        "Runs that are not finished count with what they have.",
+        "Runs that are not finished count with the policies they have; a best one they do not have yet.",
     ]
 
 

@@ -23,7 +23,7 @@ class Outcome:
         seed: its seed.
         settings: everything else that can change its results, by dotted key.
         finished: whether nothing is left to do.
-        best: folder of the policy chosen so far, None before anything was measured.
+        best: folder of the chosen policy, None until the run has finished: before that it may be the untouched model.
         validation: the measure on the validation examples, by the policy's folder.
         test: on the test examples.
     """

@@ -161,7 +161,7 @@ def _notes(alike: Sequence[Group], has_test: bool) -> list[str]:
     if not has_test:
         notes.append("Validation examples chose the best policy: measured on them it looks better than it is.")
     if any(group.finished < len(group.runs) for group in alike):
-        notes.append("Runs that are not finished count with what they have.")
+        notes.append("Runs that are not finished count with the policies they have; a best one they do not have yet.")
     if repeated := [name for group in alike for name in group.repeated]:
         notes.append(f"Left out, for they repeat another run, seed included: {', '.join(repeated)}.")
     return notes

@@ -68,7 +68,7 @@ def _outcome(run: Run, metric: str) -> Outcome:
         seed=run.plan_row["recipe"]["run"]["seed"],
         settings=_settings(run),
         finished=run.is_finished,
-        best=best_so_far(run)["best"] if evaluations else None,
+        best=best_so_far(run)["best"] if run.is_finished else None,
         validation=_values(evaluations, metric, warm),
         test=_values(run.test() or {}, metric, warm),
     )
