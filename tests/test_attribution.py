@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from benchmarks.claims.attribution import gradient, kinds, places, pushes
+from benchmarks.claims.attribution import gradient, kinds, places, pushes, pushes_by_advantage
 from tspin_mlx.method import tspin_loss
 from tspin_mlx.models import load_policy, resolve_model
 from tspin_mlx.recipe import LoraSection, ModelSection
@@ -37,11 +37,13 @@ def policy(tiny_model):
     return made
 
 
+@pytest.mark.parametrize("split", [pushes, pushes_by_advantage])
 @pytest.mark.parametrize("beta", [0.0, 0.7])
-def test_the_parts_add_up_to_the_gradient_of_the_loss(policy, beta):
-    chosen = TRIPLETS if beta else [Triplet(t.prompt, t.synthetic, None) for t in TRIPLETS]
+def test_the_parts_add_up_to_the_gradient_of_the_loss(policy, beta, split):
+    three = [*TRIPLETS, TRIPLETS[0]]
+    chosen = three if beta else [Triplet(t.prompt, t.synthetic, None) for t in three]
     examples = [(t.prompt, t.responses()) for t in chosen]
-    parts = pushes(chosen, score(policy.scorer, examples, 2), 0.05, beta)
+    parts = split(chosen, score(policy.scorer, examples, 2), 0.05, beta)
     whole: dict[str, np.ndarray] = {}
     for part in parts.values():
         for name, value in tree_flatten(gradient(policy, part)):
@@ -54,4 +56,15 @@ def test_the_parts_add_up_to_the_gradient_of_the_loss(policy, beta):
     _, expected = nn.value_and_grad(policy.model, loss)()
     for name, value in tree_flatten(expected):
         np.testing.assert_allclose(whole[name], -np.array(value), rtol=1e-3, atol=1e-5 * float(mx.abs(value).max()))
-    assert ("y0 down (historical)" in parts) == bool(beta)
+
+
+def test_the_historical_term_has_parts_of_its_own():
+    logps = np.array([[-3.0, -3.0], [-9.0, -2.0], [-5.0, -5.0]])
+    assert "y0 down (historical)" in pushes(TRIPLETS, logps, 0.05, 0.7)
+
+
+def test_triplets_by_their_advantage():
+    three = [*TRIPLETS, TRIPLETS[0]]
+    logps = np.array([[-3.0, -3.0, -3.0], [-9.0, -2.0, -60.0], [-5.0, -5.0, -5.0]])
+    thirds = pushes_by_advantage(three, logps, 0.05, 0.7)
+    assert [{push.prompt for push in part} for part in thirds.values()] == [{(8, 9)}, {(5, 6, 7)}, {(5, 6, 7)}]

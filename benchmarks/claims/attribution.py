@@ -1,9 +1,10 @@
-"""Which term of the objective, at which tokens, does what to held-out answers.
+"""Which term of the objective, at which tokens and in which samples, does what to held-out answers.
 
 ``python -m benchmarks.claims.attribution RUN --iteration 0`` takes the policy at the start of an iteration and its
-triplets, splits the gradient of the contrast by where it comes from, and follows each part a small step downhill: the
-change of the log-probability of held-out expert's answers and of the policy's own held-out answers, by kind of token.
-The parts add up to the whole, since a small step is linear in the gradient.
+triplets, splits the gradient of the contrast by where it comes from (and once more by the triplets' advantage), and
+follows each part a small step downhill: the change of the log-probability of held-out expert's answers and of the
+policy's own held-out answers, by kind of token. The parts add up to the whole, since a small step is linear in the
+gradient.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +77,23 @@ def pushes(triplets: Sequence[Triplet], logps: np.ndarray, alpha: float, beta: f
             historical = alpha * beta * _sigmoid(-alpha * (logps[1, i] - logps[2, i]))
             push("y' up (historical)", x, own, historical, [True] * len(own.tokens))
             push("y0 down (historical)", x, initial, -historical, [True] * len(initial.tokens))
+    return found
+
+
+def pushes_by_advantage(
+    triplets: Sequence[Triplet], logps: np.ndarray, alpha: float, beta: float
+) -> dict[str, list[Push]]:
+    """The same descent by thirds of three or more triplets: where y' is likely beside y comes first, astray last."""
+    thirds = np.array_split(np.argsort(logps[0] - logps[1], kind="stable"), 3)
+    found = {}
+    for name, chosen in zip(("lowest", "middle", "highest"), thirds, strict=True):
+        parts = pushes([triplets[i] for i in chosen], logps[:, chosen], alpha, beta)
+        share = len(chosen) / len(triplets)
+        found[f"triplets with the {name} u"] = [
+            replace(push, weights=tuple(share * weight for weight in push.weights))
+            for part in parts.values()
+            for push in part
+        ]
     return found
 
 
@@ -145,8 +163,8 @@ def effects(policy: Policy, direction: Any, examples: Sequence[tuple[Prompt, Res
 
 
 def attribute(run: Run, iteration: int, triplets: int, held_out: int) -> dict[str, Any]:
-    """The effect of each part of the gradient on a token of each kind: means, in units of what raising y does for the
-    expert's held-out tokens."""
+    """The effect of each part of the gradient (``effects``), and of each third of the triplets (``by_advantage``), on a
+    token of each kind: means, in units of what raising y does for the expert's held-out tokens."""
     policy = load_run(run, run.plan().recipe)
     start = iteration_folder(iteration - 1) if iteration else INITIAL
     use_policy(policy, run, iteration - 1 if iteration else INITIAL)
@@ -154,27 +172,34 @@ def attribute(run: Run, iteration: int, triplets: int, held_out: int) -> dict[st
     with folded(policy):
         logps = score(policy.scorer, [(t.prompt, t.responses()) for t in chosen], 4)
     objective = run.plan().recipe.objective
-    parts = pushes(chosen, logps, objective.alpha, objective.historical_weight)
     prompts = run.prompts().validation[:held_out]
     own = [response_from_row(row) for row in run.evaluations()[start]["responses"][: len(prompts)]]
     groups = {"expert": [(x, x.annotated) for x in prompts], "own": list(zip(prompts, own, strict=True))}
     labels = {name: _kinds(policy.tokenizer, examples) for name, examples in groups.items()}
-    rows: dict[str, dict[str, float]] = {}
     unit = 0.0
-    for name, part in parts.items():
-        direction = gradient(policy, part)
-        norm = float(mx.sqrt(sum(g.square().sum() for _, g in tree_flatten(direction))).item())
-        changes = {group: effects(policy, direction, examples, _STEP / norm) for group, examples in groups.items()}
-        unit = unit or float(changes["expert"].mean())
-        rows[name] = {
-            f"{group} {kind}": float(changes[group][labels[group] == kind].mean()) / unit
-            for group in groups
-            for kind in KINDS
-            if (labels[group] == kind).any()
-        }
+
+    def measured(parts: dict[str, list[Push]]) -> dict[str, dict[str, float]]:
+        nonlocal unit
+        rows = {}
+        for name, part in parts.items():
+            direction = gradient(policy, part)
+            norm = float(mx.sqrt(sum(g.square().sum() for _, g in tree_flatten(direction))).item())
+            changes = {group: effects(policy, direction, examples, _STEP / norm) for group, examples in groups.items()}
+            unit = unit or float(changes["expert"].mean())
+            rows[name] = {
+                f"{group} {kind}": float(changes[group][labels[group] == kind].mean()) / unit
+                for group in groups
+                for kind in KINDS
+                if (labels[group] == kind).any()
+            }
+        return rows
+
+    weights = (objective.alpha, objective.historical_weight)
     return {
         "run": run.name, "iteration": iteration, "alpha": objective.alpha, "triplets": len(chosen),
-        "held_out": len(prompts), "current_advantage": (logps[0] - logps[1]).tolist(), "effects": rows,
+        "held_out": len(prompts), "current_advantage": (logps[0] - logps[1]).tolist(),
+        "effects": measured(pushes(chosen, logps, *weights)),
+        "by_advantage": measured(pushes_by_advantage(chosen, logps, *weights)),
     }  # fmt: skip
 
 
@@ -184,16 +209,16 @@ def _kinds(tokenizer: Any, examples: Sequence[tuple[Prompt, Response]]) -> np.nd
 
 
 def show(found: dict[str, Any]) -> None:
-    """As a table, with the sum of all parts below."""
-    rows = found["effects"]
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    columns = list(next(iter(rows.values())))
-    for heading in ("part of the gradient", *columns):
-        table.add_column(heading, justify="left" if heading == "part of the gradient" else "right")
-    whole = {column: sum(row[column] for row in rows.values()) for column in columns}
-    for name, row in {**rows, "all": whole}.items():
-        table.add_row(name, *(f"{row[column]:+.2f}" for column in columns))
-    Console(width=120).print(table)
+    """As two tables, with the sum of all parts below."""
+    for rows in (found["effects"], found["by_advantage"]):
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        columns = list(next(iter(rows.values())))
+        for heading in ("part of the gradient", *columns):
+            table.add_column(heading, justify="left" if heading == "part of the gradient" else "right")
+        whole = {column: sum(row[column] for row in rows.values()) for column in columns}
+        for name, row in {**rows, "all": whole}.items():
+            table.add_row(name, *(f"{row[column]:+.2f}" for column in columns))
+        Console(width=120).print(table)
 
 
 def main() -> None:
