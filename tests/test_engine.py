@@ -353,6 +353,20 @@ def test_a_stopped_run_makes_no_step_twice(finished, stopped_at):
     assert not (launch.run.path / "initial/checkpoints").exists()
 
 
+def test_a_request_to_stop_is_heard_between_the_batches_of_scoring(finished, workshop, tmp_path):
+    launch, stop = launched(workshop, tmp_path), Stop()
+
+    def listen(event):
+        if event["kind"] == "progress" and event["done"] == event["total"]:  # answered; the scores are what is left
+            stop.request("step")
+
+    with pytest.raises(Stopped):
+        work(launch.run, listen, stop)
+    assert not launch.run.evaluations()
+    started(launch)
+    assert digests(launch.run) == digests(finished[0].run)
+
+
 def test_a_damaged_checkpoint_is_left_out_and_the_one_before_it_used(finished, workshop, stopped_at):
     launch = stopped_at("step", 3, "training.epochs=2")
     checkpoints = sorted((launch.run.path / "iterations/000/checkpoints").iterdir())

@@ -136,7 +136,7 @@ def _refer(desk: Desk, phase: Phase) -> None:
     """Score this iteration's triplets with the policy at its start."""
     examples = _triplets(desk, phase)
     with folded(desk.policy):
-        logps = score(desk.policy.scorer, examples, desk.plan.sizes.micro_batch_size)
+        logps = score(desk.policy.scorer, examples, desk.plan.sizes.micro_batch_size, desk.stop.check)
     rows = [{"id": prompt.id, "logps": found.tolist()} for (prompt, _), found in zip(examples, logps.T, strict=True)]
     desk.store.write_jsonl(phase.target, rows)
 
@@ -274,7 +274,7 @@ def _measured(
     elif phase.iteration is not None:
         before = INITIAL if phase.iteration == 0 else iteration_folder(phase.iteration - 1)
         opponent, initial = desk.responses(before), desk.responses(INITIAL)
-    return *measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation), own
+    return *measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation, desk.stop.check), own
 
 
 def _samples_folder(iteration: int) -> str:

@@ -228,12 +228,15 @@ def as_arrays(batch: MicroBatch) -> dict[str, Any]:
     return {**flat, "parts": parts}
 
 
-def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> np.ndarray:
+def score(
+    scorer: Scorer, examples: Sequence[Scored], batch_size: int, check: Callable[[], None] | None = None
+) -> np.ndarray:
     """Score many examples without a gradient.
 
     Args:
         examples: prompts, all with the same number k of responses.
         batch_size: prompts per forward pass.
+        check: called before each forward pass; what it raises ends the scoring.
 
     Returns:
         Log-probabilities, (k, number of examples) float32, in the examples' order.
@@ -241,6 +244,8 @@ def score(scorer: Scorer, examples: Sequence[Scored], batch_size: int) -> np.nda
     order = sorted(range(len(examples)), key=lambda i: len(examples[i][0].tokens) + len(examples[i][1][0].tokens))
     logps = np.zeros((len(examples[0][1]), len(examples)), np.float32)
     for start in range(0, len(order), batch_size):
+        if check is not None:
+            check()
         chosen = order[start : start + batch_size]
         logps[:, chosen] = np.array(scorer.logps(as_arrays(scorer.collate([examples[i] for i in chosen]))))
     return logps
