@@ -176,31 +176,37 @@ def attribute(run: Run, iteration: int, triplets: int, held_out: int) -> dict[st
     own = [response_from_row(row) for row in run.evaluations()[start]["responses"][: len(prompts)]]
     groups = {"expert": [(x, x.annotated) for x in prompts], "own": list(zip(prompts, own, strict=True))}
     labels = {name: _kinds(policy.tokenizer, examples) for name, examples in groups.items()}
-    unit = 0.0
-
-    def measured(parts: dict[str, list[Push]]) -> dict[str, dict[str, float]]:
-        nonlocal unit
-        rows = {}
-        for name, part in parts.items():
-            direction = gradient(policy, part)
-            norm = float(mx.sqrt(sum(g.square().sum() for _, g in tree_flatten(direction))).item())
-            changes = {group: effects(policy, direction, examples, _STEP / norm) for group, examples in groups.items()}
-            unit = unit or float(changes["expert"].mean())
-            rows[name] = {
-                f"{group} {kind}": float(changes[group][labels[group] == kind].mean()) / unit
-                for group in groups
-                for kind in KINDS
-                if (labels[group] == kind).any()
-            }
-        return rows
-
     weights = (objective.alpha, objective.historical_weight)
+    by_place = _followed(policy, pushes(chosen, logps, *weights), groups)
+    by_advantage = _followed(policy, pushes_by_advantage(chosen, logps, *weights), groups)
+    unit = by_place["y up"]["expert"].mean()
+
+    def means(changes: dict[str, np.ndarray]) -> dict[str, float]:
+        return {
+            f"{group} {kind}": float(changes[group][labels[group] == kind].mean() / unit)
+            for group in groups
+            for kind in KINDS
+            if (labels[group] == kind).any()
+        }
+
     return {
         "run": run.name, "iteration": iteration, "alpha": objective.alpha, "triplets": len(chosen),
         "held_out": len(prompts), "current_advantage": (logps[0] - logps[1]).tolist(),
-        "effects": measured(pushes(chosen, logps, *weights)),
-        "by_advantage": measured(pushes_by_advantage(chosen, logps, *weights)),
+        "effects": {name: means(changes) for name, changes in by_place.items()},
+        "by_advantage": {name: means(changes) for name, changes in by_advantage.items()},
     }  # fmt: skip
+
+
+def _followed(
+    policy: Policy, parts: dict[str, list[Push]], groups: dict[str, list[tuple[Prompt, Response]]]
+) -> dict[str, dict[str, np.ndarray]]:
+    """By part of the gradient and group of examples: what a small step along the part changes, see :func:`effects`."""
+    found = {}
+    for name, part in parts.items():
+        direction = gradient(policy, part)
+        norm = float(mx.sqrt(sum(g.square().sum() for _, g in tree_flatten(direction))).item())
+        found[name] = {group: effects(policy, direction, examples, _STEP / norm) for group, examples in groups.items()}
+    return found
 
 
 def _kinds(tokenizer: Any, examples: Sequence[tuple[Prompt, Response]]) -> np.ndarray:
