@@ -36,13 +36,16 @@ def request_stop(run: Run, when: When) -> None:
         _signal(engine["pid"], signal.SIGTERM)
 
 
-def resume(run: Run, *, trusted: bool = False) -> subprocess.Popen[bytes]:
+def resume(run: Run, *, trusted: bool = False, shared_by: int = 1) -> subprocess.Popen[bytes]:
     """Go on with a run in the background.
+
+    Args:
+        shared_by: how many runs go on at once and share the machine's memory.
 
     Raises:
         BusyError: somebody else does already.
     """
-    return start(run, RunLock.acquire(run.path), trusted=trusted)
+    return start(run, RunLock.acquire(run.path), trusted=trusted, shared_by=shared_by)
 
 
 def command(name: str, run: Run, *arguments: str) -> str:

@@ -8,6 +8,9 @@ import os
 import platform
 import sys
 
+#: Set for the engines of a sweep: how many of them share the machine.
+SHARED_BY = "TSPIN_MLX_SHARED_BY"
+
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
@@ -30,7 +33,14 @@ def on_cpu() -> bool:
 
 
 def memory_budget() -> int:
-    """Bytes that MLX may use: what Metal recommends, what a CUDA device has free, or 3/4 of the machine's."""
+    """Bytes that MLX may use: what Metal recommends, what a CUDA device has free, or 3/4 of the machine's.
+
+    Runs that a sweep works on at once share it.
+    """
+    return _budget_of_all() // int(os.environ.get(SHARED_BY, "1"))
+
+
+def _budget_of_all() -> int:
     import mlx.core as mx
 
     if mx.metal.is_available():

@@ -20,6 +20,7 @@ from types import FrameType
 from .ending import Ending, classify
 from .errors import StorageError
 from .events import LAST
+from .machine import SHARED_BY
 from .runs.directory import Run
 from .runs.event_log import EventLog, last_events
 from .runs.lock import RunLock
@@ -28,12 +29,13 @@ from .stop import EXIT_CODES
 _TAIL = 1 << 14  # bytes of the engine's log that are looked at
 
 
-def start(run: Run, lock: RunLock, *, trusted: bool) -> subprocess.Popen[bytes]:
+def start(run: Run, lock: RunLock, *, trusted: bool, shared_by: int = 1) -> subprocess.Popen[bytes]:
     """Start a supervisor that outlives this process and its terminal.
 
     Args:
         lock: held by this process; the supervisor and the engine take it over.
         trusted: code that comes with the model may run.
+        shared_by: how many engines share the machine's memory.
     """
     command = _python("tspin_mlx.supervisor", str(run.path.resolve()), "--lock", str(lock.descriptor), trusted=trusted)
     with run.engine_log.open("ab") as log:
@@ -43,6 +45,7 @@ def start(run: Run, lock: RunLock, *, trusted: bool) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env={**os.environ, SHARED_BY: str(shared_by)},
             pass_fds=[lock.descriptor],
         )
     lock.name_worker(process.pid)

@@ -122,7 +122,7 @@ class Sweeping:
             else:
                 run = make(member.checked, None if member.exists else self._origin(member)).run
                 detail = _taken_over(run) if what == "started" else ""
-                engine = resume(run, trusted=self._trusted)
+                engine = resume(run, trusted=self._trusted, shared_by=self._jobs)
         except TspinError as error:
             self._tell(Change(member, "failed", 0.0, error.message, error.hint, error.exit_code))
             return
