@@ -1,14 +1,17 @@
 """``training.memory=auto``: what is measured, and what is made of it."""
 
+import os
+
 import pytest
 
-from tspin_mlx import memory
+from tspin_mlx import machine, memory, supervisor
+from tspin_mlx.control import resume
 from tspin_mlx.memory import measured_sizes, settle_memory, triplet_bytes
 from tspin_mlx.models import load_policy, resolve_model
 from tspin_mlx.plan import Sizes, make_plan
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.runs.directory import MEASURED, Decision
+from tspin_mlx.runs.directory import MEASURED, Decision, Run
 from tspin_mlx.triplets import Prompt, Response
 
 BASE_BYTES = 1000
@@ -100,3 +103,21 @@ def test_what_was_decided_is_kept_and_told_if_it_is_less_than_asked_for(weighed,
 def test_nothing_is_measured_where_the_recipe_has_decided(overrides):
     made = plan(*overrides)
     assert settle_memory(None, made, None, None) is made
+
+
+def test_runs_at_once_share_the_memory(monkeypatch, small_run):
+    whole, started = machine.memory_budget(), []
+
+    class Popen:
+        pid = os.getpid()
+
+        def __init__(self, command, env, **options):
+            started.append(env)
+
+    monkeypatch.setattr(supervisor.subprocess, "Popen", Popen)
+    resume(Run(small_run), shared_by=3)
+    resume(Run(small_run))
+    monkeypatch.setattr(os, "environ", started[0])
+    assert machine.memory_budget() == whole // 3
+    monkeypatch.setattr(os, "environ", started[1])
+    assert machine.memory_budget() == whole

@@ -10,6 +10,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from tspin_mlx.batching import collate
+from tspin_mlx.prefix import PrefixCache
 from tspin_mlx.scoring import Scorer, as_arrays
 from tspin_mlx.training import recomputed_layers
 from tspin_mlx.triplets import Prompt, Response
@@ -157,6 +158,46 @@ def test_no_array_is_ever_a_mask_while_shared_prompts_are_computed(monkeypatch):
     monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", watched)
     mx.eval(ours(model, scorer))
     assert seen and all(isinstance(mask, str) and mask == "causal" for mask in seen)
+
+
+class Rounding(nn.Module):
+    """A body whose results are off by a share of their norm that depends on how many tokens there are."""
+
+    def __init__(self, inner, share):
+        super().__init__()
+        self.inner, self.layers, self.share = inner, inner.layers, share
+        self.embed_tokens = inner.embed_tokens
+
+    def __call__(self, tokens, cache=None, input_embeddings=None):
+        found = self.inner(tokens, cache, input_embeddings)
+        noise = mx.random.normal(found.shape, key=mx.random.key(tokens.shape[1]))
+        return found + self.share * noise * mx.linalg.norm(found) / mx.linalg.norm(noise)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1])
+def test_what_is_rounded_otherwise_in_other_shapes_is_shared(share):
+    model = tiny("llama")
+    model.model = Rounding(model.model, share)
+    assert Scorer(model).shares
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "phi3"])
+@pytest.mark.parametrize("wrong", ["left out", "misplaced"])
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_a_model_that_treats_its_cache_otherwise_is_not_shared(name, wrong, dtype, monkeypatch):
+    model = tiny(name)
+    model.set_dtype(dtype)
+    assert Scorer(model).shares
+    if wrong == "left out":
+
+        def forgetful(self, keys, values):
+            self.recorded = (keys, values)
+            return keys, values
+
+        monkeypatch.setattr(PrefixCache, "update_and_fetch", forgetful)
+    else:
+        monkeypatch.setattr(PrefixCache, "offset", 0)
+    assert not Scorer(model).shares
 
 
 def test_recurrent_models_are_not_shared():
