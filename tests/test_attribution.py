@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from benchmarks.claims.attribution import gradient, kinds, places, pushes, pushes_by_advantage
+from benchmarks.claims.attribution import attribute, gradient, kinds, places, pushes, pushes_by_advantage
 from tspin_mlx.method import tspin_loss
 from tspin_mlx.models import load_policy, resolve_model
 from tspin_mlx.recipe import LoraSection, ModelSection
+from tspin_mlx.runs.directory import Run
 from tspin_mlx.scoring import as_arrays, score
 from tspin_mlx.triplets import Prompt, Response, Triplet
 
@@ -68,3 +69,16 @@ def test_triplets_by_their_advantage():
     logps = np.array([[-3.0, -3.0, -3.0], [-9.0, -2.0, -60.0], [-5.0, -5.0, -5.0]])
     thirds = pushes_by_advantage(three, logps, 0.05, 0.7)
     assert [{push.prompt for push in part} for part in thirds.values()] == [{(8, 9)}, {(5, 6, 7)}, {(5, 6, 7)}]
+
+
+def test_a_run_is_attributed_by_place_and_by_advantage_alike(small_run):
+    found = attribute(Run(small_run), 1, triplets=8, held_out=3)
+    assert {"y up", "y' up (historical)", "y0 down (historical)"} <= {*found["effects"]}
+    assert len(found["by_advantage"]) == 3 and len(found["current_advantage"]) == found["triplets"]
+    by_place, by_advantage = (
+        {column: sum(row[column] for row in rows) for column in rows[0]}
+        for rows in (list(found["effects"].values()), list(found["by_advantage"].values()))
+    )
+    assert {*by_place} >= {"expert content", "expert structure", "expert end", "own content"}
+    assert by_place == pytest.approx(by_advantage, rel=0.02, abs=0.02)
+    assert any(abs(value) > 0.05 for value in by_place.values())

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.claims import instructions, outcomes, puzzles, snips, tables
+from benchmarks.claims import instructions, outcomes, puzzles, snips, sweeps, tables
 from benchmarks.claims.instructions import Form
-from benchmarks.claims.sweeps import files
-from benchmarks.claims.tasks import TASKS, Sizes, write
+from benchmarks.claims.tasks import Sizes, write
 from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.errors import DataError, UsageError
 from tspin_mlx.lineage import lineage
@@ -160,26 +159,23 @@ def plans(file):
     return found
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", sweeps.TASKS)
 def test_the_sweeps_are_those_that_were_made(task):
-    for name, text in files(task).items():
-        assert (HERE / name).read_text() == text, f"{name}: python -m benchmarks.claims sweeps"
+    assert (HERE / f"{task}-full.yaml").read_text() == sweeps.sweep(task), "python -m benchmarks.claims sweeps"
 
 
-@pytest.mark.parametrize("size", ["small", "full"])
-@pytest.mark.parametrize("task", TASKS)
-def test_all_arms_have_one_start_and_the_same_budget(task, size):
-    found = plans(HERE / f"{task}-{size}.yaml")
-    starts = {lineage(plan)["initial/adapter"] for arm, plan in found.items() if not arm.endswith("-alone")}
-    assert len(starts) == 1
+@pytest.mark.parametrize("task", sweeps.TASKS)
+def test_all_arms_have_one_start_and_the_same_budget(task):
+    found = plans(HERE / f"{task}-full.yaml")
+    assert len({lineage(plan)["initial/adapter"] for plan in found.values()}) == 1
     budgets = {}
     for arm, plan in found.items():
         updates = [phase.updates for phase in plan.phases if phase.kind in ("train", "supervise")]
-        budgets.setdefault(arm.rpartition("-")[2], set()).add(tuple((u.steps, u.epochs, u.batch_size) for u in updates))
-    assert {share: len(budget) for share, budget in budgets.items()} == {"25": 1, "50": 1, "100": 1, "alone": 1}
-    assert budgets["25"] == budgets["alone"]
-    ((quarter, *_),), ((whole, *_),) = budgets["25"], budgets["100"]
-    assert whole[0] == 4 * quarter[0]
+        share = int(arm[-2:]) if arm.endswith(("-25", "-50")) else 100
+        budgets.setdefault(share, set()).add(tuple((u.steps, u.epochs, u.batch_size) for u in updates))
+    assert {share: len(budget) for share, budget in budgets.items()} == {25: 1, 50: 1, 100: 1}
+    ((quarter, *_),), ((half, *_),), ((whole, *_),) = budgets[25], budgets[50], budgets[100]
+    assert whole[0] == 2 * half[0] == 4 * quarter[0]
 
 
 # --- what runs came to

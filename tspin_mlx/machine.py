@@ -33,7 +33,7 @@ def on_cpu() -> bool:
 
 
 def memory_budget() -> int:
-    """Bytes that MLX may use: what Metal recommends, what a CUDA device has free, or 3/4 of the machine's.
+    """Bytes that MLX may use: what Metal recommends, 4/5 of what a CUDA device has free, or 3/4 of the machine's.
 
     Runs that a sweep works on at once share it.
     """
@@ -46,7 +46,7 @@ def _budget_of_all() -> int:
     if mx.metal.is_available():
         return int(mx.device_info()["max_recommended_working_set_size"])
     if mx.cuda.is_available():
-        return int(mx.device_info()["free_memory"])
+        return int(mx.device_info()["free_memory"]) * 4 // 5  # each process takes some for its own, beside MLX's
     return memory_bytes() * 3 // 4
 
 

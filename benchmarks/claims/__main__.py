@@ -14,8 +14,8 @@ from pathlib import Path
 from tspin_mlx import durable
 from tspin_mlx.errors import DataError, TspinError
 
+from . import sweeps
 from .outcomes import collect
-from .sweeps import files
 from .tables import Row, markdown, picture
 from .tasks import TASKS, Sizes, write
 
@@ -39,9 +39,8 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _sweeps(options: argparse.Namespace) -> None:
-    for task in TASKS:
-        for name, text in files(task).items():
-            durable.write_text(_HERE / name, text)
+    for task in sweeps.TASKS:
+        durable.write_text(_HERE / f"{task}-full.yaml", sweeps.sweep(task))
 
 
 def _collect(options: argparse.Namespace) -> None:
@@ -87,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--validation", type=int, default=Sizes.validation, help="rows (%(default)s)")
     data.add_argument("--test", type=int, default=Sizes.test, help="rows, at most (%(default)s)")
     data.add_argument("--seed", type=int, default=0, help="of what is drawn (%(default)s)")
-    sweeps = parts.add_parser("sweeps", help="write the sweeps of all tasks anew")
-    sweeps.set_defaults(do=_sweeps)
+    written = parts.add_parser("sweeps", help="write the sweeps of all tasks anew")
+    written.set_defaults(do=_sweeps)
     gather = parts.add_parser("collect", help="gather what finished runs came to")
     gather.set_defaults(do=_collect)
     gather.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="of a run, or of a sweep's runs")
