@@ -48,7 +48,7 @@ def collect(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def arm_of(name: str, sweep: str) -> str:
-    """``snips-small-tspin-25-seed-0`` of the sweep ``snips-small`` is an arm ``tspin-25``."""
+    """``snips-full-tspin-25-seed-0`` of the sweep ``snips-full`` is an arm ``tspin-25``."""
     return re.sub(r"-seed-\d+(?=-|$)", "", name.removeprefix(f"{sweep}-"))
 
 

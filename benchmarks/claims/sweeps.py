@@ -54,7 +54,7 @@ def sweep(task: str) -> str:
     for number in range(max(len(method.rates) for method in METHODS.values())):
         for name, method in METHODS.items():
             if rate := method.rates[number : number + 1]:
-                arms.append(_arm(f"{name}-{rate[0]}", method, rate[0], {}))
+                arms.append(_arm(f"{name}-100" + (f"-{rate[0]}" if number else ""), method, rate[0], {}))
     arms.append(
         f"  # With a quarter of the prompts, for supervised training also half; the warm-up has seen all {EXAMPLES}."
     )

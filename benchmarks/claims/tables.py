@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,8 @@ def rivals(arm: str) -> list[str]:
         return []
     found = [f"sft-{share}"]
     if method.startswith("tspin"):
-        found.append(f"spin-anchored-{share}" if method.endswith("anchored") else f"spin-{share}")
-    return found + (["sft-100"] if share in ("25", "alone") else [])
+        found.append(f"spin-{share}")
+    return found + (["sft-100"] if share == "25" else [])
 
 
 def markdown(rows: Sequence[Row], metric: str | None = None) -> str:
@@ -92,6 +92,12 @@ def markdown(rows: Sequence[Row], metric: str | None = None) -> str:
             f"Validation, {metric}, after each iteration:",
             [*map(policy_name, _policies(rows)), "last − initial"],
             _followed(rows, metric),
+        ),
+        (
+            f"Steadiness on the validation examples, {metric}: the worst iteration less the initial policy, the mean "
+            "change from one policy to the next, and the standard deviation of the last policy over seeds:",
+            ["worst − initial", "step to step", "between seeds"],
+            _steadiness(rows, metric),
         ),
         (
             "The last policy on the validation examples; tokens of all iterations, seconds of one (no evaluation):",
@@ -138,6 +144,20 @@ def _followed(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
     for arm, runs in arms(rows).items():
         steps = [_mean(runs, on("validation", policy, metric)) for policy in _policies(rows)]
         yield [arm, *steps, _mean(runs, change, signed=True)]
+
+
+def _steadiness(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
+    def course(row: Row) -> list[float]:
+        values = (on("validation", policy, metric)(row) for policy in _policies(rows))
+        return [value for value in values if value is not None]
+
+    worst = max if better_is_lower(metric) else min
+    for arm, runs in arms(rows).items():
+        courses = [found for row in runs if len(found := course(row)) > 1]
+        falls = [worst(found[1:]) - found[0] for found in courses]
+        steps = [float(np.abs(np.diff(found)).mean()) for found in courses]
+        spread = f"{stdev(found[-1] for found in courses):.3f}" if len(courses) > 1 else "–"
+        yield [arm, _cell(falls, signed=True), _cell(steps), spread]
 
 
 def _insides(rows: Sequence[Row]) -> Iterator[list[str]]:
