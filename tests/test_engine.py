@@ -353,15 +353,20 @@ def test_a_stopped_run_makes_no_step_twice(finished, stopped_at):
     assert not (launch.run.path / "initial/checkpoints").exists()
 
 
-def test_a_request_to_stop_is_heard_between_the_batches_of_scoring(finished, workshop, tmp_path):
-    launch, stop = launched(workshop, tmp_path), Stop()
+def test_scoring_tells_how_far_it_is_and_hears_a_request_to_stop(finished, workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr("tspin_mlx.desk._PROGRESS_EVERY", 0)
+    monkeypatch.setattr("tspin_mlx.evaluation._SCORING_BATCH", 1)
+    launch, stop, told = launched(workshop, tmp_path), Stop(), []
 
     def listen(event):
-        if event["kind"] == "progress" and event["done"] == event["total"]:  # answered; the scores are what is left
-            stop.request("step")
+        if event["kind"] == "progress":
+            told.append((event["done"], event["total"]))
+            if event["done"] == 6:
+                stop.request("step")
 
     with pytest.raises(Stopped):
         work(launch.run, listen, stop)
+    assert told[-3:] == [(4, 8), (5, 8), (6, 8)]  # four prompts: answered, then scored
     assert not launch.run.evaluations()
     started(launch)
     assert digests(launch.run) == digests(finished[0].run)

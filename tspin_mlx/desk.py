@@ -54,9 +54,10 @@ class Desk:
         self._current = folder
 
     def progress(self, phase: Phase, total: int) -> Callable[[int, int, float], None]:
-        """A reporter of generation, for :func:`tspin_mlx.generation.generate`; a few events a second at most.
+        """A reporter for :func:`tspin_mlx.generation.generate` and :func:`tspin_mlx.scoring.score`; a few events a
+        second at most.
 
-        It is also where generation stops when somebody asks: what is under way is dropped.
+        It is also where they stop when somebody asks: what is under way is dropped.
         """
         last = -_PROGRESS_EVERY
 

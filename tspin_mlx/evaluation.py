@@ -36,7 +36,7 @@ def measure(
     opponent: Sequence[Response] | None,
     initial: Sequence[Response] | None,
     section: EvaluationSection,
-    check: Callable[[], None] | None = None,
+    on_progress: Callable[[int, int, float], None] | None = None,
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Held-out measures of a policy.
 
@@ -45,7 +45,7 @@ def measure(
         opponent: greedy answers of the policy that this one was trained against; they stand for y' in the
             advantages. None leaves those out, as for a model that has no part in self-play.
         initial: greedy answers of the initial policy; they stand for y0. None takes ``opponent``.
-        check: see :func:`tspin_mlx.scoring.score`.
+        on_progress: see :func:`tspin_mlx.scoring.score`.
 
     Returns:
         ``nll`` (per token of y, in nats), ``stop_rate``, ``length`` (tokens of the own answers), the recipe's
@@ -58,7 +58,7 @@ def measure(
         (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
     ]
     with folded(policy):
-        logps = score(policy.scorer, examples, _SCORING_BATCH, check)
+        logps = score(policy.scorer, examples, _SCORING_BATCH, on_progress)
     measures = {
         "nll": float(-logps[0].sum() / sum(len(prompt.annotated.tokens) for prompt in prompts)),
         "stop_rate": fmean(response.finish_reason == "stop" for response in responses),

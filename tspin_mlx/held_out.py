@@ -13,7 +13,7 @@ from .run_model import find_model, load_run, use_policy
 from .runs.directory import Run
 from .triplets import Prompt, Response
 
-#: Called with a policy's name, finished answers and all of them.
+#: Called with a policy's name, how much is done and all there is: each prompt is answered, then scored.
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -74,9 +74,12 @@ def measure_policies(
     for name in names:
         folder = use_policy(policy, run, name)
 
-        def report(done: int, tokens: int, seconds: float, name: str = name) -> None:
-            on_progress(name, done, len(prompts))
+        def on_answered(done: int, tokens: int, seconds: float, name: str = name) -> None:
+            on_progress(name, done, 2 * len(prompts))
 
-        responses = answer_greedily(policy, prompts, max_tokens, recipe.generation.batch_size, report)
-        measures, _ = measure(policy, prompts, responses, None, None, section)
+        def on_scored(done: int, tokens: int, seconds: float, name: str = name) -> None:
+            on_progress(name, len(prompts) + done, 2 * len(prompts))
+
+        responses = answer_greedily(policy, prompts, max_tokens, recipe.generation.batch_size, on_answered)
+        measures, _ = measure(policy, prompts, responses, None, None, section, on_scored)
         yield Measured(name, folder, measures, responses)

@@ -135,8 +135,9 @@ def _built(desk: Desk, iteration: int, historical: bool) -> list[Triplet]:
 def _refer(desk: Desk, phase: Phase) -> None:
     """Score this iteration's triplets with the policy at its start."""
     examples = _triplets(desk, phase)
+    report = desk.progress(phase, len(examples))
     with folded(desk.policy):
-        logps = score(desk.policy.scorer, examples, desk.plan.sizes.micro_batch_size, desk.stop.check)
+        logps = score(desk.policy.scorer, examples, desk.plan.sizes.micro_batch_size, report)
     rows = [{"id": prompt.id, "logps": found.tolist()} for (prompt, _), found in zip(examples, logps.T, strict=True)]
     desk.store.write_jsonl(phase.target, rows)
 
@@ -266,7 +267,7 @@ def _measured(
     """Answer greedily and measure; within self-play also against the policies before."""
     recipe = desk.plan.recipe
     max_tokens = recipe.evaluation.max_tokens or recipe.generation.max_tokens
-    report = desk.progress(phase, len(prompts))
+    report = desk.progress(phase, 2 * len(prompts))  # each is answered, then scored
     own = answer_greedily(desk.policy, prompts, max_tokens, recipe.generation.batch_size, report)
     opponent = initial = None
     if phase.target == f"{INITIAL}/eval.json":
@@ -274,7 +275,11 @@ def _measured(
     elif phase.iteration is not None:
         before = INITIAL if phase.iteration == 0 else iteration_folder(phase.iteration - 1)
         opponent, initial = desk.responses(before), desk.responses(INITIAL)
-    return *measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation, desk.stop.check), own
+
+    def on_scored(done: int, tokens: int, seconds: float) -> None:
+        report(len(prompts) + done, tokens, seconds)
+
+    return *measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation, on_scored), own
 
 
 def _samples_folder(iteration: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -236,25 +237,31 @@ def as_arrays(batch: MicroBatch) -> dict[str, Any]:
 
 
 def score(
-    scorer: Scorer, examples: Sequence[Scored], batch_size: int, check: Callable[[], None] | None = None
+    scorer: Scorer,
+    examples: Sequence[Scored],
+    batch_size: int,
+    on_progress: Callable[[int, int, float], None] | None = None,
 ) -> np.ndarray:
     """Score many examples without a gradient.
 
     Args:
         examples: prompts, all with the same number k of responses.
         batch_size: prompts per forward pass.
-        check: called before each forward pass; what it raises ends the scoring.
+        on_progress: called after each forward pass with the numbers of examples and of response tokens scored so far,
+            and the seconds since the beginning; what it raises ends the scoring.
 
     Returns:
         Log-probabilities, (k, number of examples) float32, in the examples' order.
     """
     order = sorted(range(len(examples)), key=lambda i: len(examples[i][0].tokens) + len(examples[i][1][0].tokens))
     logps = np.zeros((len(examples[0][1]), len(examples)), np.float32)
+    started, tokens = time.perf_counter(), 0
     for start in range(0, len(order), batch_size):
-        if check is not None:
-            check()
         chosen = order[start : start + batch_size]
         logps[:, chosen] = np.array(scorer.logps(as_arrays(scorer.collate([examples[i] for i in chosen]))))
+        tokens += sum(len(response.tokens) for i in chosen for response in examples[i][1])
+        if on_progress is not None:
+            on_progress(start + len(chosen), tokens, time.perf_counter() - started)
     return logps
 
 
