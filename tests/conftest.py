@@ -159,7 +159,7 @@ def _fake_run(path: Path, *, until: str | None = None, steps: int = 12, hostile:
     from tspin_mlx.data import Splits
     from tspin_mlx.plan import make_plan
     from tspin_mlx.recipe_text import parse_recipe
-    from tspin_mlx.runs.directory import create_run, data_digest
+    from tspin_mlx.runs.creation import create_run, data_digest
     from tspin_mlx.triplets import Prompt, Response
 
     evil = HOSTILE if hostile else ""

@@ -10,7 +10,8 @@ from tspin_mlx.data import Splits
 from tspin_mlx.errors import DamagedError, StorageError, UsageError
 from tspin_mlx.plan import Sizes, make_plan
 from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.runs.directory import MEASURED, Run, create_run, data_digest, find_run, open_run, run_paths
+from tspin_mlx.runs.creation import create_run, data_digest
+from tspin_mlx.runs.directory import MEASURED, Run, find_run, open_run, run_paths
 from tspin_mlx.triplets import Prompt, Response
 
 TEXT = "data: {train: t.jsonl}\nwarmup: {epochs: 1}\ntraining: {iterations: 2}\n"

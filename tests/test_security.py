@@ -13,7 +13,8 @@ from tspin_mlx.errors import RecipeError, SetupError, StorageError, UsageError
 from tspin_mlx.launch import prepare, run_path
 from tspin_mlx.models import load_policy, load_tokenizer, open_model
 from tspin_mlx.recipe import LoraSection
-from tspin_mlx.runs.directory import create_run, find_run
+from tspin_mlx.runs.creation import create_run
+from tspin_mlx.runs.directory import find_run
 from tspin_mlx.worker import work
 
 #: A model's own code: it leaves a sign that it ran, and is then a llama.

@@ -7,7 +7,7 @@ import pytest
 from tspin_mlx.data import Splits
 from tspin_mlx.plan import make_plan
 from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.runs.directory import create_run, data_digest
+from tspin_mlx.runs.creation import create_run, data_digest
 from tspin_mlx.runs.event_log import EventLog
 from tspin_mlx.runs.lock import RunLock
 from tspin_mlx.runs.state import state_of

@@ -14,7 +14,8 @@ from .errors import UsageError
 from .models import ModelFolder, context_length, load_tokenizer, resolve_model, vocabulary_size
 from .plan import Plan, make_plan
 from .recipe import SAFE_NAME, DataSection, ModelSection, Recipe
-from .runs.directory import Run, create_run, data_digest, open_run
+from .runs.creation import create_run, data_digest
+from .runs.directory import Run, open_run
 from .triplets import Prompt
 
 

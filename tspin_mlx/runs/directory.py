@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
-import shutil
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import durable
 from ..errors import DamagedError, UsageError
 from ..text import did_you_mean
-from ..triplets import Prompt, prompt_from_row, to_row
+from ..triplets import Prompt, prompt_from_row
 from .store import REPAIR, Store
 
 if TYPE_CHECKING:  # recipes bring pydantic: whoever only looks at runs starts without it
@@ -24,7 +20,7 @@ if TYPE_CHECKING:  # recipes bring pydantic: whoever only looks at runs starts w
 #: The reason of a decision that no failure has led to.
 MEASURED = "measured"
 
-_SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 _MADE_AT_ONCE = ("run.json", "recipe.yaml", "plan.json", "prompts.jsonl")
 
 
@@ -159,7 +155,7 @@ class Run:
         """The rendered examples."""
         from ..data import Splits
 
-        parts: dict[str, list[Prompt]] = {name: [] for name in _SPLITS}
+        parts: dict[str, list[Prompt]] = {name: [] for name in SPLITS}
         for row in self.store.read_jsonl("prompts.jsonl"):
             parts[row.pop("split")].append(prompt_from_row(row))
         return Splits(tuple(parts["train"]), tuple(parts["validation"]), tuple(parts["test"]))
@@ -195,48 +191,6 @@ class Run:
         if not self._stops_on_collapse or row["kind"] != "evaluate" or row["iteration"] is None:
             return False
         return self.store.has(row["target"]) and bool(self.store.read_json(row["target"])["signs_of_collapse"])
-
-
-def create_run(
-    path: Path,
-    plan: Plan,
-    recipe_text: str,
-    model: dict[str, str],
-    prompts: Splits[Prompt],
-    origin: Run | None = None,
-    recipe_path: Path | None = None,
-) -> Run:
-    """Make a run's folder, complete or not at all.
-
-    Args:
-        recipe_text: as the user wrote it.
-        model: ``name``, ``path`` and ``fingerprint`` of the base model.
-        origin: a run whose results are copied as far as this plan would make the same.
-        recipe_path: where the recipe was, to make other runs of it.
-    """
-    from importlib.metadata import version  # which loads much; whoever only looks at runs needs none of it
-
-    with durable.new_folder(path, contested=True) as folder:
-        store = Store(folder)
-        reused = _reuse(origin, plan, folder) if origin else []
-        about = {
-            "created": round(time.time(), 3),
-            "fingerprint": plan.fingerprint,
-            "model": model,
-            "recipe": str(recipe_path.absolute()) if recipe_path else None,
-            "machine": {
-                "system": platform.system(),
-                "machine": platform.machine(),
-                "python": platform.python_version(),
-            },
-            "versions": {name: version(name) for name in ("tspin-mlx", "mlx", "mlx-lm")},
-            "forked_from": {"run": origin.name, "reused": reused} if origin else None,
-        }
-        store.write_text("recipe.yaml", recipe_text)
-        store.write_json("plan.json", plan.to_row())
-        store.write_jsonl("prompts.jsonl", prompt_rows(prompts))
-        store.write_json("run.json", about)
-    return Run(path)
 
 
 def open_run(path: Path, plan: Plan) -> Run:
@@ -290,16 +244,6 @@ def run_paths(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith(".") and not path.is_symlink())
 
 
-def prompt_rows(prompts: Splits[Prompt]) -> list[dict[str, Any]]:
-    """The rows of ``prompts.jsonl``."""
-    return [{"split": name, **to_row(prompt)} for name in _SPLITS for prompt in getattr(prompts, name)]
-
-
-def data_digest(prompts: Splits[Prompt]) -> str:
-    """sha256 of the rendered examples."""
-    return hashlib.sha256(json.dumps(prompt_rows(prompts), sort_keys=True).encode()).hexdigest()
-
-
 def _decision(row: dict[str, Any]) -> Decision:
     """Raises ValueError, TypeError or KeyError for what is none."""
     from ..plan import Sizes
@@ -309,40 +253,6 @@ def _decision(row: dict[str, Any]) -> Decision:
     if sizes.memory not in ("fast", "lean") or min(sizes.micro_batch_size, sizes.generation_batch_size) < 1:
         raise ValueError(sizes)
     return decision
-
-
-def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
-    """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
-    from ..lineage import shared
-    from ..plan import SCORES, plan_from_row
-
-    before = plan_from_row(origin.plan_row)
-    same = shared(plan, before)
-    reused = [target for target in same if origin.store.is_intact(target)]
-    store = Store(folder)
-    for target in reused:
-        if (origin.path / target).is_dir():
-            with store.new_folder(target) as aside:
-                shutil.copytree(origin.path / target, aside, dirs_exist_ok=True)
-        else:
-            store.write_text(target, (origin.path / target).read_text(encoding="utf-8"))
-        scores = (Path(target).parent / SCORES).as_posix()
-        if target.endswith("/adapter") and origin.store.is_intact(scores):
-            store.write_text(scores, (origin.path / scores).read_text(encoding="utf-8"))
-    if "result.json" in reused:
-        store.point("best", f"{store.read_json('result.json')['best']}/adapter")
-    decisions = origin.decisions()
-    if decisions and (decisions[-1].reason != MEASURED or _steps(plan) == _steps(before)):
-        shutil.copyfile(origin.path / "decisions.jsonl", folder / "decisions.jsonl")
-    return reused
-
-
-def _steps(plan: Plan) -> list[Any]:
-    """All that decides how much memory a training step takes: what was measured holds as long as it is the same."""
-    last = [(phase.kind, phase.objective) for phase in plan.phases if phase.updates][-1:]
-    recipe = plan.recipe
-    world = [plan.model_fingerprint, plan.data_digest, recipe.model.dtype, recipe.lora]
-    return [*world, recipe.generation.max_tokens, plan.sizes, last]
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
