@@ -29,8 +29,8 @@ def test_a_policy_that_becomes_better_shows_no_sign():
     [
         ({"stop_rate": 0.75}, None),
         ({"stop_rate": 0.74}, "74% of the held-out answers end by themselves, 100% at first"),
-        ({"nll": 1.75}, None),
-        ({"nll": 1.78}, "the expert's answers have NLL 1.78 per token, 1.25 at first"),
+        ({"nll": 1.34}, None),
+        ({"nll": 1.36}, "the expert's answers have NLL 1.36 per token, 1.25 at first"),
         ({"truncated": 0.5}, None),
         ({"truncated": 0.52}, "52% of the sampled answers were cut off, 25% at first"),
     ],

@@ -289,7 +289,7 @@ CHANGES = {
     "evaluation.best": "numeric",
     "evaluation.max_tokens": 64,
     "guard.stop_rate_drop": 0.1,
-    "guard.nll_rise": 0.1,
+    "guard.nll_rise": 0.2,
     "guard.truncated_rise": 0.1,
     "guard.stop": "true",
     "run.seed": 1,

@@ -271,7 +271,7 @@ class GuardSection(Section):
 
     stop_rate_drop: Share = 0.25
     """Warn when the share of held-out answers that end by themselves has fallen by more than this."""
-    nll_rise: AboveZero = 0.5
+    nll_rise: AboveZero = 0.1
     """Warn when the expert's held-out answers have become less likely by more than this, in nats per token."""
     truncated_rise: Share = 0.25
     """Warn when the share of sampled answers that were cut off has risen by more than this."""

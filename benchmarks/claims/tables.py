@@ -126,7 +126,7 @@ _INSIDE = {
 
 def _tested(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
     initial, best = on("test", INITIAL, metric), on("test", "best", metric)
-    for arm, runs in arms(rows).items():
+    for arm, runs in arms([row for row in rows if row["test"]]).items():
         cells = [_mean(runs, initial), _mean(runs, best), _mean(runs, gain(best, initial), signed=True)]
         yield [arm, str(len(runs)), *cells]
 
