@@ -56,6 +56,7 @@ TOO_LARGE = (
 NUMPY = "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 512. GiB for an array with shape (68719476736,)"
 BAD_ALLOC = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"
 INTERACTIVITY = "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)"
+ILLEGAL = "an illegal memory access was encountered"
 VICTIM = "Discarded (victim of GPU error/recovery) (00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)"
 
 SYMPTOMS = {
@@ -83,6 +84,10 @@ SYMPTOMS = {
         (-6, terminated(METAL + INTERACTIVITY)),
         (1, traceback(f"RuntimeError: {METAL}{INTERACTIVITY}")),
         (-6, terminated(METAL + VICTIM)),
+    ],
+    "a fault of the GPU": [
+        (1, traceback(f"RuntimeError: cudaLaunchHostFunc(signal_stream_, signal, this) failed: {ILLEGAL}")),
+        (1, traceback(f"RuntimeError: cudaGraphInstantiate(&handle_, graph, nullptr, nullptr, 0) failed: {ILLEGAL}")),
     ],
 }
 CASES = [(kind, *case) for kind, cases in SYMPTOMS.items() for case in cases]

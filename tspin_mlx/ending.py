@@ -9,8 +9,9 @@ from typing import Literal
 from .errors import ResourcesError
 
 Kind = Literal[
-    "finished", "reported", "stopped", "out of memory", "Metal's resource limit", "the GPU watchdog", "killed", "bug"
-]
+    "finished", "reported", "stopped", "out of memory", "Metal's resource limit", "the GPU watchdog", "a fault of the GPU",
+    "killed", "bug",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ _SYMPTOMS: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
             "memoryerror",
         ),
         _LESS_MEMORY,
+    ),
+    (
+        "a fault of the GPU",  # seen where other processes had filled its memory
+        ("illegal memory access",),
+        "resume it with fewer runs at once, and nothing else on the GPU",
     ),
 )
 
