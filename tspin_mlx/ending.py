@@ -9,8 +9,8 @@ from typing import Literal
 from .errors import ResourcesError
 
 Kind = Literal[
-    "finished", "reported", "stopped", "out of memory", "Metal's resource limit", "the GPU watchdog", "a fault of the GPU",
-    "killed", "bug",
+    "finished", "reported", "stopped", "out of memory", "Metal's resource limit", "the GPU watchdog",
+    "a fault of the GPU", "killed", "bug",
 ]  # fmt: skip
 
 
