@@ -161,7 +161,8 @@ class ObjectiveSection(Section):
     """Weight of the entropy constraint; multiplies both advantages inside the logistic (paper: 1; in SPIN it is
     lambda)."""
     beta: NotNegative = 0.1
-    """Weight of the historical term from iteration 1 on (paper: 0.1); iteration 0, SPIN and SFT always use 0."""
+    """Weight of the historical term from iteration 1 on (paper: 0.1; with 1 a small model ended no answer any more);
+    iteration 0, SPIN and SFT always use 0."""
     nll_weight: NotNegative = 0.0
     """Adds this times the mean negative log-likelihood per token of the expert's answers: an anchor against
     the collapse of small models (not in the paper)."""
