@@ -65,7 +65,7 @@ class Terminal:
         return text
 
     def press_until(self, key, pattern):
-        """Press a key, again if need be: a signal between the prompt and the wait for a key is noticed with the next."""
+        """Press a key, again if need be: between a prompt and the wait for a key a signal is noticed late."""
         for _ in range(30):
             self.type(key)
             with contextlib.suppress(AssertionError):
