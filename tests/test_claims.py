@@ -286,6 +286,8 @@ def test_rivals():
     assert tables.rivals("sft-100") == []
     assert tables.rivals("spin-100") == ["sft-100"]
     assert tables.rivals("tspin-100") == ["sft-100", "spin-100"]
+    assert tables.rivals("tspin-100-5e-5") == ["sft-100", "spin-100"]
+    assert tables.rivals("tspin-first") == []
     assert tables.rivals("tspin-no-history-25") == ["sft-25", "spin-25", "sft-100"]
 
 

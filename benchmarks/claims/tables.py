@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -60,9 +61,10 @@ def arms(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def rivals(arm: str) -> list[str]:
     """What an arm of self-play is compared with: supervised training on the same prompts, SPIN on the same prompts, and
     for a quarter of them supervised training on all."""
-    method, _, share = arm.rpartition("-")
-    if not method.startswith(("tspin", "spin")):
+    parts = re.fullmatch(r"(t?spin[a-z-]*)-(\d+)(-\de-\d)?", arm)  # a learning rate may follow
+    if not parts:
         return []
+    method, share = parts[1], parts[2]
     found = [f"sft-{share}"]
     if method.startswith("tspin"):
         found.append(f"spin-{share}")
