@@ -22,6 +22,7 @@ from .seeds import derive
 from .triplets import Prompt
 
 _LONGEST_LINE = 10_000_000  # characters; a longer one is no example but a wrong file
+_WHERE_FILES_ARE = "files in a recipe are relative to it, on the command line to the current folder"
 
 Item = TypeVar("Item")
 
@@ -210,7 +211,7 @@ def _file_rows(source: str, folder: Path) -> Iterator[tuple[str, Any]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file", hint="data files are relative to the recipe") from None
+        raise DataError(f"{path}: no such file", hint=_WHERE_FILES_ARE) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -269,7 +270,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         table = pyarrow.parquet.read_table(path)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file", hint="data files are relative to the recipe") from None
+        raise DataError(f"{path}: no such file", hint=_WHERE_FILES_ARE) from None
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not a Parquet file: {error}") from None
     for number, row in enumerate(table.to_pylist(), start=1):
