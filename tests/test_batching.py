@@ -177,28 +177,31 @@ def partitions(items):
             yield [*groups[:i], [first, *group], *groups[i + 1 :]]
 
 
-def grouping_cost(groups, lengths):
-    """Tokens of the rows, padding included, and 24 per group."""
-    return sum(len(group) * bucket(max(lengths[n] for n in group)) + 24 for group in groups)
+def grouping_cost(groups, lengths, call):
+    """Tokens of the rows, padding included, and a call per group."""
+    return sum(len(group) * bucket(max(lengths[n] for n in group)) + call for group in groups)
 
 
-@given(st.lists(st.integers(1, 120), min_size=1, max_size=6))
-def test_rows_are_grouped_at_the_least_cost_of_all_partitions(lengths):
-    least = min(grouping_cost(groups, lengths) for groups in partitions(list(range(len(lengths)))))
-    assert grouping_cost(group_rows(lengths), lengths) == least
+CALLS = st.sampled_from([24, 150, 2000])
 
 
-def splitting_cost(parts, lengths, responses):
-    """Tokens of prompts as they are computed, and 48 per part."""
+@given(st.lists(st.integers(1, 120), min_size=1, max_size=6), CALLS)
+def test_rows_are_grouped_at_the_least_cost_of_all_partitions(lengths, call):
+    least = min(grouping_cost(groups, lengths, call) for groups in partitions(list(range(len(lengths)))))
+    assert grouping_cost(group_rows(lengths, call), lengths, call) == least
+
+
+def splitting_cost(parts, lengths, responses, call):
+    """Tokens of prompts as they are computed, and two calls per part."""
     shared = [shared_length([lengths[n] for n in part]) for part in parts]
     each = zip(parts, shared, strict=True)
-    return sum(s + responses * (lengths[n] - s) for part, s in each for n in part) + 48 * len(parts)
+    return sum(s + responses * (lengths[n] - s) for part, s in each for n in part) + 2 * call * len(parts)
 
 
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=6), st.integers(2, 3))
-def test_prompts_are_split_at_the_least_cost_of_all_partitions(lengths, responses):
-    least = min(splitting_cost(parts, lengths, responses) for parts in partitions(list(range(len(lengths)))))
-    assert splitting_cost(split_prompts(lengths, responses), lengths, responses) == least
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=6), st.integers(2, 3), CALLS)
+def test_prompts_are_split_at_the_least_cost_of_all_partitions(lengths, responses, call):
+    least = min(splitting_cost(parts, lengths, responses, call) for parts in partitions(list(range(len(lengths)))))
+    assert splitting_cost(split_prompts(lengths, responses, call), lengths, responses, call) == least
 
 
 def test_prompts_of_different_lengths_share_as_much_as_is_worth_it():

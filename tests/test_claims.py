@@ -154,28 +154,73 @@ def plans(file):
     found = {}
     for combination in combinations(sweep, file.stem, ["run.seed=0"]):
         recipe = parse_source(source, combination.own)
-        counts = {"train": recipe.data.train_limit, "validation": 64, "test": 128}
+        counts = {"train": recipe.data.train_limit, "validation": 64, "test": 128 * (recipe.data.test is not None)}
         found[combination.arm] = make_plan(recipe, counts, "model", f"{counts}")
     return found
 
 
 @pytest.mark.parametrize("task", sweeps.TASKS)
-def test_the_sweeps_are_those_that_were_made(task):
-    assert (HERE / f"{task}-full.yaml").read_text() == sweeps.sweep(task), "python -m benchmarks.claims sweeps"
+def test_the_searches_are_those_that_were_made(task):
+    assert (HERE / f"{task}-search.yaml").read_text() == sweeps.search(task), "python -m benchmarks.claims sweeps"
+    for arm, plan in plans(HERE / f"{task}-search.yaml").items():
+        share, passes = arm.removeprefix("sft-").split("-passes-") if "-passes-" in arm else (100, 4)
+        warmup = next(phase.updates for phase in plan.phases if phase.kind == "warmup")
+        assert warmup.steps == int(passes) * sweeps.EXAMPLES[int(share)] // 16
+        assert not any(phase.kind in ("test", "test_best") for phase in plan.phases)
+
+
+@pytest.mark.parametrize("file", sorted(HERE.glob("*-full.yaml")), ids=lambda file: file.stem)
+def test_the_sweeps_have_what_was_chosen(file):
+    task = file.stem.removesuffix("-full")
+    rows = json.loads((HERE / f"results/{task}-search.json").read_text())["runs"]
+    assert file.read_text() == sweeps.sweep(task, sweeps.choose(rows)), "python -m benchmarks.claims choose"
+
+
+def searched(**more):
+    """What a search came to, by arm: scores after the warm-up, and after each of two iterations."""
+    scores = {f"sft-{share}-passes-{n}": (0.4, 0, 0) for share, some in sweeps.PASSES.items() for n in some}
+    scores |= {f"{name}-{rate}": (0.4, 0.2, 0.2) for name, method in sweeps.METHODS.items() for rate in method.rates}
+    policies = ("initial", "iterations/000", "iterations/001")
+    return [
+        {"arm": arm, "measure": "f1", "validation": {p: {"f1": v} for p, v in zip(policies, found, strict=True)}}
+        for arm, found in (scores | more).items()
+    ]
+
+
+def test_the_best_by_validation_is_chosen():
+    found = sweeps.choose(searched(**{
+        "sft-25-passes-16": (0.5, 0, 0), "sft-100-passes-4": (0.3, 0.9, 0.9),
+        "sft-5e-4": (0.4, 0.1, 0.4), "sft-1e-3": (0.9, 0.1, 0.3),
+        "spin-2e-4": (0.4, 0.3, 0.3), "spin-5e-4": (0.4, 0.3, 0.3),
+    }))  # fmt: skip
+    assert found.passes == {100: 2, 50: 4, 25: 16}
+    assert found.rates == {
+        "sft": "5e-4", "spin": "2e-4", "tspin": "5e-5", "tspin-no-history": "5e-5", "tspin-reference": "2e-4",
+        "tspin-first": "2e-4",
+    }  # fmt: skip
+    # Of a loss the smallest.
+    lower = [{**row, "measure": "nll", "validation": {p: {"nll": m["f1"]} for p, m in row["validation"].items()}}
+             for row in searched(**{"sft-1e-3": (0.4, 0.1, 0.1)})]  # fmt: skip
+    assert sweeps.choose(lower).rates["sft"] == "1e-3"
+    with pytest.raises(UsageError, match="no finished run of spin-5e-4"):
+        sweeps.choose([row for row in searched() if row["arm"] != "spin-5e-4"])
 
 
 @pytest.mark.parametrize("task", sweeps.TASKS)
-def test_all_arms_have_one_start_and_the_same_budget(task):
-    found = plans(HERE / f"{task}-full.yaml")
-    assert len({lineage(plan)["initial/adapter"] for plan in found.values()}) == 1
-    budgets = {}
-    for arm, plan in found.items():
+def test_all_arms_of_a_share_have_one_start_and_the_same_budget(task, tmp_path):
+    file = HERE / f"{task}-full.yaml"
+    if not file.exists():
+        file = tmp_path / file.name
+        file.write_text(sweeps.sweep(task, sweeps.choose(searched())))
+        (tmp_path / f"{task}.yaml").write_text((HERE / f"{task}.yaml").read_text())
+    starts, budgets = {}, {}
+    for arm, plan in plans(file).items():
+        share = int(arm.rpartition("-")[2])
+        starts.setdefault(share, set()).add(lineage(plan)["initial/adapter"])
         updates = [phase.updates for phase in plan.phases if phase.kind in ("train", "supervise")]
-        share = int(arm[-2:]) if arm.endswith(("-25", "-50")) else 100
         budgets.setdefault(share, set()).add(tuple((u.steps, u.epochs, u.batch_size) for u in updates))
-    assert {share: len(budget) for share, budget in budgets.items()} == {25: 1, 50: 1, 100: 1}
-    ((quarter, *_),), ((half, *_),), ((whole, *_),) = budgets[25], budgets[50], budgets[100]
-    assert whole[0] == 2 * half[0] == 4 * quarter[0]
+    assert {share: len(found) for share, found in starts.items()} == {100: 1, 50: 1, 25: 1}
+    assert budgets == {100: {((32, 1, 16),) * 3}, 50: {((16, 1, 16),) * 3}, 25: {((8, 1, 16),) * 3}}
 
 
 # --- what runs came to
@@ -286,8 +331,8 @@ def test_rivals():
     assert tables.rivals("sft-100") == []
     assert tables.rivals("spin-100") == ["sft-100"]
     assert tables.rivals("tspin-100") == ["sft-100", "spin-100"]
-    assert tables.rivals("tspin-100-5e-5") == ["sft-100", "spin-100"]
-    assert tables.rivals("tspin-first") == []
+    assert tables.rivals("sft-50") == ["sft-100"]
+    assert tables.rivals("tspin-first") == tables.rivals("sft-100-passes-4") == []
     assert tables.rivals("tspin-no-history-25") == ["sft-25", "spin-25", "sft-100"]
 
 

@@ -23,8 +23,8 @@ Scored = tuple[Prompt, tuple[Response, ...]]
 #: All that decides the shapes of a micro-batch's arrays.
 Signature = tuple[tuple[int, ...], ...]
 
-#: What one more group of rows costs, in tokens; padding may cost as much before a group is split.
-_GROUP_COST = 24
+#: What one more call of the model costs on a CPU, in tokens; padding may cost as much before a group is split.
+CALL_COST = 24
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ class MicroBatch:
         return sum(part.prefix.size + sum(rows.tokens.size for rows in part.groups) for part in self.parts)
 
 
-def collate(examples: Sequence[Scored], *, share: bool = True) -> MicroBatch:
+def collate(examples: Sequence[Scored], *, share: bool = True, call_cost: int = CALL_COST) -> MicroBatch:
     """The arrays of some examples, which must all have the same number of responses.
 
     Args:
         share: compute the beginnings of the prompts once for all their responses.
+        call_cost: what one more call of the model costs, in tokens: one for each group, and one for each prefix.
     """
     count, responses = len(examples), len(examples[0][1])
     lengths = [len(prompt.tokens) for prompt, _ in examples]
@@ -104,14 +105,14 @@ def collate(examples: Sequence[Scored], *, share: bool = True) -> MicroBatch:
     parts: list[Part] = []
     placed: list[tuple[_Row, int]] = []  # every row, and where among all tokens of rows it begins
     begin = 0
-    for members in split_prompts(lengths, responses) if share else [list(range(count))]:
+    for members in split_prompts(lengths, responses, call_cost) if share else [list(range(count))]:
         shared = shared_length([lengths[i] for i in members]) if share else 0
         rows = [
             _row(r * count + i, owner, examples[i][0].tokens[shared:], examples[i][1][r].tokens)
             for r in range(responses)
             for owner, i in enumerate(members)
         ]
-        groups = [[rows[n] for n in group] for group in group_rows([len(row.tokens) for row in rows])]
+        groups = [[rows[n] for n in group] for group in group_rows([len(row.tokens) for row in rows], call_cost)]
         prefix = np.array([examples[i][0].tokens[:shared] for i in members], np.int32).reshape(len(members), shared)
         parts.append(Part(prefix, tuple(map(_rows, groups))))
         for group, made in zip(groups, parts[-1].groups, strict=True):
@@ -158,14 +159,14 @@ def _rows(group: Sequence[_Row]) -> Rows:
     return Rows(tokens, np.array([row.owner for row in group], np.int32))
 
 
-def split_prompts(lengths: Sequence[int], responses: int) -> list[list[int]]:
+def split_prompts(lengths: Sequence[int], responses: int, call_cost: int = CALL_COST) -> list[list[int]]:
     """Indices of prompts in parts of similar lengths: what a part shares is as long as its shortest prompt, and the
     rest of the longer ones is computed for every response."""
     order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
 
     def cost(start: int, end: int) -> int:
         shared = shared_length([lengths[order[end - 1]]])
-        return sum(responses * (lengths[n] - shared) + shared for n in order[start:end]) + 2 * _GROUP_COST
+        return sum(responses * (lengths[n] - shared) + shared for n in order[start:end]) + 2 * call_cost
 
     return [[order[n] for n in range(start, end)] for start, end in cheapest_cuts(len(order), cost)]
 
@@ -180,12 +181,12 @@ def shared_length(lengths: Sequence[int]) -> int:
     return shortest // step * step if shortest >= 8 else 0
 
 
-def group_rows(lengths: Sequence[int]) -> list[list[int]]:
+def group_rows(lengths: Sequence[int], call_cost: int = CALL_COST) -> list[list[int]]:
     """Indices of rows in groups of similar lengths, so that padding and the number of groups cost least together."""
     order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
 
     def cost(start: int, end: int) -> int:
-        return (end - start) * bucket(lengths[order[start]]) + _GROUP_COST
+        return (end - start) * bucket(lengths[order[start]]) + call_cost
 
     return [[order[n] for n in range(start, end)] for start, end in cheapest_cuts(len(order), cost)]
 

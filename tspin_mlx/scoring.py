@@ -12,7 +12,8 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from .batching import MicroBatch, Scored, collate
+from .batching import CALL_COST, MicroBatch, Scored, collate
+from .machine import on_cpu
 from .prefix import UnshareableError, shared_features
 
 #: From hidden states (N, d) to logits (N, vocabulary).
@@ -28,6 +29,9 @@ LOGITS_AT_ONCE = 2**23
 FEW_LOGITS_AT_ONCE = 2**21
 
 _PROBE = 12  # tokens
+
+#: What a GPU could compute while the operations of one layer are built and launched, forward and backward.
+_FLOPS_PER_LAYER = 2e9
 
 
 class Scorer:
@@ -50,6 +54,7 @@ class Scorer:
         self._head_is_frozen = head is not None and not tree_flatten(head.trainable_parameters())
         self._windows: set[int] = set()
         self.shares = self.split and self._can_share(probe)
+        self._call_cost = CALL_COST if on_cpu() else call_cost_on_gpu(model)
 
     @property
     def longest_shared(self) -> float:
@@ -58,8 +63,10 @@ class Scorer:
 
     def collate(self, examples: Sequence[Scored]) -> MicroBatch:
         """The arrays of some examples, with shared prompts if the model allows it for their lengths."""
-        batch = collate(examples, share=self.shares)
-        return batch if batch.longest <= self.longest_shared else collate(examples, share=False)
+        batch = collate(examples, share=self.shares, call_cost=self._call_cost)
+        if batch.longest <= self.longest_shared:
+            return batch
+        return collate(examples, share=False, call_cost=self._call_cost)
 
     def __call__(
         self, batch: dict[str, Any], differentiate: Differentiate = "both", logits_at_once: int = LOGITS_AT_ONCE
@@ -124,6 +131,17 @@ class Scorer:
         rounding = 2**-8 if whole.dtype == mx.bfloat16 else 2**-11
         by_shape = _distance(self._body(tokens[:, :half]), whole[:, :half])
         return _distance(found.reshape(2, half, -1)[::-1], whole[:, half:]) <= 8 * rounding + 4 * by_shape
+
+
+def call_cost_on_gpu(model: nn.Module) -> int:
+    """What a call of the model costs on a GPU beside its tokens, in tokens: it waits while operations are launched.
+
+    That takes the same time for each layer; what could be computed meanwhile is fewer tokens the larger the model is.
+    """
+    from mlx_lm.utils import get_total_parameters
+
+    flops_per_token = 4 * get_total_parameters(model)  # forward, and backward without the weights' gradients
+    return max(CALL_COST, round(len(model.layers) * _FLOPS_PER_LAYER / flops_per_token))
 
 
 def frozen_head_logps(

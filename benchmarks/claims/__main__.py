@@ -1,7 +1,7 @@
-"""``python -m benchmarks.claims data|collect|table|chart``: experiments that test the claims of the T-SPIN paper.
+"""``python -m benchmarks.claims COMMAND``: experiments that test the claims of the T-SPIN paper.
 
 ``data`` makes the examples of a task, ``tspin-mlx sweep`` runs one of the sweeps beside this file, ``collect`` gathers
-what its runs came to in one small file, ``table`` and ``chart`` show that.
+what its runs came to in one small file, ``table`` and ``chart`` show that; ``choose`` takes the best of a search.
 """
 
 from __future__ import annotations
@@ -40,7 +40,14 @@ def _data(options: argparse.Namespace) -> None:
 
 def _sweeps(options: argparse.Namespace) -> None:
     for task in sweeps.TASKS:
-        durable.write_text(_HERE / f"{task}-full.yaml", sweeps.sweep(task))
+        durable.write_text(_HERE / f"{task}-search.yaml", sweeps.search(task))
+
+
+def _choose(options: argparse.Namespace) -> None:
+    for sweep, rows in _by_sweep(options.file).items():
+        task, choice = sweep.removesuffix("-search"), sweeps.choose(rows)
+        durable.write_text(_HERE / f"{task}-full.yaml", sweeps.sweep(task, choice))
+        print(f"{_HERE / f'{task}-full.yaml'}: passes {choice.passes}, rates {choice.rates}")
 
 
 def _collect(options: argparse.Namespace) -> None:
@@ -86,12 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--validation", type=int, default=Sizes.validation, help="rows (%(default)s)")
     data.add_argument("--test", type=int, default=Sizes.test, help="rows, at most (%(default)s)")
     data.add_argument("--seed", type=int, default=0, help="of what is drawn (%(default)s)")
-    written = parts.add_parser("sweeps", help="write the sweeps of all tasks anew")
+    written = parts.add_parser("sweeps", help="write the searches of all tasks anew, TASK-search.yaml")
     written.set_defaults(do=_sweeps)
     gather = parts.add_parser("collect", help="gather what finished runs came to")
     gather.set_defaults(do=_collect)
     gather.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="of a run, or of a sweep's runs")
     gather.add_argument("--json", type=Path, required=True, metavar="FILE")
+    chosen = parts.add_parser("choose", help="write TASK-full.yaml with what was best in TASK-search")
+    chosen.set_defaults(do=_choose)
+    chosen.add_argument("file", type=Path, metavar="FILE", help="made by collect")
     shown = argparse.ArgumentParser(add_help=False)
     shown.add_argument("file", type=Path, metavar="FILE", help="made by collect")
     shown.add_argument("--metric", help="a held-out measure; else the one by which the best policy was chosen")

@@ -1,13 +1,24 @@
-"""The sweeps, written once for all tasks: ``python -m benchmarks.claims sweeps`` makes the files beside this one."""
+"""The sweeps of a task: one that looks for learning rates, and one that compares the methods with those it found.
+
+``python -m benchmarks.claims sweeps`` writes the first, ``python -m benchmarks.claims choose`` the second.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
-#: Examples: all of them are in the warm-up.
-EXAMPLES = 512
+from tspin_mlx.choice import better_is_lower
+from tspin_mlx.errors import UsageError
+from tspin_mlx.policy_names import INITIAL
+
+TASKS = ("snips", "word_sequence_reversal", "instructions")
+
+#: Examples, by their share in percent; the smaller ones are parts of the larger.
+EXAMPLES = {100: 512, 50: 256, 25: 128}
 
 _TSPIN = {"objective.kind": "tspin"}
 
@@ -18,68 +29,146 @@ class Method:
 
     Attributes:
         changes: of the task's recipe.
-        rates: learning rates that it runs with; validation chooses.
-        quarter: whether it also runs with the first rate and a quarter of the prompts.
+        rates: learning rates among which is chosen, the smallest first; none takes those of another method.
+        as_for: that method.
+        shares: of the examples, with which it is compared.
     """
 
     changes: dict[str, Any]
-    rates: tuple[str, ...]
-    quarter: bool = True
+    rates: tuple[str, ...] = ()
+    as_for: str = ""
+    shares: tuple[int, ...] = (100, 25)
 
 
 METHODS = {
-    "sft": Method({"objective.kind": "sft"}, ("2e-4", "5e-5")),
-    "tspin": Method(_TSPIN, ("2e-5", "5e-5")),
-    "tspin-no-history": Method(_TSPIN | {"objective.beta": 0}, ("2e-5", "5e-5")),
-    "spin": Method({"objective.kind": "spin"}, ("2e-5", "5e-5")),
+    "sft": Method({"objective.kind": "sft"}, ("2e-4", "5e-4", "1e-3"), shares=(100, 50, 25)),
+    "spin": Method({"objective.kind": "spin"}, ("1e-4", "2e-4", "5e-4")),
+    "tspin": Method(_TSPIN, ("5e-5", "1e-4", "2e-4", "5e-4")),
+    "tspin-no-history": Method(_TSPIN | {"objective.beta": 0}, as_for="tspin"),
+    "tspin-reference": Method({"objective.kind": "tspin_with_reference"}, as_for="spin"),
     "tspin-first": Method(
-        _TSPIN | {"generation.temperature": 0, "objective.contrast_tokens": 1, "objective.alpha": 1}, ("5e-5", "2e-4")
+        _TSPIN | {"generation.temperature": 0, "objective.contrast_tokens": 1, "objective.alpha": 1}, ("2e-4", "5e-4")
     ),
-    "tspin-anchored": Method(_TSPIN | {"objective.nll_weight": 1}, ("2e-4", "5e-5")),
-    "tspin-reference": Method({"objective.kind": "tspin_with_reference"}, ("2e-5",), quarter=False),
 }
 
-TASKS = ("snips", "word_sequence_reversal", "instructions")
+#: Passes of the warm-up among which is chosen, by the share of the examples.
+PASSES = {100: (2, 4, 8), 50: (4, 8), 25: (4, 8, 16)}
 
+_SEARCH_SEED = 100
 _SETTINGS = {
-    "model.dtype": "float32", "data.train_limit": EXAMPLES, "data.validation_limit": 128, "generation.batch_size": 128,
-    "warmup.epochs": 4, "training.iterations": 3, "training.batch_size": 16, "training.micro_batch_size": 16,
+    "model.dtype": "float32", "data.train_limit": EXAMPLES[100], "data.validation_limit": 256,
+    "generation.batch_size": 256, "warmup.epochs": 4, "training.batch_size": 16, "training.micro_batch_size": 16,
     "training.memory": "fast",
 }  # fmt: skip
 
 
-def sweep(task: str) -> str:
-    """The sweep over all methods, learning rates and seeds."""
+@dataclass(frozen=True)
+class Choice:
+    """What a search has found.
+
+    Attributes:
+        passes: of the warm-up, by the share of the examples.
+        rates: learning rates by method.
+    """
+
+    passes: dict[int, int]
+    rates: dict[str, str]
+
+
+def search(task: str) -> str:
+    """A sweep over passes and learning rates, with a seed that is used for nothing else."""
+    arms = [
+        _arm(_of_passes(share, passes), {
+            "objective.kind": "sft", "training.learning_rate": "1e-5", "training.iterations": 1,
+            "generation.prompts": 16, **_start(share, passes),
+        })
+        for share, some in PASSES.items() for passes in some
+    ]  # fmt: skip
+    arms += [
+        _arm(f"{name}-{rate}", method.changes | {"training.learning_rate": rate})
+        for name, method in METHODS.items()
+        for rate in method.rates
+    ]
+    about = [
+        "How many passes to warm up for over all examples, half and a quarter of them; and learning rates, in two",
+        "iterations after four passes over all. Validation examples only. For a GPU, but computed as a CPU does.",
+    ]
+    settings = _SETTINGS | {"training.iterations": 2, "data.test": None}
+    return _text(task, "search", about, settings, arms, [_SEARCH_SEED])
+
+
+def sweep(task: str, choice: Choice) -> str:
+    """The sweep over all methods, shares of the examples, and seeds."""
     arms = []
-    for number in range(max(len(method.rates) for method in METHODS.values())):
+    for share in EXAMPLES:
         for name, method in METHODS.items():
-            if rate := method.rates[number : number + 1]:
-                arms.append(_arm(f"{name}-100" + (f"-{rate[0]}" if number else ""), method, rate[0], {}))
-    arms.append(
-        f"  # With a quarter of the prompts, for supervised training also half; the warm-up has seen all {EXAMPLES}."
-    )
-    for name, method in METHODS.items():
-        if method.quarter:
-            arms.append(_arm(f"{name}-25", method, method.rates[0], {"generation.prompts": EXAMPLES // 4}))
-    sft = METHODS["sft"]
-    arms.append(_arm("sft-50", sft, sft.rates[0], {"generation.prompts": EXAMPLES // 2}))
+            if share in method.shares:
+                changes = method.changes | {"training.learning_rate": choice.rates[name]}
+                arms.append(_arm(f"{name}-{share}", changes | _start(share, choice.passes[share])))
+    about = [
+        "A warm-up, then three iterations, with all of the examples, half and a quarter of them. For a GPU, but",
+        "computed as a CPU does. Arms of one seed and share start from one warm-up, and make the same steps.",
+        "Not in the paper: tspin-first, which contrasts greedy answers up to the first token that differs.",
+    ]
+    return _text(task, "full", about, _SETTINGS | {"training.iterations": 3}, arms, [0, 1, 2])
+
+
+def choose(rows: Sequence[dict[str, Any]]) -> Choice:
+    """The best by the validation measure of a search's runs: of rates the one with the best mean of its iterations, of
+    passes those after which the policy is best; of equals the least.
+
+    Args:
+        rows: runs, as :mod:`outcomes` collects them.
+
+    Raises:
+        UsageError: some are missing.
+    """
+    sign = -1 if better_is_lower(rows[0]["measure"]) else 1
+    scores: dict[str, float] = {}
+    for row in rows:
+        measures = {policy: found[row["measure"]] for policy, found in row["validation"].items()}
+        iterations = [value for policy, value in measures.items() if policy.startswith("iterations/")]
+        scores[row["arm"]] = sign * (measures[INITIAL] if "-passes-" in row["arm"] else fmean(iterations))
+
+    def best(arms: list[str]) -> int:
+        if missing := [arm for arm in arms if arm not in scores]:
+            raise UsageError(f"no finished run of {', '.join(missing)}")
+        return max(range(len(arms)), key=lambda i: (scores[arms[i]], -i))
+
+    passes = {share: some[best([_of_passes(share, n) for n in some])] for share, some in PASSES.items()}
+    rates = {
+        name: method.rates[best([f"{name}-{rate}" for rate in method.rates])]
+        for name, method in METHODS.items()
+        if method.rates
+    }
+    return Choice(passes, rates | {name: rates[method.as_for] for name, method in METHODS.items() if method.as_for})
+
+
+def _of_passes(share: int, passes: int) -> str:
+    return f"sft-{share}-passes-{passes}"
+
+
+def _start(share: int, passes: int) -> dict[str, int]:
+    return {"data.train_limit": EXAMPLES[share], "warmup.epochs": passes}
+
+
+def _text(
+    task: str, kind: str, about: list[str], settings: dict[str, Any], arms: list[str], seeds: Sequence[int]
+) -> str:
+    command = {"search": "sweeps", "full": f"choose {task}-search.json"}[kind]
     return "\n".join([
-        "# Made by: python -m benchmarks.claims sweeps",
-        f"# Four passes over {EXAMPLES} examples, then three iterations; for a GPU, but computed as a CPU does.",
-        "# All arms of a seed start from one warm-up, and have the same prompts, epochs and steps per iteration.",
-        "# Not in the paper: tspin-first, which contrasts greedy answers up to the first token that differs, and",
-        "# tspin-anchored, which adds the expert's NLL to the loss.",
-        f"#   tspin-mlx sweep benchmarks/claims/{task}-full.yaml --jobs 4",
+        f"# Made by: python -m benchmarks.claims {command}",
+        *(f"# {line}" for line in about),
+        f"#   tspin-mlx sweep benchmarks/claims/{task}-{kind}.yaml --jobs 4",
         "", f"recipe: {task}.yaml",
-        "", "set:", *(f"  {key}: {_value(value)}" for key, value in _SETTINGS.items()),
+        "", "set:", *(f"  {key}: {_value(value)}" for key, value in settings.items()),
         "", "arms:", *arms,
-        "", "vary:", "  run.seed: [0, 1, 2]",
+        "", "vary:", f"  run.seed: {json.dumps(seeds)}",
         "",
     ])  # fmt: skip
 
 
-def _arm(arm: str, method: Method, rate: str, more: dict[str, Any]) -> str:
-    changes = method.changes | {"training.learning_rate": rate} | more
+def _arm(arm: str, changes: dict[str, Any]) -> str:
     return f"  {arm}: {{{', '.join(f'{key}: {_value(value)}' for key, value in changes.items())}}}"
 
 

@@ -59,16 +59,16 @@ def arms(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def rivals(arm: str) -> list[str]:
-    """What an arm of self-play is compared with: supervised training on the same prompts, SPIN on the same prompts, and
-    for a quarter of them supervised training on all."""
-    parts = re.fullmatch(r"(t?spin[a-z-]*)-(\d+)(-\de-\d)?", arm)  # a learning rate may follow
+    """What an arm is compared with: supervised training and SPIN on the same examples; with fewer also supervised
+    training on all."""
+    parts = re.fullmatch(r"(sft|t?spin[a-z-]*)-(\d+)", arm)
     if not parts:
         return []
     method, share = parts[1], parts[2]
-    found = [f"sft-{share}"]
+    found = [] if method == "sft" else [f"sft-{share}"]
     if method.startswith("tspin"):
         found.append(f"spin-{share}")
-    return found + (["sft-100"] if share == "25" else [])
+    return found + ([] if share == "100" else ["sft-100"])
 
 
 def markdown(rows: Sequence[Row], metric: str | None = None) -> str:
