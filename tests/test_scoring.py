@@ -361,13 +361,16 @@ class Layers(nn.Module):
         self.layers = [nn.Linear(width, width, bias=False) for _ in range(count)]
 
 
-def test_what_a_call_costs_on_a_gpu():
+def test_what_a_call_costs_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: False)
     # 2e9 operations per layer, 4 per parameter and token: 2e9 / 4e6; of a large model never below a CPU's 24.
     assert call_cost_on_gpu(Layers(3, 1000)) == call_cost_on_gpu(Layers(1, 1000)) == 500
     quantised = Layers(2, 1024)
     nn.quantize(quantised)
     assert call_cost_on_gpu(quantised) == pytest.approx(2e9 / 4 / 1024**2, abs=0.5)
     assert call_cost_on_gpu(Layers(1, 10_000)) == 24
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
+    assert call_cost_on_gpu(Layers(3, 1000)) == 5000
 
 
 def test_where_calls_cost_more_there_are_fewer_of_the_same_values(policy, monkeypatch):

@@ -54,6 +54,9 @@ METHODS = {
 #: Passes of the warm-up among which is chosen, by the share of the examples.
 PASSES = {100: (2, 4, 8), 50: (4, 8), 25: (4, 8, 16)}
 
+#: Methods that `sweep` also runs with a rate at which they do little, beside the chosen one.
+_CAREFUL, _CAREFUL_RATE = ("spin", "tspin", "tspin-reference"), "2e-5"
+
 _SEARCH_SEED = 100
 _SETTINGS = {
     "model.dtype": "float32", "data.train_limit": EXAMPLES[100], "data.validation_limit": 256,
@@ -99,12 +102,18 @@ def search(task: str) -> str:
 
 def sweep(task: str, choice: Choice) -> str:
     """The sweep over all methods, shares of the examples, and seeds."""
-    arms = []
-    for share in EXAMPLES:
-        for name, method in METHODS.items():
-            if share in method.shares:
-                changes = method.changes | {"training.learning_rate": choice.rates[name]}
-                arms.append(_arm(f"{name}-{share}", changes | _start(share, choice.passes[share])))
+
+    def arm(name: str, share: int, rate: str, suffix: str = "") -> str:
+        changes = METHODS[name].changes | {"training.learning_rate": rate}
+        return _arm(f"{name}-{share}{suffix}", changes | _start(share, choice.passes[share]))
+
+    arms = [
+        arm(name, share, choice.rates[name])
+        for share in EXAMPLES
+        for name, method in METHODS.items()
+        if share in method.shares
+    ]
+    arms += [arm(name, 100, _CAREFUL_RATE, f"-{_CAREFUL_RATE}") for name in _CAREFUL]
     about = [
         "A warm-up, then three iterations, with all of the examples, half and a quarter of them. For a GPU, but",
         "computed as a CPU does. Arms of one seed and share start from one warm-up, and make the same steps.",
