@@ -15,6 +15,7 @@ from tspin_mlx.generation import Decoding, generate
 from tspin_mlx.run_model import load_run, use_policy
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.seeds import derive
+from tspin_mlx.streaming import PromptCache
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,26 @@ def test_sampling_repeats_itself_and_is_that_of_training(session, run):
 def test_earlier_turns_count(session):
     turns = [*asked("hello"), {"role": "assistant", "content": "no"}, {"role": "user", "content": "hello"}]
     assert said(session.answer(turns, "base"))[0] != said(session.answer(asked("hello"), "base"))[0]
+
+
+def test_a_conversation_that_goes_on_is_answered_as_if_it_were_read_anew(session, run, monkeypatch):
+    read = []
+    take = PromptCache.take
+
+    def spying(cache, model, prompt):
+        layers, new = take(cache, model, prompt)
+        read.append((len(prompt), len(new)))
+        return layers, new
+
+    monkeypatch.setattr(PromptCache, "take", spying)
+    turns = asked("a question of some length")
+    text, _, _ = said(session.answer(turns, "iteration 1"))
+    next(session.answer(turns, "iteration 1"))  # broken off
+    turns += [{"role": "assistant", "content": legible(text)}, {"role": "user", "content": "more"}]
+    again = said(session.answer(turns, "iteration 1"))
+    assert said(ChatSession(run).answer(turns, "iteration 1")) == again
+    first, _, continued, anew = read
+    assert first[0] < continued[0] and continued[1] < continued[0] - first[0] + 12 and anew[1] == anew[0]
 
 
 def test_the_window_bounds_the_answer_and_then_refuses_the_conversation(session):

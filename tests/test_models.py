@@ -5,15 +5,17 @@ import shutil
 from types import SimpleNamespace
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from huggingface_hub import errors
 from mlx_lm.utils import load
 
-from tspin_mlx import durable
+from tspin_mlx import durable, models
 from tspin_mlx.errors import DamagedError, HubError, SetupError, TspinError
 from tspin_mlx.models import (
     adapter_digest,
+    call_cost,
     context_length,
     load_policy,
     load_tensors,
@@ -392,3 +394,26 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path, monkeypatch):
     with pytest.raises(SetupError, match="not a GGUF file"):
         resolve_model(ModelSection(path=str(tmp_path / "fake.gguf")))
     assert not (tmp_path / "cache").exists()
+
+
+class Layers(nn.Module):
+    """Linear layers without bias; nothing of them is computed."""
+
+    def __init__(self, count, width):
+        super().__init__()
+        self.layers = [nn.Linear(width, width, bias=False) for _ in range(count)]
+
+
+def test_what_a_call_of_a_model_costs(monkeypatch):
+    monkeypatch.setattr(models, "on_cpu", lambda: True)
+    assert call_cost(Layers(3, 1000)) == 24
+    # On a GPU 2e9 operations per layer, 4 per parameter and token: 2e9 / 4e6; of a large model no less than on a CPU.
+    monkeypatch.setattr(models, "on_cpu", lambda: False)
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: False)
+    assert call_cost(Layers(3, 1000)) == call_cost(Layers(1, 1000)) == 500
+    quantised = Layers(2, 1024)
+    nn.quantize(quantised)
+    assert call_cost(quantised) == pytest.approx(2e9 / 4 / 1024**2, abs=0.5)
+    assert call_cost(Layers(1, 10_000)) == 24
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
+    assert call_cost(Layers(3, 1000)) == 5000

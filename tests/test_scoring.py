@@ -6,19 +6,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from tspin_mlx import scoring
 from tspin_mlx.batching import collate
 from tspin_mlx.models import load_policy, resolve_model
 from tspin_mlx.recipe import LoraSection, ModelSection
-from tspin_mlx.scoring import (
-    Scorer,
-    as_arrays,
-    call_cost_on_gpu,
-    chunked_logps,
-    frozen_head_logps,
-    score,
-    token_logps,
-)
+from tspin_mlx.scoring import Scorer, as_arrays, chunked_logps, frozen_head_logps, score, token_logps
 from tspin_mlx.triplets import Prompt, Response
 
 from .conftest import save_tiny_model
@@ -353,35 +344,13 @@ def test_half_precision_features_get_a_half_precision_gradient(kind):
     np.testing.assert_allclose(np.array(gradient.astype(mx.float32)), np.array(exact), rtol=0, atol=0.02 * scale)
 
 
-class Layers(nn.Module):
-    """Linear layers without bias; nothing of them is computed."""
-
-    def __init__(self, count, width):
-        super().__init__()
-        self.layers = [nn.Linear(width, width, bias=False) for _ in range(count)]
-
-
-def test_what_a_call_costs_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(mx.cuda, "is_available", lambda: False)
-    # 2e9 operations per layer, 4 per parameter and token: 2e9 / 4e6; of a large model never below a CPU's 24.
-    assert call_cost_on_gpu(Layers(3, 1000)) == call_cost_on_gpu(Layers(1, 1000)) == 500
-    quantised = Layers(2, 1024)
-    nn.quantize(quantised)
-    assert call_cost_on_gpu(quantised) == pytest.approx(2e9 / 4 / 1024**2, abs=0.5)
-    assert call_cost_on_gpu(Layers(1, 10_000)) == 24
-    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
-    assert call_cost_on_gpu(Layers(3, 1000)) == 5000
-
-
-def test_where_calls_cost_more_there_are_fewer_of_the_same_values(policy, monkeypatch):
+def test_where_calls_cost_more_there_are_fewer_of_the_same_values(policy):
     lengths = [(40, 3), (44, 30), (9, 12), (41, 5)]
     examples = [example(range(5, 5 + prompt), range(1, 1 + answer), [1, 2]) for prompt, answer in lengths]
 
     def calls(scorer):
         return sum(bool(part.prefix.shape[1]) + len(part.groups) for part in scorer.collate(examples).parts)
 
-    here = Scorer(policy.model)
-    monkeypatch.setattr(scoring, "on_cpu", lambda: False)
-    there = Scorer(policy.model)
-    assert calls(there) == 2 < calls(here)
-    np.testing.assert_allclose(score(there, examples, 4), score(here, examples, 4), rtol=1e-5)
+    cheap, dear = Scorer(policy.model), Scorer(policy.model, 500)
+    assert calls(dear) == 2 < calls(cheap)
+    np.testing.assert_allclose(score(dear, examples, 4), score(cheap, examples, 4), rtol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
@@ -14,7 +15,7 @@ from .run_model import find_model, load_run
 from .runs.directory import Run
 from .runs.policies import find_policy, policies
 from .seeds import derive
-from .streaming import Piece, stream
+from .streaming import Piece, PromptCache, stream
 
 Message = dict[str, str]
 
@@ -43,6 +44,7 @@ class ChatSession:
         self._window = context_length(find_model(run, self._recipe, trusted=trusted))
         self._policy = load_run(run, self._recipe, trusted=trusted)
         self._adapters: dict[str, dict[str, mx.array]] = {}
+        self._caches: dict[str, PromptCache] = defaultdict(PromptCache)
 
     @property
     def names(self) -> list[str]:
@@ -76,8 +78,10 @@ class ChatSession:
         except BadExample as error:
             raise UsageError(f"the prompt cannot be rendered: {error}") from None
         decoding = Decoding(temperature, top_p, self._room(len(prompt), max_tokens or self.max_tokens), 1)
-        self._use(find_policy(self.run, policy))
-        return stream(self._policy, prompt, decoding, derive(seed, "chat", len(messages)) if temperature else None)
+        folder = find_policy(self.run, policy)
+        self._use(folder)
+        sampled = derive(seed, "chat", len(messages)) if temperature else None
+        return stream(self._policy, prompt, decoding, sampled, self._caches[folder])
 
     def _room(self, prompt: int, wanted: int) -> int:
         if self._window is None:

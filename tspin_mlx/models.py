@@ -19,6 +19,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from . import builtin, durable
+from .batching import CALL_COST
 from .errors import DamagedError, SetupError, TspinError
 from .gguf import convert_gguf
 from .hub import hub_errors
@@ -31,6 +32,10 @@ from .scoring import Scorer
 _HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja", "README.md")
 
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
+
+#: What a GPU could compute while the operations of one layer are built and launched, forward and backward: .4 ms, in
+#: which a Mac's does some 5 TFLOP/s and an NVIDIA card for servers ten times as many.
+_FLOPS_PER_LAYER, _FLOPS_PER_LAYER_ON_CUDA = 2e9, 2e10
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Policy:
     @cached_property
     def scorer(self) -> Scorer:
         """What computes log-probabilities under this policy, whatever its adapter is at the time."""
-        return Scorer(self.model)
+        return Scorer(self.model, call_cost(self.model))
 
     def adapter(self) -> dict[str, mx.array]:
         """The trainable tensors, by name."""
@@ -164,6 +169,20 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     mx.eval(model.parameters())
     tokenizer = load_tokenizer(folder)
     return Policy(model=model, tokenizer=tokenizer, adapter_config=adapter_config)
+
+
+def call_cost(model: nn.Module) -> int:
+    """What a call of the model costs beside its tokens, in tokens: a GPU waits while operations are launched.
+
+    That takes the same time for each layer; what could be computed meanwhile is fewer tokens the larger the model is.
+    """
+    from mlx_lm.utils import get_total_parameters
+
+    if on_cpu():
+        return CALL_COST
+    per_layer = _FLOPS_PER_LAYER_ON_CUDA if mx.cuda.is_available() else _FLOPS_PER_LAYER
+    per_token = 4 * get_total_parameters(model)  # forward, and backward without the weights' gradients
+    return max(CALL_COST, round(len(model.layers) * per_layer / per_token))
 
 
 def save_adapter(policy: Policy, folder: Path) -> None:

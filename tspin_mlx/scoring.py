@@ -13,7 +13,6 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from .batching import CALL_COST, MicroBatch, Scored, collate
-from .machine import on_cpu
 from .prefix import UnshareableError, shared_features
 
 #: From hidden states (N, d) to logits (N, vocabulary).
@@ -30,10 +29,6 @@ FEW_LOGITS_AT_ONCE = 2**21
 
 _PROBE = 12  # tokens
 
-#: What a GPU could compute while the operations of one layer are built and launched, forward and backward: .4 ms, in
-#: which a Mac's does some 5 TFLOP/s and an NVIDIA card for servers ten times as many.
-_FLOPS_PER_LAYER, _FLOPS_PER_LAYER_ON_CUDA = 2e9, 2e10
-
 
 class Scorer:
     """Computes log pi(response | prompt) with a policy's model.
@@ -42,10 +37,13 @@ class Scorer:
     beginnings of prompts are computed once for all their responses. Both are checked against the model itself; where
     they differ, whole logits are used (``split`` is False), or each response brings its whole prompt (``shares`` is
     False).
+
+    Args:
+        call_cost: what a call of the model costs beside its tokens, in tokens.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, call_cost: int = CALL_COST) -> None:
+        self.model, self._call_cost = model, call_cost
         probe = mx.arange(2 * _PROBE).reshape(2, _PROBE)
         logits = model(probe)
         head = _head_module(model)
@@ -55,7 +53,6 @@ class Scorer:
         self._head_is_frozen = head is not None and not tree_flatten(head.trainable_parameters())
         self._windows: set[int] = set()
         self.shares = self.split and self._can_share(probe)
-        self._call_cost = CALL_COST if on_cpu() else call_cost_on_gpu(model)
 
     @property
     def longest_shared(self) -> float:
@@ -132,18 +129,6 @@ class Scorer:
         rounding = 2**-8 if whole.dtype == mx.bfloat16 else 2**-11
         by_shape = _distance(self._body(tokens[:, :half]), whole[:, :half])
         return _distance(found.reshape(2, half, -1)[::-1], whole[:, half:]) <= 8 * rounding + 4 * by_shape
-
-
-def call_cost_on_gpu(model: nn.Module) -> int:
-    """What a call of the model costs on a GPU beside its tokens, in tokens: it waits while operations are launched.
-
-    That takes the same time for each layer; what could be computed meanwhile is fewer tokens the larger the model is.
-    """
-    from mlx_lm.utils import get_total_parameters
-
-    per_layer = _FLOPS_PER_LAYER_ON_CUDA if mx.cuda.is_available() else _FLOPS_PER_LAYER
-    per_token = 4 * get_total_parameters(model)  # forward, and backward without the weights' gradients
-    return max(CALL_COST, round(len(model.layers) * per_layer / per_token))
 
 
 def frozen_head_logps(
