@@ -159,7 +159,7 @@ def _fake_run(path: Path, *, until: str | None = None, steps: int = 12, hostile:
     from tspin_mlx.data import Splits
     from tspin_mlx.plan import make_plan
     from tspin_mlx.recipe_text import parse_recipe
-    from tspin_mlx.runs.creation import create_run, data_digest
+    from tspin_mlx.runs.creation import create_run, data_digests
     from tspin_mlx.triplets import Prompt, Response
 
     evil = HOSTILE if hostile else ""
@@ -178,7 +178,7 @@ def _fake_run(path: Path, *, until: str | None = None, steps: int = 12, hostile:
     recipe_file = path.parent.parent / "waves.yaml"
     recipe_file.write_text(text)
     recipe = parse_recipe(text, "waves.yaml", [*overrides, f"run.name={path.name}"])
-    plan = make_plan(recipe, prompts.counts, "m", data_digest(prompts))
+    plan = make_plan(recipe, prompts.counts, "m", data_digests(prompts))
     model = {"name": f"tiny{evil}", "path": "/m", "fingerprint": "m"}
     path.parent.mkdir(exist_ok=True)
     run = create_run(path, plan, text, model, prompts, None, recipe_file)

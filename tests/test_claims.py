@@ -155,7 +155,7 @@ def plans(file):
     for combination in combinations(sweep, file.stem, ["run.seed=0"]):
         recipe = parse_source(source, combination.own)
         counts = {"train": recipe.data.train_limit, "validation": 64, "test": 128 * (recipe.data.test is not None)}
-        found[combination.arm] = make_plan(recipe, counts, "model", f"{counts}")
+        found[combination.arm] = make_plan(recipe, counts, "model", {part: str(n) for part, n in counts.items()})
     return found
 
 

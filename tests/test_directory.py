@@ -1,7 +1,6 @@
 """Run folders: made completely or not at all, opened only with their own settings, and believed only if intact."""
 
 import json
-import shutil
 
 import pytest
 
@@ -10,8 +9,8 @@ from tspin_mlx.data import Splits
 from tspin_mlx.errors import DamagedError, StorageError, UsageError
 from tspin_mlx.plan import Sizes, make_plan
 from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.runs.creation import create_run, data_digest
-from tspin_mlx.runs.directory import MEASURED, Run, find_run, open_run, run_paths
+from tspin_mlx.runs.creation import create_run, data_digests
+from tspin_mlx.runs.directory import Run, find_run, open_run, run_paths
 from tspin_mlx.triplets import Prompt, Response
 
 TEXT = "data: {train: t.jsonl}\nwarmup: {epochs: 1}\ntraining: {iterations: 2}\n"
@@ -50,7 +49,7 @@ PROMPTS = Splits((prompt("a"), prompt("b")), (prompt("c"),), (prompt("d"),))
 
 def plan(*overrides, prompts=PROMPTS, model="m"):
     recipe = parse_recipe(TEXT, "r.yaml", overrides)
-    return make_plan(recipe, prompts.counts, model, data_digest(prompts))
+    return make_plan(recipe, prompts.counts, model, data_digests(prompts))
 
 
 @pytest.fixture
@@ -234,6 +233,12 @@ def test_runs_are_listed_by_name_without_what_is_unfinished_or_something_else(tm
     assert run_paths(tmp_path / "none") == []
 
 
+def test_a_run_that_is_nearly_the_name_of_another_is_suggested(made):
+    with pytest.raises(UsageError, match="quik: no such run") as caught:
+        find_run("quik", made.path.parent)
+    assert caught.value.hint == "did you mean quick?"
+
+
 # --- what is done, and what is left to do
 
 
@@ -352,6 +357,22 @@ def test_decisions_that_cannot_be_read_are_damage(made):
         made.plan()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("{", "[]", "{}"),
+        '{"reason": "x", "memory": "fast", "micro_batch_size": 0, "generation_batch_size": 1}',
+        '{"reason": "x", "memory": "auto", "micro_batch_size": 1, "generation_batch_size": 1}',
+    ],
+)
+def test_damaged_decisions_are_refused(made, line):
+    made.decide("out of memory", Sizes("fast", 2, 16))
+    with (made.path / "decisions.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DamagedError, match=r"decisions\.jsonl cannot be read"):
+        made.plan()
+
+
 # --- after a crash
 
 
@@ -442,160 +463,3 @@ def test_of_much_damage_three_files_are_named(made):
     with pytest.raises(DamagedError) as caught:
         made.verify()
     assert caught.value.message.endswith("base/eval.json, initial/eval.json, iterations/000/eval.json (and 5 more)")
-
-
-# --- forks
-
-
-@pytest.fixture
-def origin(made):
-    """A finished run."""
-    finish(made)
-    made.store.point("best", "iterations/000/adapter")
-    return made
-
-
-def fork(origin, *overrides, **more):
-    path = origin.path.parent / "fork"
-    return create_run(path, plan(*overrides, **more), TEXT, MODEL, more.get("prompts", PROMPTS), origin)
-
-
-def test_a_fork_takes_over_what_its_plan_would_make_again(origin):
-    forked = fork(origin, "objective.beta=0.3")
-    kept = TARGETS[:10] + TESTED
-    assert forked.about["forked_from"] == {"run": "quick", "reused": kept}
-    assert forked.pending() == [target for target in TARGETS if target not in kept]
-    for target in kept:
-        name = f"{target}/content" if (origin.path / target).is_dir() else target
-        assert (forked.path / name).read_bytes() == (origin.path / name).read_bytes()
-    forked.verify()
-    assert forked.plan() == plan("objective.beta=0.3")
-    assert not forked.store.has("best") and forked.result() is None
-
-
-def test_a_fork_without_a_change_is_finished_and_has_its_best(origin):
-    forked = fork(origin)
-    assert forked.about["forked_from"]["reused"] == TARGETS
-    assert forked.is_finished
-    assert str((forked.path / "best").readlink()) == "iterations/000/adapter"
-    assert (forked.path / "best" / "content").read_text() == "iterations/000/adapter"
-    forked.verify()
-
-
-def test_the_untouched_model_is_taken_over_with_its_evaluation(origin):
-    forked = fork(origin, "warmup.epochs=2")
-    assert forked.about["forked_from"]["reused"] == ["base/adapter", "base/eval.json", "base/test.json"]
-    assert (forked.path / "base" / "adapter" / "content").read_text() == "base/adapter"
-    forked.verify()
-
-
-def test_a_fork_with_another_seed_takes_over_nothing(origin):
-    forked = fork(origin, "run.seed=1")
-    assert forked.about["forked_from"] == {"run": "quick", "reused": []}
-    assert forked.pending() == TARGETS
-    assert sorted(path.name for path in forked.path.iterdir()) == [
-        "manifest.jsonl",
-        "plan.json",
-        "prompts.jsonl",
-        "recipe.yaml",
-        "run.json",
-    ]
-
-
-@pytest.mark.parametrize("more", [{"model": "n"}, {"prompts": Splits((prompt("z"),), (prompt("c"),), (prompt("d"),))}])
-def test_a_fork_with_another_model_or_other_data_takes_over_nothing(origin, more):
-    assert fork(origin, **more).about["forked_from"]["reused"] == []
-
-
-def test_damaged_and_missing_results_are_not_taken_over(origin):
-    (origin.path / "iterations/000/adapter/content").write_text("other")
-    (origin.path / "iterations/001/eval.json").write_text("{}")
-    origin.store.remove("iterations/001/synthetic")
-    forked = fork(origin)
-    assert forked.pending() == ["iterations/000/adapter", "iterations/001/synthetic", "iterations/001/eval.json"]
-    forked.verify()
-
-
-def test_more_iterations_take_over_all_those_before(origin):
-    forked = fork(origin, "training.iterations=3")
-    assert forked.about["forked_from"]["reused"] == TARGETS[:12] + TESTED
-    assert forked.pending()[0] == "iterations/002/synthetic"
-
-
-def test_a_fork_of_a_run_that_was_not_finished_takes_over_what_there_is(made):
-    finish(made, *TARGETS[:3])
-    finish(made, "initial/checkpoints/step-000001/content")
-    forked = fork(made)
-    assert forked.about["forked_from"]["reused"] == TARGETS[:3]
-    assert not (forked.path / "initial" / "checkpoints").exists()
-
-
-def test_a_fork_computes_as_much_at_once_as_its_origin_had_come_to(origin):
-    origin.decide("out of memory", Sizes("fast", 2, 16))
-    forked = fork(origin, "objective.beta=0.3")
-    assert forked.decisions() == origin.decisions()
-    assert forked.plan() == plan("objective.beta=0.3").with_sizes(Sizes("fast", 2, 16))
-
-
-@pytest.mark.parametrize(
-    ("changes", "holds"),
-    [
-        (["training.learning_rate=0.1"], True),
-        (["training.iterations=3"], True),
-        (["objective.beta=0"], False),  # pairs need less than triplets
-        (["generation.max_tokens=64"], False),
-        (["lora.rank=8"], False),
-    ],
-    ids=lambda given: given[0] if isinstance(given, list) else str(given),
-)
-def test_what_was_measured_holds_for_the_steps_it_was_measured_for(origin, changes, holds):
-    origin.decide(MEASURED, Sizes("fast", 2, 16))
-    assert fork(origin, *changes).decisions() == (origin.decisions() if holds else [])
-
-
-def test_a_fork_does_not_need_its_origin_any_more_and_leaves_it_as_it_was(origin):
-    before = {path: path.read_bytes() for path in origin.path.rglob("*") if path.is_file()}
-    forked = fork(origin)
-    assert {path: path.read_bytes() for path in origin.path.rglob("*") if path.is_file()} == before
-    shutil.rmtree(origin.path)
-    Run(forked.path).verify()
-    assert Run(forked.path).result() == {"best": "iterations/000"}
-
-
-# --- the data
-
-
-def test_the_digest_of_the_data_tells_contents_and_parts_apart():
-    a, b = prompt("a"), prompt("b")
-    different = [
-        Splits((a,), (b,), ()),
-        Splits((b,), (a,), ()),
-        Splits((a,), (), (b,)),
-        Splits((a, b), (), ()),
-        Splits((b, a), (), ()),
-        Splits((a,), (prompt("b", "q"),), ()),
-    ]
-    assert len({data_digest(splits) for splits in different}) == len(different)
-    assert data_digest(Splits((a,), (b,), (), skipped=("t.jsonl:3: bad",))) == data_digest(different[0])
-
-
-def test_a_run_that_is_nearly_the_name_of_another_is_suggested(made):
-    with pytest.raises(UsageError, match="quik: no such run") as caught:
-        find_run("quik", made.path.parent)
-    assert caught.value.hint == "did you mean quick?"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        *("{", "[]", "{}"),
-        '{"reason": "x", "memory": "fast", "micro_batch_size": 0, "generation_batch_size": 1}',
-        '{"reason": "x", "memory": "auto", "micro_batch_size": 1, "generation_batch_size": 1}',
-    ],
-)
-def test_damaged_decisions_are_refused(made, line):
-    made.decide("out of memory", Sizes("fast", 2, 16))
-    with (made.path / "decisions.jsonl").open("a") as file:
-        file.write(line + "\n")
-    with pytest.raises(DamagedError, match=r"decisions\.jsonl cannot be read"):
-        made.plan()

@@ -16,7 +16,10 @@ BASIS = (
 )
 
 
-def digests(*overrides, counts=COUNTS, model="m", data="d"):
+DATA = {"train": "t", "validation": "v", "test": "x"}
+
+
+def digests(*overrides, counts=COUNTS, model="m", data=DATA):
     recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml", (*BASIS, *overrides))
     return lineage(make_plan(recipe, counts, model, data))
 
@@ -164,9 +167,16 @@ def test_without_a_warm_up_there_is_no_base_evaluation_to_keep():
     assert digests("warmup.epochs=0").keys() == ALL - BASE_ONLY
 
 
-@pytest.mark.parametrize("more", [{"model": "other"}, {"data": "other"}])
-def test_nothing_is_kept_with_another_model_or_other_data(more):
-    assert kept(**more) == set()
+def test_nothing_is_kept_with_another_model():
+    assert kept(model="other") == set()
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [("train", BASE_ONLY), ("validation", TRAINED | TESTED), ("test", ALL - TESTED - {"test.json"})],
+)
+def test_what_is_kept_when_a_part_of_the_data_changes(part, expected):
+    assert kept(data=DATA | {part: "other"}) == expected
 
 
 def test_without_a_test_everything_else_is_kept():
@@ -174,7 +184,7 @@ def test_without_a_test_everything_else_is_kept():
 
 
 def test_smaller_batches_decided_on_later_are_another_lineage():
-    plan = make_plan(parse_recipe("data: {train: t.jsonl}", "r.yaml", BASIS), COUNTS, "m", "d")
+    plan = make_plan(parse_recipe("data: {train: t.jsonl}", "r.yaml", BASIS), COUNTS, "m", DATA)
     assert lineage(plan) == digests()
     assert lineage(plan.with_sizes(Sizes("auto", 2, 32))) == digests("training.micro_batch_size=2")
     assert lineage(plan.with_sizes(Sizes("auto", 4, 16))) == digests("generation.batch_size=16")

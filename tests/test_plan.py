@@ -14,6 +14,7 @@ from tspin_mlx.policy_names import policy_name
 from tspin_mlx.recipe_text import flatten, parse_recipe
 
 COUNTS = {"train": 100, "validation": 10, "test": 5}
+DATA = {"train": "t", "validation": "v", "test": "x"}
 
 
 def recipe(*overrides):
@@ -179,12 +180,14 @@ def test_policies_have_names_for_people(folder, name):
 
 
 def test_a_plan_is_plain_values():
-    made = plan(model_fingerprint="m", data_digest="d")
+    made = plan(model_fingerprint="m", data_digests=DATA)
     row = json.loads(json.dumps(made.to_row()))
     assert row["counts"] == COUNTS
-    assert (row["model_fingerprint"], row["data_digest"]) == ("m", "d")
+    assert (row["model_fingerprint"], row["data_digests"]) == ("m", DATA)
     assert row["recipe"]["training"]["epochs"] == 2
     assert [phase["target"] for phase in row["phases"]] == [phase.target for phase in made.phases]
+    del row["data_digests"]
+    assert plan_from_row(row) == plan(model_fingerprint="m")  # an older version's, which can still be looked at
 
 
 @pytest.mark.parametrize(
@@ -197,14 +200,14 @@ def test_a_plan_is_plain_values():
     ],
 )
 def test_a_plan_comes_back_from_its_row(overrides):
-    made = plan(*overrides, model_fingerprint="m", data_digest="d")
+    made = plan(*overrides, model_fingerprint="m", data_digests=DATA)
     again = plan_from_row(json.loads(json.dumps(made.to_row())))
     assert again == made
     assert again.fingerprint == made.fingerprint
 
 
 def test_a_row_of_an_earlier_version_gets_the_defaults_that_were_added_since():
-    made = plan(model_fingerprint="m", data_digest="d")
+    made = plan(model_fingerprint="m", data_digests=DATA)
     row = made.to_row()
     del row["recipe"]["guard"], row["recipe"]["run"]["checkpoint_seconds"]
     assert plan_from_row(row) == made
@@ -324,11 +327,11 @@ def test_the_fingerprint_does_not_change_with_names_and_wording(key, value):
 
 @pytest.mark.parametrize(
     "more",
-    [{"model_fingerprint": "other"}, {"data_digest": "other"}, {"counts": COUNTS | {"train": 101}}],
+    [{"model_fingerprint": "other"}, {"data_digests": DATA | {"test": "other"}}, {"counts": COUNTS | {"train": 101}}],
     ids=["model", "data", "counts"],
 )
 def test_the_fingerprint_changes_with_the_contents_of_model_and_data(more):
-    known = {"model_fingerprint": "m", "data_digest": "d"}
+    known = {"model_fingerprint": "m", "data_digests": DATA}
     assert plan(**(known | more)).fingerprint != plan(**known).fingerprint
 
 

@@ -7,7 +7,7 @@ import pytest
 from tspin_mlx.data import Splits
 from tspin_mlx.plan import make_plan
 from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.runs.creation import create_run, data_digest
+from tspin_mlx.runs.creation import create_run, data_digests
 from tspin_mlx.runs.event_log import EventLog
 from tspin_mlx.runs.lock import RunLock
 from tspin_mlx.runs.state import state_of
@@ -21,7 +21,7 @@ NOW = 1_700_000_000.0
 def run(tmp_path):
     prompt = Prompt("a", (1, 2), "p", Response((3, 4), "r"), "r")
     prompts = Splits((prompt,), (prompt,), ())
-    plan = make_plan(parse_recipe(TEXT, "r.yaml"), prompts.counts, "m", data_digest(prompts))
+    plan = make_plan(parse_recipe(TEXT, "r.yaml"), prompts.counts, "m", data_digests(prompts))
     return create_run(tmp_path / "quick", plan, TEXT, {"name": "tiny", "path": "/m", "fingerprint": "m"}, prompts)
 
 

@@ -14,7 +14,7 @@ from .errors import UsageError
 from .models import ModelFolder, context_length, load_tokenizer, resolve_model, vocabulary_size
 from .plan import Plan, make_plan
 from .recipe import SAFE_NAME, DataSection, ModelSection, Recipe
-from .runs.creation import create_run, data_digest
+from .runs.creation import create_run, data_digests
 from .runs.directory import Run, open_run
 from .triplets import Prompt
 
@@ -111,7 +111,7 @@ def check(recipe: Recipe, source: RecipeSource, read: Callable[..., tuple[ModelF
     """
     path = run_path(recipe, source)
     model, prompts = read(recipe.model, recipe.data, source.path.parent, recipe.run.seed)
-    plan = make_plan(recipe, prompts.counts, model.fingerprint, data_digest(prompts))
+    plan = make_plan(recipe, prompts.counts, model.fingerprint, data_digests(prompts))
     return Checked(path, source, model, prompts, plan)
 
 

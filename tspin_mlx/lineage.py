@@ -7,16 +7,22 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from .plan import Phase, Plan
+from .plan import Phase, PhaseKind, Plan
 from .policy_names import BASE
 from .recipe import Recipe
+
+#: The part of the data that a kind of phase reads itself; what others have read comes in through their results.
+_PARTS: dict[PhaseKind, str] = {
+    **dict.fromkeys(("warmup", "generate", "pair", "refer", "train", "supervise"), "train"),
+    "evaluate": "validation",
+    **dict.fromkeys(("test", "test_best"), "test"),
+}
 
 
 def lineage(plan: Plan) -> dict[str, str]:
     """sha256 by target; two plans that agree in it would make the same file or folder there."""
     world = {
         "model": plan.model_fingerprint,
-        "data": plan.data_digest,
         "dtype": plan.recipe.model.dtype,
         "lora": plan.recipe.lora.model_dump(mode="json"),
     }
@@ -24,7 +30,8 @@ def lineage(plan: Plan) -> dict[str, str]:
     for phase in plan.phases:
         own = {name: value for name, value in asdict(phase).items() if name != "title"}
         inputs = [digests[target] for target in _inputs(phase, plan)]
-        content = [world, own, _settings(phase, plan.recipe), inputs]
+        data = plan.data_digests.get(_PARTS.get(phase.kind, ""))
+        content = [world, data, own, _settings(phase, plan.recipe), inputs]
         digests[phase.target] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return digests
 

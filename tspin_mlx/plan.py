@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from .objective import SUPERVISED, Objective
@@ -127,14 +127,14 @@ class Plan:
         counts: number of train, validation and test examples.
         phases: in their order.
         model_fingerprint: of the base model, empty before it was looked at.
-        data_digest: sha256 of the rendered examples, empty before they were.
+        data_digests: sha256 of the rendered examples of each part, empty before they were.
     """
 
     recipe: Recipe
     counts: dict[str, int]
     phases: tuple[Phase, ...]
     model_fingerprint: str = ""
-    data_digest: str = ""
+    data_digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -173,7 +173,7 @@ class Plan:
         """Plain values for ``plan.json``."""
         return {
             "model_fingerprint": self.model_fingerprint,
-            "data_digest": self.data_digest,
+            "data_digests": self.data_digests,
             "counts": self.counts,
             "recipe": self.recipe.model_dump(mode="json"),
             "phases": [asdict(phase) for phase in self.phases],
@@ -187,21 +187,24 @@ def self_play_prompts(section: GenerationSection, train: int, iteration: int) ->
     return [(first + i) % train for i in range(count)]
 
 
-def make_plan(recipe: Recipe, counts: dict[str, int], model_fingerprint: str = "", data_digest: str = "") -> Plan:
+def make_plan(
+    recipe: Recipe, counts: dict[str, int], model_fingerprint: str = "", data_digests: dict[str, str] | None = None
+) -> Plan:
     """Work out all phases of a recipe for a given number of examples."""
     return Plan(
         recipe=recipe,
         counts=counts,
         phases=tuple(_phases(recipe, counts)),
         model_fingerprint=model_fingerprint,
-        data_digest=data_digest,
+        data_digests=data_digests or {},
     )
 
 
 def plan_from_row(row: dict[str, Any]) -> Plan:
     """The plan that ``plan.json`` holds."""
     recipe = Recipe.model_validate(row["recipe"])
-    return make_plan(recipe, row["counts"], row["model_fingerprint"], row["data_digest"])
+    digests = row.get("data_digests")  # runs of older versions have one for all parts
+    return make_plan(recipe, row["counts"], row["model_fingerprint"], digests)
 
 
 def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:

@@ -65,9 +65,10 @@ def prompt_rows(prompts: Splits[Prompt]) -> list[dict[str, Any]]:
     return [{"split": name, **to_row(prompt)} for name in SPLITS for prompt in getattr(prompts, name)]
 
 
-def data_digest(prompts: Splits[Prompt]) -> str:
-    """sha256 of the rendered examples."""
-    return hashlib.sha256(json.dumps(prompt_rows(prompts), sort_keys=True).encode()).hexdigest()
+def data_digests(prompts: Splits[Prompt]) -> dict[str, str]:
+    """sha256 of the rendered examples of each part."""
+    rows = {name: [to_row(prompt) for prompt in getattr(prompts, name)] for name in SPLITS}
+    return {name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for name, part in rows.items()}
 
 
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
@@ -97,5 +98,5 @@ def _steps(plan: Plan) -> list[Any]:
     """All that decides how much memory a training step takes: what was measured holds as long as it is the same."""
     last = [(phase.kind, phase.objective) for phase in plan.phases if phase.updates][-1:]
     recipe = plan.recipe
-    world = [plan.model_fingerprint, plan.data_digest, recipe.model.dtype, recipe.lora]
+    world = [plan.model_fingerprint, plan.data_digests["train"], recipe.model.dtype, recipe.lora]
     return [*world, recipe.generation.max_tokens, plan.sizes, last]

@@ -263,7 +263,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     changed = [key for key in new if old.get(key) != new[key] and key not in NO_INFLUENCE]
     width = max(map(len, changed), default=0)
     differences = [f"{key:<{width}}  {_plain(old.get(key))} → {_plain(new[key])}" for key in changed]
-    if before["data_digest"] != now["data_digest"]:
+    if before.get("data_digests", now["data_digests"]) != now["data_digests"]:
         differences.append("the data files have changed")
     if before["model_fingerprint"] != now["model_fingerprint"]:
         differences.append("the model's files have changed")
