@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -36,6 +37,11 @@ def piped(run, lines, *args):
     return subprocess.run(command(run, *args), input=text, capture_output=True, text=True, env=env, check=False)
 
 
+def _at_a_terminal():
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests that run in the background have children that ignore it
+
+
 class Terminal:
     """The command at a terminal of its own."""
 
@@ -46,7 +52,7 @@ class Terminal:
         env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
         self.process = subprocess.Popen(
             command(run, *args), stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_at_a_terminal,
         )  # fmt: skip
         os.close(slave)
         self.seen = ""
