@@ -44,7 +44,7 @@ def test_the_parts_add_up_to_the_gradient_of_the_loss(policy, beta, split):
     three = [*TRIPLETS, TRIPLETS[0]]
     chosen = three if beta else [Triplet(t.prompt, t.synthetic, None) for t in three]
     examples = [(t.prompt, t.responses()) for t in chosen]
-    parts = split(chosen, score(policy.scorer, examples, 2), 0.05, beta)
+    parts = split(chosen, score(policy.scorer, examples), 0.05, beta)
     whole: dict[str, np.ndarray] = {}
     for part in parts.values():
         for name, value in tree_flatten(gradient(policy, part)):

@@ -186,5 +186,5 @@ def test_the_likelihoods_of_the_harness_are_those_of_training(run):
         context = adapter.apply_chat_template(turns)
         requests.append(Instance("loglikelihood", {}, (context, f"{prompt.annotated.text}<|im_end|>"), i))
     found = [logp for logp, _ in adapter.loglikelihood(requests)]
-    logps = score(Scorer(policy.model), [(prompt, (prompt.annotated,)) for prompt in prompts], 4)
+    logps = score(Scorer(policy.model), [(prompt, (prompt.annotated,)) for prompt in prompts])
     assert found == pytest.approx(logps[0].tolist(), rel=1e-4)

@@ -44,7 +44,7 @@ def test_scores_are_those_of_the_policy_that_trained(run):
     policy = load_run(run, run.plan().recipe)
     use_policy(policy, run, 0)
     samples = read_samples(run, 1)
-    logps = score(Scorer(policy.model), [(s.triplet.prompt, s.triplet.responses()) for s in samples], 4)
+    logps = score(Scorer(policy.model), [(s.triplet.prompt, s.triplet.responses()) for s in samples])
     close = 0
     for sample, expected in zip(samples, logps.T, strict=True):
         row = sample.to_row()

@@ -1,5 +1,7 @@
 """Log-probabilities of responses: equal to a plain computation with all logits, and only of response tokens."""
 
+import itertools
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -53,7 +55,7 @@ def plain_logps(model, prompt, response):
 def test_equal_to_a_plain_computation_with_all_logits(policy):
     scorer = Scorer(policy.model)
     logps, entropies = map(np.array, scorer(as_arrays(scorer.collate(EXAMPLES))))
-    np.testing.assert_allclose(score(scorer, EXAMPLES, batch_size=3), logps, rtol=1e-5)
+    np.testing.assert_allclose(score(scorer, EXAMPLES), logps, rtol=1e-5)
     for column, (prompt, responses) in enumerate(EXAMPLES):
         for row, response in enumerate(responses):
             expected = plain_logps(policy.model, prompt.tokens, response.tokens)
@@ -62,8 +64,8 @@ def test_equal_to_a_plain_computation_with_all_logits(policy):
 
 
 def test_padding_changes_nothing(policy):
-    alone = [score(Scorer(policy.model), [one], 1)[:, 0] for one in EXAMPLES]
-    together = score(Scorer(policy.model), EXAMPLES, 3)
+    alone = [score(Scorer(policy.model), [one])[:, 0] for one in EXAMPLES]
+    together = score(Scorer(policy.model), EXAMPLES)
     np.testing.assert_allclose(together, np.stack(alone, axis=1), rtol=1e-5)
 
 
@@ -199,7 +201,7 @@ def test_an_untied_head_is_found_too(tmp_path):
     assert scorer.split
     prompt, responses = EXAMPLES[0]
     expected = plain_logps(policy.model, prompt.tokens, responses[1].tokens)[0].item()
-    assert score(scorer, EXAMPLES[:1], 1)[1, 0] == pytest.approx(expected, rel=1e-5)
+    assert score(scorer, EXAMPLES[:1])[1, 0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_model_that_cannot_be_split_is_scored_through_whole_logits(policy):
@@ -219,7 +221,7 @@ def test_a_model_that_cannot_be_split_is_scored_through_whole_logits(policy):
     assert not scorer.split
     prompt, responses = EXAMPLES[0]
     expected = plain_logps(model, prompt.tokens, responses[0].tokens)[0].item()
-    assert score(scorer, EXAMPLES[:1], 1)[0, 0] == pytest.approx(expected, rel=1e-5)
+    assert score(scorer, EXAMPLES[:1])[0, 0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_model_with_other_names_is_scored_through_whole_logits(policy):
@@ -233,7 +235,7 @@ def test_a_model_with_other_names_is_scored_through_whole_logits(policy):
 
     scorer = Scorer(Renamed(policy.model))
     assert not scorer.split
-    np.testing.assert_allclose(score(scorer, EXAMPLES, 3), score(Scorer(policy.model), EXAMPLES, 3), rtol=1e-5)
+    np.testing.assert_allclose(score(scorer, EXAMPLES), score(Scorer(policy.model), EXAMPLES), rtol=1e-5)
 
 
 def test_token_logps_of_huge_logits_are_finite():
@@ -344,6 +346,26 @@ def test_half_precision_features_get_a_half_precision_gradient(kind):
     np.testing.assert_allclose(np.array(gradient.astype(mx.float32)), np.array(exact), rtol=0, atol=0.02 * scale)
 
 
+def test_as_many_are_scored_at_once_as_fit(policy, monkeypatch):
+    """The examples have 11, 10 and 7 tokens; the shortest prompt with its first response comes first."""
+    sizes, scorer = [], Scorer(policy.model)
+    collate = scorer.collate
+
+    def spying(examples):
+        sizes.append([len(x.tokens) + sum(len(r.tokens) for r in rs) for x, rs in examples])
+        return collate(examples)
+
+    monkeypatch.setattr(scorer, "collate", spying)
+    expected = score(scorer, EXAMPLES)
+    for tokens, parts in ((17, [[7], [11], [10]]), (18, [[7, 11], [10]]), (1, [[7], [11], [10]])):
+        seen = []
+        found = score(scorer, EXAMPLES, lambda *progress, seen=seen: seen.append(progress[0]), tokens)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        assert sizes[1:] == parts
+        assert seen == list(itertools.accumulate(map(len, parts)))
+        del sizes[1:]
+
+
 def test_where_calls_cost_more_there_are_fewer_of_the_same_values(policy):
     lengths = [(40, 3), (44, 30), (9, 12), (41, 5)]
     examples = [example(range(5, 5 + prompt), range(1, 1 + answer), [1, 2]) for prompt, answer in lengths]
@@ -353,4 +375,4 @@ def test_where_calls_cost_more_there_are_fewer_of_the_same_values(policy):
 
     cheap, dear = Scorer(policy.model), Scorer(policy.model, 500)
     assert calls(dear) == 2 < calls(cheap)
-    np.testing.assert_allclose(score(dear, examples, 4), score(cheap, examples, 4), rtol=1e-5)
+    np.testing.assert_allclose(score(dear, examples), score(cheap, examples), rtol=1e-5)

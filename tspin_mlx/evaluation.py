@@ -13,9 +13,6 @@ from .recipe import EvaluationSection
 from .scoring import score
 from .triplets import Prompt, Response
 
-#: Rows per forward pass while scoring.
-_SCORING_BATCH = 8
-
 
 def answer_greedily(
     policy: Policy,
@@ -58,7 +55,7 @@ def measure(
         (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
     ]
     with folded(policy):
-        logps = score(policy.scorer, examples, _SCORING_BATCH, on_progress)
+        logps = score(policy.scorer, examples, on_progress)
     measures = {
         "nll": float(-logps[0].sum() / sum(len(prompt.annotated.tokens) for prompt in prompts)),
         "stop_rate": fmean(response.finish_reason == "stop" for response in responses),

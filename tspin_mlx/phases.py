@@ -137,7 +137,7 @@ def _refer(desk: Desk, phase: Phase) -> None:
     examples = _triplets(desk, phase)
     report = desk.progress(phase, len(examples))
     with folded(desk.policy):
-        logps = score(desk.policy.scorer, examples, desk.plan.sizes.micro_batch_size, report)
+        logps = score(desk.policy.scorer, examples, report)
     rows = [{"id": prompt.id, "logps": found.tolist()} for (prompt, _), found in zip(examples, logps.T, strict=True)]
     desk.store.write_jsonl(phase.target, rows)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate, takewhile
 from typing import Any, Literal
 
 import mlx.core as mx
@@ -26,6 +27,9 @@ Differentiate = Literal["logps", "both"]
 LOGITS_AT_ONCE = 2**23
 #: The same where memory is dearer than time.
 FEW_LOGITS_AT_ONCE = 2**21
+
+#: Tokens of one forward pass where nothing is differentiated; and examples, which take time to group.
+TOKENS_AT_ONCE, _EXAMPLES_AT_ONCE = 4096, 64
 
 _PROBE = 12  # tokens
 
@@ -244,16 +248,16 @@ def as_arrays(batch: MicroBatch) -> dict[str, Any]:
 def score(
     scorer: Scorer,
     examples: Sequence[Scored],
-    batch_size: int,
     on_progress: Callable[[int, int, float], None] | None = None,
+    tokens_at_once: int = TOKENS_AT_ONCE,
 ) -> np.ndarray:
     """Score many examples without a gradient.
 
     Args:
         examples: prompts, all with the same number k of responses.
-        batch_size: prompts per forward pass.
         on_progress: called after each forward pass with the numbers of examples and of response tokens scored so far,
             and the seconds since the beginning; what it raises ends the scoring.
+        tokens_at_once: of prompts and responses in one forward pass, but at least one example.
 
     Returns:
         Log-probabilities, (k, number of examples) float32, in the examples' order.
@@ -261,13 +265,22 @@ def score(
     order = sorted(range(len(examples)), key=lambda i: len(examples[i][0].tokens) + len(examples[i][1][0].tokens))
     logps = np.zeros((len(examples[0][1]), len(examples)), np.float32)
     started, tokens = time.perf_counter(), 0
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    done = 0
+    while done < len(order):
+        chosen = order[done : done + _EXAMPLES_AT_ONCE]
+        chosen = chosen[: _fitting([examples[i] for i in chosen], tokens_at_once)]
         logps[:, chosen] = np.array(scorer.logps(as_arrays(scorer.collate([examples[i] for i in chosen]))))
+        done += len(chosen)
         tokens += sum(len(response.tokens) for i in chosen for response in examples[i][1])
         if on_progress is not None:
-            on_progress(start + len(chosen), tokens, time.perf_counter() - started)
+            on_progress(done, tokens, time.perf_counter() - started)
     return logps
+
+
+def _fitting(examples: Sequence[Scored], tokens: int) -> int:
+    """How many of the first examples have so many tokens at most; at least one."""
+    sizes = (len(prompt.tokens) + sum(len(response.tokens) for response in responses) for prompt, responses in examples)
+    return max(1, sum(1 for _ in takewhile(lambda total: total <= tokens, accumulate(sizes))))
 
 
 def _language_model(model: nn.Module) -> nn.Module:

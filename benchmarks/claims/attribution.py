@@ -170,7 +170,7 @@ def attribute(run: Run, iteration: int, triplets: int, held_out: int) -> dict[st
     use_policy(policy, run, iteration - 1 if iteration else INITIAL)
     chosen = [sample.triplet for sample in read_samples(run, iteration)][:triplets]
     with folded(policy):
-        logps = score(policy.scorer, [(t.prompt, t.responses()) for t in chosen], 4)
+        logps = score(policy.scorer, [(t.prompt, t.responses()) for t in chosen])
     objective = run.plan().recipe.objective
     prompts = run.prompts().validation[:held_out]
     own = [response_from_row(row) for row in run.evaluations()[start]["responses"][: len(prompts)]]
