@@ -355,18 +355,18 @@ def test_a_stopped_run_makes_no_step_twice(finished, stopped_at):
 
 def test_scoring_tells_how_far_it_is_and_hears_a_request_to_stop(finished, workshop, tmp_path, monkeypatch):
     monkeypatch.setattr("tspin_mlx.desk._PROGRESS_EVERY", 0)
-    monkeypatch.setattr("tspin_mlx.evaluation._SCORING_BATCH", 1)
+    monkeypatch.setattr("tspin_mlx.scoring._EXAMPLES_AT_ONCE", 1)
     launch, stop, told = launched(workshop, tmp_path), Stop(), []
 
     def listen(event):
         if event["kind"] == "progress":
             told.append((event["done"], event["total"]))
-            if event["done"] == 6:
+            if event["done"] == 3:
                 stop.request("step")
 
     with pytest.raises(Stopped):
         work(launch.run, listen, stop)
-    assert told[-3:] == [(4, 8), (5, 8), (6, 8)]  # four prompts: answered, then scored
+    assert told[-3:] == [(2, 4), (2, 4), (3, 4)]  # four prompts are answered, one is scored, two are
     assert not launch.run.evaluations()
     started(launch)
     assert digests(launch.run) == digests(finished[0].run)

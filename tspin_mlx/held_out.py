@@ -67,6 +67,7 @@ def measure_policies(
     Args:
         names: see :func:`tspin_mlx.runs.policies.find_policy`.
         section: the metrics, and the longest answer.
+        on_progress: a prompt that is answered and not yet scored counts half.
     """
     recipe: Recipe = run.plan().recipe
     policy = load_run(run, recipe, trusted=trusted)
@@ -75,10 +76,10 @@ def measure_policies(
         folder = use_policy(policy, run, name)
 
         def on_answered(done: int, tokens: int, seconds: float, name: str = name) -> None:
-            on_progress(name, done, 2 * len(prompts))
+            on_progress(name, done // 2, len(prompts))
 
         def on_scored(done: int, tokens: int, seconds: float, name: str = name) -> None:
-            on_progress(name, len(prompts) + done, 2 * len(prompts))
+            on_progress(name, (len(prompts) + done) // 2, len(prompts))
 
         responses = answer_greedily(policy, prompts, max_tokens, recipe.generation.batch_size, on_answered)
         measures, _ = measure(policy, prompts, responses, None, None, section, on_scored)

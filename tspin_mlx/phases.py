@@ -267,8 +267,12 @@ def _measured(
     """Answer greedily and measure; within self-play also against the policies before."""
     recipe = desk.plan.recipe
     max_tokens = recipe.evaluation.max_tokens or recipe.generation.max_tokens
-    report = desk.progress(phase, 2 * len(prompts))  # each is answered, then scored
-    own = answer_greedily(desk.policy, prompts, max_tokens, recipe.generation.batch_size, report)
+    report = desk.progress(phase, len(prompts))
+
+    def on_answered(done: int, tokens: int, seconds: float) -> None:
+        report(done // 2, tokens, seconds)  # what is not yet scored counts half
+
+    own = answer_greedily(desk.policy, prompts, max_tokens, recipe.generation.batch_size, on_answered)
     opponent = initial = None
     if phase.target == f"{INITIAL}/eval.json":
         opponent = own
@@ -277,7 +281,7 @@ def _measured(
         opponent, initial = desk.responses(before), desk.responses(INITIAL)
 
     def on_scored(done: int, tokens: int, seconds: float) -> None:
-        report(len(prompts) + done, tokens, seconds)
+        report((len(prompts) + done) // 2, tokens, seconds)
 
     return *measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation, on_scored), own
 

@@ -39,7 +39,8 @@ class RunView:
         title: of the current phase, in words.
         iteration: of the current phase; None outside self-play.
         phase_begun: when the current phase began.
-        done, total: progress within the current phase, in steps or prompts; an evaluation answers each, then scores it.
+        done, total: progress within the current phase, in steps or prompts; of an evaluation what is answered and not
+            scored counts half.
         kept: how much of that was there before the run was started again.
         tokens_per_s: of the current phase.
         steps: all optimiser steps; one that was repeated after a crash counts once.
