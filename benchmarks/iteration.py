@@ -9,7 +9,8 @@ import mlx.core as mx
 import mlx.optimizers as optim
 
 from tspin_mlx.generation import Decoding, generate
-from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.model_folder import resolve_model
+from tspin_mlx.models import load_policy
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.training import Gradients, Trainer
 

@@ -13,7 +13,8 @@ from mlx_lm.models.llama import Model, ModelArgs
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from tspin_mlx.catalog import find_recipe
-from tspin_mlx.models import Policy, load_policy, resolve_model
+from tspin_mlx.model_folder import resolve_model
+from tspin_mlx.models import Policy, load_policy
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.triplets import Prompt, Response
 

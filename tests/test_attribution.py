@@ -8,7 +8,8 @@ from mlx.utils import tree_flatten
 
 from benchmarks.claims.attribution import attribute, gradient, kinds, places, pushes, pushes_by_advantage
 from tspin_mlx.method import tspin_loss
-from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.model_folder import resolve_model
+from tspin_mlx.models import load_policy
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.scoring import as_arrays, score

@@ -15,7 +15,8 @@ from tspin_mlx.export.agreement import agreement, distributions, held_out
 from tspin_mlx.export.fuse import MAX_KL
 from tspin_mlx.export.source import open_source
 from tspin_mlx.launch import prepare
-from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.model_folder import resolve_model
+from tspin_mlx.models import load_policy
 from tspin_mlx.policy_names import BASE, INITIAL
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.worker import work

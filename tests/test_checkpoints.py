@@ -8,7 +8,8 @@ import pytest
 
 from tspin_mlx.checkpoints import Checkpoints
 from tspin_mlx.errors import DamagedError, SetupError, StorageError
-from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.model_folder import resolve_model
+from tspin_mlx.models import load_policy
 from tspin_mlx.objective import Objective
 from tspin_mlx.plan import Updates
 from tspin_mlx.recipe import LoraSection, ModelSection

@@ -18,7 +18,8 @@ from tspin_mlx.cli import main
 from tspin_mlx.errors import UsageError
 from tspin_mlx.export.source import open_source
 from tspin_mlx.gguf import convert_gguf
-from tspin_mlx.models import load_tensors, open_model
+from tspin_mlx.model_folder import open_model
+from tspin_mlx.models import load_tensors
 from tspin_mlx.runs.directory import Run
 
 from .conftest import make_small_run

@@ -14,7 +14,8 @@ from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.data import load_examples
 from tspin_mlx.errors import DamagedError, DataError, RecipeError, TspinError
 from tspin_mlx.launch import prepare
-from tspin_mlx.models import load_policy, load_tensors, open_model, set_adapter
+from tspin_mlx.model_folder import open_model
+from tspin_mlx.models import load_policy, load_tensors, set_adapter
 from tspin_mlx.narrate import narrate
 from tspin_mlx.recipe import DataSection, LoraSection
 from tspin_mlx.run_view import RunView, reduce

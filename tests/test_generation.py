@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tspin_mlx.generation import Decoding, common_length, generate
-from tspin_mlx.models import folded, load_policy, resolve_model
+from tspin_mlx.model_folder import resolve_model
+from tspin_mlx.models import folded, load_policy
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.seeds import derive
 from tspin_mlx.triplets import Prompt, Response

@@ -21,8 +21,8 @@ FLOORS = [
     },
     # effects: files, models, the machine
     {
-        "durable", "hub", "machine", "runs", "catalog", "data", "gguf", "builtin", "models", "prefix", "scoring",
-        "generation", "streaming", "harness", "training", "checkpoints", "evaluation",
+        "durable", "hub", "machine", "runs", "catalog", "data", "gguf", "builtin", "model_folder", "models", "prefix",
+        "scoring", "generation", "streaming", "harness", "training", "checkpoints", "evaluation",
     },
     # orchestration
     {
@@ -33,7 +33,7 @@ FLOORS = [
     {"cli", "__main__"},
 ]  # fmt: skip
 
-MAY_IMPORT_MLX_LM = {"models", "generation", "streaming", "harness", "export"}
+MAY_IMPORT_MLX_LM = {"model_folder", "models", "generation", "streaming", "harness", "export"}
 MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {
     "machine", "method", "gguf", "prefix", "scoring", "training", "memory", "chat_session",
 }  # fmt: skip

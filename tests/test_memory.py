@@ -7,7 +7,8 @@ import pytest
 from tspin_mlx import machine, memory, supervisor
 from tspin_mlx.control import resume
 from tspin_mlx.memory import measured_sizes, settle_memory, triplet_bytes
-from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.model_folder import resolve_model
+from tspin_mlx.models import load_policy
 from tspin_mlx.plan import Sizes, make_plan
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.recipe_text import parse_recipe

@@ -13,19 +13,15 @@ from mlx_lm.utils import load
 
 from tspin_mlx import durable, models
 from tspin_mlx.errors import DamagedError, HubError, SetupError, TspinError
+from tspin_mlx.model_folder import context_length, load_tokenizer, open_model, resolve_model, vocabulary_size
 from tspin_mlx.models import (
     adapter_digest,
     call_cost,
-    context_length,
     load_policy,
     load_tensors,
-    load_tokenizer,
-    open_model,
-    resolve_model,
     save_adapter,
     save_tensors,
     set_adapter,
-    vocabulary_size,
 )
 from tspin_mlx.recipe import LoraSection, ModelSection
 

@@ -17,7 +17,8 @@ from tspin_mlx.export.adapter import export_adapter
 from tspin_mlx.export.peft import SAME_NAMES, to_peft
 from tspin_mlx.export.source import open_source
 from tspin_mlx.launch import prepare
-from tspin_mlx.models import load_policy, load_tensors, open_model, save_adapter, save_tensors
+from tspin_mlx.model_folder import open_model
+from tspin_mlx.models import load_policy, load_tensors, save_adapter, save_tensors
 from tspin_mlx.recipe import LoraSection
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.worker import work

@@ -9,7 +9,8 @@ import pytest
 from mlx.utils import tree_flatten
 
 from tspin_mlx.batching import collate
-from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.model_folder import resolve_model
+from tspin_mlx.models import load_policy
 from tspin_mlx.recipe import LoraSection, ModelSection
 from tspin_mlx.scoring import Scorer, as_arrays, chunked_logps, frozen_head_logps, score, token_logps
 from tspin_mlx.triplets import Prompt, Response

@@ -11,7 +11,8 @@ from mlx_lm.models import llama
 from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.errors import RecipeError, SetupError, StorageError, UsageError
 from tspin_mlx.launch import prepare, run_path
-from tspin_mlx.models import load_policy, load_tokenizer, open_model
+from tspin_mlx.model_folder import load_tokenizer, open_model
+from tspin_mlx.models import load_policy
 from tspin_mlx.recipe import LoraSection
 from tspin_mlx.runs.creation import create_run
 from tspin_mlx.runs.directory import find_run

@@ -10,7 +10,8 @@ from mlx.utils import tree_flatten
 from tspin_mlx import training
 from tspin_mlx.batching import micro_batches
 from tspin_mlx.errors import DivergedError
-from tspin_mlx.models import load_policy, resolve_model
+from tspin_mlx.model_folder import resolve_model
+from tspin_mlx.models import load_policy
 from tspin_mlx.objective import SUPERVISED, Objective
 from tspin_mlx.plan import Updates
 from tspin_mlx.recipe import LoraSection, ModelSection

@@ -10,7 +10,8 @@ import mlx.core as mx
 from .chat import BadExample, render_prompt, takes_conversations
 from .errors import UsageError
 from .generation import Decoding
-from .models import context_length, set_adapter
+from .model_folder import context_length
+from .models import set_adapter
 from .run_model import find_model, load_run
 from .runs.directory import Run
 from .runs.policies import find_policy, policies

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .data import read_prompts
 from .evaluation import answer_greedily, measure
-from .models import context_length, load_tokenizer, vocabulary_size
+from .model_folder import context_length, load_tokenizer, vocabulary_size
 from .recipe import EvaluationSection, Recipe
 from .run_model import find_model, load_run, use_policy
 from .runs.directory import Run

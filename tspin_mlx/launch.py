@@ -11,7 +11,7 @@ from pathlib import Path
 from .catalog import RecipeSource
 from .data import Splits, is_remote, load_examples, render_examples
 from .errors import UsageError
-from .models import ModelFolder, context_length, load_tokenizer, resolve_model, vocabulary_size
+from .model_folder import ModelFolder, context_length, load_tokenizer, resolve_model, vocabulary_size
 from .plan import Plan, make_plan
 from .recipe import SAFE_NAME, DataSection, ModelSection, Recipe
 from .runs.creation import create_run, data_digests

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import SetupError
-from .models import ModelFolder, Policy, load_policy, open_model, resolve_model, set_adapter
+from .model_folder import ModelFolder, open_model, resolve_model
+from .models import Policy, load_policy, set_adapter
 from .recipe import Recipe
 from .runs.directory import Run
 from .runs.policies import find_policy

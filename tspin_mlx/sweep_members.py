@@ -14,7 +14,7 @@ from .data import Splits
 from .errors import RecipeError, TspinError, UsageError
 from .launch import Checked, check, read_inputs
 from .lineage import lineage
-from .models import ModelFolder
+from .model_folder import ModelFolder
 from .recipe import SAFE_NAME
 from .runs.directory import Run, open_run
 from .sweep import Combination, combinations, parse_sweep, to_override

@@ -85,7 +85,7 @@ def evaluate_harness(
 ) -> None:
     """``eval --harness``."""
     from ..harness import require_harness, run_harness
-    from ..models import context_length
+    from ..model_folder import context_length
     from ..run_model import find_model, load_run, use_policy
 
     run = find_run(name, folder)

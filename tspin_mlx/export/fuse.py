@@ -19,7 +19,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..durable import check_space
 from ..errors import SetupError, TspinError
 from ..machine import on_cpu
-from ..models import load_policy, open_model, read_json, set_adapter
+from ..model_folder import open_model, read_json
+from ..models import load_policy, set_adapter
 from ..seeds import derive
 from .adapter import origin_of
 from .agreement import Agreement, agreement, distributions, held_out

@@ -13,7 +13,8 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import UsageError
-from ..models import load_tensors, read_json
+from ..model_folder import read_json
+from ..models import load_tensors
 from .adapter import origin_of
 from .fuse import MAX_KL, fuse
 from .keep import Export, keep

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..models import read_json
+from ..model_folder import read_json
 from ..policy_names import BASE, INITIAL, policy_name
 from ..recipe import Recipe
 from ..run_model import find_model

@@ -9,7 +9,7 @@ from typing import Any
 from .. import durable
 from ..chat import BadExample, Example, render
 from ..errors import UsageError
-from ..models import load_tokenizer, vocabulary_size
+from ..model_folder import load_tokenizer, vocabulary_size
 from ..policy_names import iteration_folder
 from ..recipe import DataSection
 from ..run_model import find_model

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import builtin
 from ..errors import UsageError
-from ..models import read_json
+from ..model_folder import read_json
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -1,0 +1,154 @@
+"""Where a model is: from what a recipe names to a folder in mlx-lm's format, and what its files say. No weights.
+
+One of the few modules that touch mlx-lm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import builtin
+from .errors import SetupError
+from .gguf import convert_gguf
+from .hub import hub_errors
+from .recipe import ModelSection
+
+#: What is fetched of a Hub repository: weights, configuration, tokenizer, the card (which says what the model was made
+#: of); Python files only if they are trusted.
+_HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja", "README.md")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on disk.
+
+    Attributes:
+        path: folder in mlx-lm's format.
+        name: what the recipe called it.
+        fingerprint: sha256 over names and sizes of the weight files and over the configuration.
+        trusted: whether code that comes with the model may run.
+    """
+
+    path: Path
+    name: str
+    fingerprint: str
+    trusted: bool = False
+
+
+def resolve_model(section: ModelSection, *, trusted: bool = False) -> ModelFolder:
+    """Find, download or convert the model that a recipe names.
+
+    Args:
+        trusted: fetch and run code that comes with the model.
+
+    Raises:
+        SetupError: no such folder or file, or not a model mlx-lm can load.
+        HubError: the Hub refused or could not be reached.
+    """
+    return open_model(_locate(section, trusted), section.path, trusted=trusted)
+
+
+def open_model(path: Path, name: str, *, trusted: bool = False) -> ModelFolder:
+    """A model that is on disk.
+
+    Raises:
+        SetupError: not a model mlx-lm can load, or one that needs its own code and is not trusted.
+    """
+    if not (path / "config.json").is_file() or not list(path.glob("model*.safetensors")):
+        raise SetupError(
+            f"{path}: not a model folder (config.json and model*.safetensors are needed)",
+            hint="weights are read from safetensors only, never from a pickle: give a Hub id, a folder in mlx-lm's "
+            "format, a GGUF file, or smollm2-135m",
+        )
+    if (code := read_json(path).get("model_file")) is not None and not trusted:
+        raise SetupError(
+            f"{path}: the model brings code of its own ({code}), which was not run",
+            hint="--trust-remote-code runs it: with your rights, on your files",
+        )
+    digest = hashlib.sha256((path / "config.json").read_bytes())
+    for file in sorted(path.glob("model*.safetensors")):
+        digest.update(f"{file.name}:{file.stat().st_size}".encode())
+    return ModelFolder(path=path.absolute(), name=name, fingerprint=digest.hexdigest(), trusted=trusted)
+
+
+def load_tokenizer(folder: ModelFolder) -> Any:
+    """mlx-lm's tokenizer wrapper of the model; a second or so, no weights.
+
+    Raises:
+        SetupError: it cannot be read, or needs its own code and is not trusted.
+    """
+    from mlx_lm.utils import load_config, load_tokenizer
+
+    eos = load_config(folder.path).get("eos_token_id")
+    try:
+        return load_tokenizer(folder.path, {"trust_remote_code": folder.trusted}, eos_token_ids=eos)
+    except (ValueError, OSError, KeyError) as error:
+        raise SetupError(f"{folder.path}: the tokenizer cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def vocabulary_size(folder: ModelFolder) -> int:
+    """Token ids of the model are below this."""
+    config = read_json(folder.path)
+    size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    if not size:
+        raise SetupError(f"{folder.path / 'config.json'}: vocab_size is missing")
+    return size
+
+
+def context_length(folder: ModelFolder) -> int | None:
+    """Longest sequence the model was made for, in tokens, if its configuration says."""
+    return read_json(folder.path).get("max_position_embeddings")
+
+
+def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The JSON object in a file of a model or an adapter.
+
+    Raises:
+        SetupError: it cannot be read, or is not an object.
+    """
+    try:
+        found = json.loads((folder / name).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise SetupError(f"{folder / name} cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise SetupError(f"{folder / name} is not a JSON object")
+    return found
+
+
+def _locate(section: ModelSection, trusted: bool) -> Path:
+    if section.path == builtin.ALIAS:
+        return builtin.builtin_model()
+    path = Path(section.path).expanduser()
+    if path.suffix == ".gguf":
+        return _converted(path)
+    if path.is_dir():
+        return path
+    if section.path.count("/") == 1 and not section.path.startswith((".", "/", "~")):
+        return _download(section, trusted)
+    raise SetupError(
+        f"model {section.path!r}: no such folder, and not a Hub id (org/name)",
+        hint=f"the built-in model is {builtin.ALIAS}",
+    )
+
+
+def _converted(path: Path) -> Path:
+    if not path.is_file():
+        raise SetupError(f"model {str(path)!r}: no such file")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    target = builtin.cache_folder() / "models" / f"{path.stem}-{digest[:12]}"
+    if not target.exists():
+        convert_gguf(path, target)
+    return target
+
+
+def _download(section: ModelSection, trusted: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    files = [*_HUB_FILES, "*.py"] if trusted else list(_HUB_FILES)
+    with hub_errors(f"model {section.path!r}", section.path, "fetched"):
+        return Path(snapshot_download(section.path, revision=section.revision, allow_patterns=files))
