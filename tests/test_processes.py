@@ -101,15 +101,16 @@ def until(condition, seconds=60.0):
     return found
 
 
-def made(task, name):
+def made(task, name, *changes):
     """A run that was not started yet."""
     source = find_recipe(str(task / "task.yaml"))
-    return prepare(parse_source(source, [f"run.folder={task / 'runs'}", f"run.name={name}"]), source).run
+    named = [f"run.folder={task / 'runs'}", f"run.name={name}", *changes]
+    return prepare(parse_source(source, named), source).run
 
 
-def started(task, name):
+def started(task, name, *changes):
     """A run in the background."""
-    run = made(task, name)
+    run = made(task, name, *changes)
     done = cli(task, "resume", name, "--detach")
     assert done.returncode == 0, done.stderr
     return run
@@ -229,13 +230,13 @@ def without_times(text):
 
 
 def test_stop_after_the_iteration_finishes_it(task):
-    run = started(task, "iteration")
+    run = started(task, "iteration", "training.iterations=40")  # on a slow machine some are over before it is asked
     until(lambda: any(event["kind"] == "step" and event["iteration"] == 0 for event in read_events(run.events_path)))
     asked = cli(task, "stop", "iteration", "--after", "iteration")
     assert asked.returncode == 0 and "resume iteration" in asked.stderr
     until(lambda: not is_held(run.path))
-    assert (run.path / "iterations/000/eval.json").exists()
-    assert not (run.path / "iterations/001").exists()
+    begun = list((run.path / "iterations").iterdir())
+    assert 1 <= len(begun) < 40 and all((folder / "eval.json").exists() for folder in begun)
     assert (run.path / "best").exists()
     listed = json.loads(cli(task, "runs", "ls", "--json").stdout)
     assert {row["name"]: row["state"] for row in listed}["iteration"] == "interrupted"
