@@ -98,5 +98,5 @@ def _steps(plan: Plan) -> list[Any]:
     """All that decides how much memory a training step takes: what was measured holds as long as it is the same."""
     last = [(phase.kind, phase.objective) for phase in plan.phases if phase.updates][-1:]
     recipe = plan.recipe
-    world = [plan.model_fingerprint, plan.data_digests["train"], recipe.model.dtype, recipe.lora]
+    world = [plan.model_fingerprint, plan.data_digests.get("train"), recipe.model.dtype, recipe.lora]
     return [*world, recipe.generation.max_tokens, plan.sizes, last]
