@@ -28,6 +28,7 @@ FLOORS = [
     {
         "stop", "run_model", "held_out", "chat_session", "chat_server", "export",
         "desk", "phases", "memory", "engine", "worker", "supervisor", "launch", "control", "sweep_members", "sweeping",
+        "doctor",
     },
     # frontends
     {"cli", "__main__"},
@@ -35,7 +36,7 @@ FLOORS = [
 
 MAY_IMPORT_MLX_LM = {"model_folder", "models", "generation", "streaming", "harness", "export"}
 MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {
-    "machine", "method", "gguf", "prefix", "scoring", "training", "memory", "chat_session",
+    "machine", "method", "gguf", "prefix", "scoring", "training", "memory", "chat_session", "doctor",
 }  # fmt: skip
 
 

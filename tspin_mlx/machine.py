@@ -21,8 +21,16 @@ def preload_openblas() -> None:
     The wheel binds to whichever BLAS is there, else to a reference one that is some fifty times slower.
     """
     if sys.platform == "linux" and "mlx.core" not in sys.modules:
-        with contextlib.suppress(OSError):  # works without, slowly; `scripts/install` says how to get it
-            ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
+        has_openblas()  # works without, slowly; `scripts/install` says how to get it
+
+
+def has_openblas() -> bool:
+    """Whether OpenBLAS is there; if so, it is in the process from now on."""
+    try:
+        ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return True
 
 
 def on_cpu() -> bool:

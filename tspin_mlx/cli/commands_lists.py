@@ -80,6 +80,21 @@ def runs_show(
     show_run(run, folder, as_json=json)
 
 
+@runs_app.command("rm")
+def runs_rm(
+    runs: Annotated[list[str], typer.Argument(help="Runs' names in the folder, or their paths.", metavar="RUN...")],
+    folder: RunsFolder = Path("runs"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove runs with all that they hold: adapters, exports, logs. What was forked from them stays whole.
+
+    Example: tspin-mlx runs rm slower
+    """
+    from .remove import remove_runs
+
+    remove_runs(runs, folder, sure=yes)
+
+
 @runs_app.command("compare")
 def runs_compare(
     runs: Annotated[

@@ -166,3 +166,21 @@ def schema() -> None:
     from ..recipe import Recipe
 
     print_json(Recipe.model_json_schema())
+
+
+@app.command(rich_help_panel=PANEL)
+def doctor(
+    determinism: Annotated[
+        bool,
+        typer.Option("--determinism", help="Train the built-in model twice for some steps, kill one, and compare."),
+    ] = False,
+    folder: RunsFolder = Path("runs"),
+    json: Json = False,
+) -> None:
+    """See whether this machine has what a run needs, and keeps what is promised: MLX, memory, disk, model, token.
+
+    Example: tspin-mlx doctor --determinism
+    """
+    from .doctor import show_findings
+
+    show_findings(folder, determinism=determinism, as_json=json)

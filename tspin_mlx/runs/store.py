@@ -89,11 +89,15 @@ class Store:
 
     def damaged(self, name: str) -> list[str]:
         """Names of the files at or below ``name`` that are not what was written, or are missing."""
-        known, path = self._digests(), self.root / name
+        path, written = self.root / name, self.digests(name)
         files = [path] if path.is_file() else _files_below(path)
         found = {file.relative_to(self.root).as_posix(): _sha256_of(file) for file in files}
-        written = {file for file in known if file == name or file.startswith(f"{name}/")}
-        return sorted(file for file in found.keys() | written if found.get(file) != known.get(file))
+        return sorted(file for file in found.keys() | written.keys() if found.get(file) != written.get(file))
+
+    def digests(self, name: str) -> dict[str, str]:
+        """The sha256 of each file at or below ``name``, as it was written."""
+        known = self._digests()
+        return {file: known[file] for file in known if file == name or file.startswith(f"{name}/")}
 
     def digest(self, name: str) -> str | None:
         """The sha256 with which a file was written."""

@@ -1,0 +1,42 @@
+"""``runs rm``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from ..control import remove
+from ..errors import UsageError
+from ..runs.directory import find_run, named_path
+from ..runs.lock import busy, is_held
+from .say import say
+
+
+def remove_runs(names: list[str], folder: Path, *, sure: bool) -> None:
+    """Ask, then remove; nothing, if any of them is no run or is being worked on."""
+    paths = [_removable(name, folder) for name in dict.fromkeys(names)]
+    for path in paths:
+        say(f"{path}  {_size(path) / 1e6:.0f} MB")
+    if not sure:
+        if not sys.stdin.isatty():
+            raise UsageError("nothing was removed: nobody is there to say yes", hint="--yes says it")
+        if not typer.confirm("Remove for good?", default=False, err=True):
+            say("nothing was removed")
+            raise typer.Exit(1)
+    for path in paths:
+        remove(path)
+
+
+def _removable(name: str, folder: Path) -> Path:
+    path = named_path(name, folder)
+    if not (path / "run.json").is_file():
+        find_run(name, folder)  # says what may have been meant
+    if is_held(path):
+        raise busy(path)
+    return path
+
+
+def _size(path: Path) -> int:
+    return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
