@@ -23,7 +23,7 @@ def test_every_recipe_says_what_it_teaches_and_plans(name, tmp_path):
         overrides = [f"data.{part}={tmp_path / part}.jsonl" for part in ("train", "test")]
     source = find_recipe(name)
     recipe = parse_source(source, overrides)
-    plan, _ = preview(recipe, source)
+    plan = preview(recipe, source).plan
     assert recipe.description
     assert plan.steps > 0
     trained = [phase for phase in plan.phases if phase.kind == "train"]

@@ -138,8 +138,8 @@ def test_a_dry_run_checks_everything_and_writes_nothing(task):
     done = cli(task, "sweep", "grid.yaml", "--dry-run", "--json", "--set", "run.seed=1")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["runs"]
-    assert [(row["name"], row["state"]) for row in rows] == [("grid-plain-seed-1", "missing"),
-                                                            ("grid-anchored-seed-1", "missing")]  # fmt: skip
+    assert [(row["name"], row["state"]) for row in rows] == [("grid-plain-seed-1", "not started"),
+                                                            ("grid-anchored-seed-1", "not started")]  # fmt: skip
     assert not (task / "runs").exists()
 
 

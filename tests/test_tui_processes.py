@@ -46,11 +46,11 @@ if "broken" in " ".join(words):
 if words[0] == "plan":
     print(open({plan!r}).read())
 elif words[0] == "run":
-    print(json.dumps({{"run": {run!r}}}))
+    print(json.dumps({{"run": {run!r}, "started": "training.iterations=9" not in words}}))
 else:
     print("made exports/x\x1b[2J [/foo]")
     print("a note", file=sys.stderr)
-    sys.exit(5 if words[0] == "push" else 0)
+    sys.exit(5 if "--yes" in words else 0)
 """
 
 #: Holds no model; answers with what it was asked.
@@ -59,13 +59,16 @@ import json, sys
 def say(**message):
     print(json.dumps(message), flush=True)
 print("a library prints this")
-say(ready=True, policies=["base", "best"])
+say(ready=True, policies=["base", "best"], system="Reply.", multi_turn={multi_turn})
 for line in sys.stdin:
     asked = json.loads(line)
     with open({log!r}, "a") as log:
         log.write(line)
     if asked["messages"][-1]["content"] == "die":
         sys.exit("out of memory")
+    if asked["messages"][-1]["content"] == "long":
+        say(error="too long")
+        continue
     for policy in asked["policies"]:
         for piece in (f"{{policy}} says ", "\x1b[2J[/foo] ", str(len(asked["messages"]))):
             say(policy=policy, text=piece)
@@ -125,6 +128,17 @@ def test_a_new_run_is_planned_while_it_is_typed_and_started(commands, tmp_path):
 
     drive(story)
     assert ["run", "waves.yaml", "training.iterations=2", "--detach", "--json"] in commands()
+
+
+def test_a_name_that_is_taken_by_a_finished_run_is_told(commands):
+    async def story(app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#iterations", Input).value = "9"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "is there already, and finished." in text_of(app))
+        assert isinstance(app.screen, NewRunScreen)
+
+    drive(story)
 
 
 def test_what_is_wrong_is_told_and_nothing_starts(commands):
@@ -248,20 +262,21 @@ def test_the_form_has_every_format_of_the_command(commands, make_run, size):
     assert commands()[-1] == ["export", str(run.path), "--format", "triplets"]
 
 
-def test_an_upload_is_asked_about_once_more(commands, make_run):
+def test_an_upload_shows_its_files_and_is_asked_about(commands, make_run):
     run = make_run("done")
 
     async def story(app, pilot):
         await pilot.press("e", "left", "ctrl+s")
         await until(pilot, lambda: "name the repository first" in text_of(app))
         await pilot.press("down", *"me/it", "down", "right", "ctrl+s")
-        await until(pilot, lambda: "uploads to me/it, visible to everybody" in text_of(app))
+        await until(pilot, lambda: "The same key again sends these files." in text_of(app))
+        assert "a note" in text_of(app)
         await pilot.press("ctrl+s")
         await until(pilot, lambda: "ended with exit code 5" in text_of(app))
 
     drive(story, run=run)
     pushed = [words for words in commands() if words[0] == "push"]
-    assert pushed == [["push", str(run.path), "me/it", "--public", "--yes"]]
+    assert pushed == [["push", str(run.path), "me/it", "--public", how] for how in ("--dry-run", "--yes")]
 
 
 def test_processes_tell_how_they_ended(commands):
@@ -270,7 +285,7 @@ def test_processes_tell_how_they_ended(commands):
     assert Done(3, "", "").complaint == "it ended with exit code 3"
 
     async def lines():
-        return [line async for line in lines_of(["push"])]
+        return [line async for line in lines_of(["push", "--yes"])]
 
     assert asyncio.run(lines())[-1] == 5
 
@@ -279,13 +294,23 @@ def test_processes_tell_how_they_ended(commands):
 
 
 @pytest.fixture
-def chat(make_run, tmp_path, monkeypatch):
+def chat(make_run, tmp_path):
     """A finished run whose chat is answered by a process without a model; gives the run and what was asked."""
     asked = tmp_path / "chat.jsonl"
-    script = tmp_path / "chat.py"
-    script.write_text(CHAT.format(log=str(asked)))
-    monkeypatch.setattr(chat_process, "COMMAND", [sys.executable, str(script)])
     return make_run("done"), lambda: [json.loads(line) for line in asked.read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def chat_without_a_model(tmp_path, monkeypatch):
+    """The process that answers in the chat; gives a way to let it take no conversations."""
+
+    def write(*, multi_turn):
+        script.write_text(CHAT.format(log=str(tmp_path / "chat.jsonl"), multi_turn=multi_turn))
+
+    script = tmp_path / "chat.py"
+    write(multi_turn=True)
+    monkeypatch.setattr(chat_process, "COMMAND", [sys.executable, str(script)])
+    return write
 
 
 @pytest.mark.parametrize("size", [(120, 36), (50, 16)])
@@ -311,6 +336,36 @@ def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat,
     assert first["messages"] == [{"role": "system", "content": "Reply."}, {"role": "user", "content": "hello"}]
     assert [request["policies"] for request in second] == [["base"], ["best"]]
     assert second[1]["messages"][2]["content"].startswith("best says")
+
+
+def test_what_cannot_be_answered_is_not_asked_again(chat):
+    run, asked = chat
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "loading" not in text_of(app))
+        await pilot.press(*"long", "enter")
+        await until(pilot, lambda: "too long" in text_of(app))
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: "best says [2J[/foo] 2" in text_of(app))
+
+    drive(story, run=run)
+    assert [turn["content"] for turn in asked()[-1]["messages"]] == ["Reply.", "hello"]
+
+
+def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
+    run, asked = chat
+    chat_without_a_model(multi_turn=False)
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "loading" not in text_of(app))
+        for word in ("hello", "more"):
+            await pilot.press(*word, "enter")
+            await until(pilot, lambda word=word: word in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
+
+    drive(story, run=run)
+    assert [len(request["messages"]) for request in asked()] == [2, 2]
 
 
 def test_a_chat_that_dies_says_why(chat):

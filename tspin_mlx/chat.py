@@ -182,7 +182,7 @@ def _from_columns(row: dict[str, Any], columns: Columns) -> tuple[list[dict[str,
     if prompt not in row or response is None:
         raise BadExample(
             f"needs 'messages', '{prompt}' with {' or '.join(map(repr, candidates))}, or 'instruction' with 'output'; "
-            f"has {', '.join(map(repr, row)) or 'nothing'}"
+            f"has {', '.join(map(repr, row)) or 'nothing'} (data.columns.prompt and data.columns.response name others)"
         )
     return [{"role": "user", "content": _text(row[prompt], prompt)}], _text(row[response], response)
 

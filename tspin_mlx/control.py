@@ -29,6 +29,8 @@ def request_stop(run: Run, when: When) -> None:
         UsageError: nobody does, or the process belongs to somebody else.
     """
     engine = holder(run.path)
+    if engine is None and run.is_finished:
+        raise UsageError(f"the run {run.name!r} is finished", hint=f"{command('runs show', run)} tells how it went")
     if engine is None:
         raise UsageError(f"nobody works on the run {run.name!r}", hint=f"{command('resume', run)} goes on with it")
     _signal(engine["pid"], signal.SIGUSR1 if when == "iteration" else signal.SIGTERM)
@@ -65,7 +67,7 @@ def remove(path: Path) -> None:
 
 def command(name: str, run: Run, *arguments: str) -> str:
     """A command about a run, for a person to type."""
-    return shlex.join(["tspin-mlx", name, reference(run), *arguments])
+    return shlex.join(["tspin-mlx", *name.split(), reference(run), *arguments])
 
 
 def reference(run: Run) -> str:

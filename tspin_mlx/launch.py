@@ -130,16 +130,28 @@ def make(checked: Checked, origin: Run | None = None) -> Launch:
     return Launch(run, plan, prompts.skipped)
 
 
-def preview(recipe: Recipe, source: RecipeSource) -> tuple[Plan, bool]:
-    """The plan as far as it can be known without the model.
+@dataclass(frozen=True)
+class Preview:
+    """A plan as far as it can be known without the model.
 
-    Returns:
-        The plan, and whether its number of examples is assumed because a dataset on the Hub was not read.
+    Attributes:
+        plan: of the examples that were read.
+        assumed: their number is, because a dataset on the Hub was not read.
+        skipped: reasons of the data rows that were left out.
     """
+
+    plan: Plan
+    assumed: bool
+    skipped: tuple[str, ...] = ()
+
+
+def preview(recipe: Recipe, source: RecipeSource) -> Preview:
+    """What a recipe would do, without the model."""
     data = recipe.data
     sources = [name for name in (data.train, data.validation, data.test) if name]
     if not any(map(is_remote, sources)):
-        return make_plan(recipe, load_examples(data, source.path.parent, recipe.run.seed).counts), False
+        examples = load_examples(data, source.path.parent, recipe.run.seed)
+        return Preview(make_plan(recipe, examples.counts), False, examples.skipped)
     if data.train_limit is None:
         raise UsageError(
             f"{data.train}: the number of its rows is not known before it is downloaded",
@@ -150,4 +162,4 @@ def preview(recipe: Recipe, source: RecipeSource) -> tuple[Plan, bool]:
         "validation": data.validation_limit or data.validation_size,
         "test": (data.test_limit or 0) if data.test else 0,
     }
-    return make_plan(recipe, counts), True
+    return Preview(make_plan(recipe, counts), True)

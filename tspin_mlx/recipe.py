@@ -225,7 +225,7 @@ class TrainingSection(Section):
     """Clip the gradient to this norm; null does not clip."""
     memory: Literal["auto", "fast", "lean"] = "auto"
     """``fast`` keeps every layer's activations for the backward pass; ``lean`` computes them a second time, which
-    needs much less memory and about a third more time; ``auto`` measures, and takes the fastest way that fits."""
+    needs much less memory and half to four fifths more time; ``auto`` measures, and takes the fastest way that fits."""
 
     @model_validator(mode="after")
     def _decay_is_read(self) -> TrainingSection:

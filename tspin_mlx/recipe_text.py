@@ -42,7 +42,7 @@ def parse_recipe(text: str, source: str, overrides: list[str] | tuple[str, ...] 
         place = f"override {override!r}"
         places[path] = place
         for depth in range(1, len(path)):
-            places.setdefault(path[:depth], place)
+            places[path[:depth]] = place
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -139,7 +139,9 @@ def readable(error: ValidationError, places: Places, source: str, root: type[Bas
     Args:
         root: what was to be read.
     """
-    first = error.errors()[0]
+    complaints = error.errors()
+    # A misspelt key is the reason why another one is missing.
+    first = next((found for found in complaints if found["type"] == "extra_forbidden"), complaints[0])
     path: Path = tuple(first["loc"])
     place = place_of(path, places, source)
     name = _dotted(path)
@@ -150,7 +152,8 @@ def readable(error: ValidationError, places: Places, source: str, root: type[Bas
         hint = f"did you mean {suggestion}?" if suggestion else f"known keys: {', '.join(known)}"
         return RecipeError(f"{place}: unknown key {name}", hint=hint)
     if first["type"] == "missing":
-        return RecipeError(f"{place}: the key {name} is required", hint="see `tspin-mlx schema`")
+        hint = "see `tspin-mlx schema`" if root is Recipe else f"for example: {name}: quickstart"
+        return RecipeError(f"{place}: the key {name} is required", hint=hint)
     message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
     message = message[:1].lower() + message[1:]
     given = first["input"]

@@ -72,6 +72,11 @@ def parse_sweep(text: str, source: str) -> SweepFile:
     content, places = read_yaml(text, source)
     if not isinstance(content, dict):
         raise RecipeError(f"{source}: a sweep is a mapping with the keys {', '.join(_KEYS)}")
+    if "recipe" not in content and "data" in content:
+        raise RecipeError(
+            f"{source}: a recipe, not a sweep",
+            hint=f"`tspin-mlx run` takes it; a sweep begins with `recipe: {source}`, see `tspin-mlx sweep --help`",
+        )
     try:
         sweep = SweepFile.model_validate(content)
     except ValidationError as error:

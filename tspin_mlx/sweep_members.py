@@ -99,7 +99,10 @@ def load_sweep(file: Path, folder: Path, given: Sequence[str] = (), *, trusted: 
         member = _checked(combination, source, file, folder / file.stem, read)
         fingerprint = member.checked.plan.fingerprint
         if fingerprint in members:
-            raise UsageError(f"{file.name}: {members[fingerprint].name} and {member.name} are the same run")
+            raise UsageError(
+                f"{file.name}: {members[fingerprint].name} and {member.name} are the same run",
+                hint="their settings come to the same values, those of the recipe included: change one of them",
+            )
         members[fingerprint] = member
     return list(members.values())
 

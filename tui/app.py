@@ -83,6 +83,10 @@ class TspinApp(App[None]):
         """Show a passing message."""
         self.notify(printable(text, keep_newlines=True), severity="warning" if warning else "information", markup=False)
 
+    def action_help_quit(self) -> None:
+        """Ctrl-C, which ends other programs."""
+        self.say("q leaves; what trains goes on")
+
     def action_help(self) -> None:
         """Show what the keys do where the focus is."""
         from .help import HelpScreen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
@@ -48,9 +47,11 @@ class ChatScreen(Screen[None]):
         super().__init__()
         self.run = run
         self._process = ChatProcess(run.path.resolve())
-        self._system = _system_of(run)
+        self._system: str | None = None
+        self._multi_turn = True
         self._said: dict[str, list[dict[str, str]]] = {}
         self._waiting: set[str] = set()
+        self._ready = False
         self._state = "loading the models …"
         self._stale = False
 
@@ -95,9 +96,11 @@ class ChatScreen(Screen[None]):
         policy = message.get("policy")
         if "error" in message:
             self._state = printable(str(message["error"]))
-            self._waiting.clear()
+            self._take_back()
         elif message.get("ready"):
-            self._state = ""
+            self._state, self._ready = "", True
+            self._system, self._multi_turn = message["system"], message["multi_turn"]
+            self._forget()
         elif policy in self._said and "text" in message:
             self._said[policy][-1]["content"] += str(message["text"])
         elif message.get("done"):
@@ -107,8 +110,10 @@ class ChatScreen(Screen[None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Ask both; each is told its own answers so far."""
-        if not event.value.strip() or self._waiting:
+        if not event.value.strip() or self._waiting or not self._ready:
             return
+        if not self._multi_turn:
+            self._forget()
         event.input.value = ""
         self._waiting = set(_POLICIES)
         self._state = "answering …"
@@ -147,6 +152,13 @@ class ChatScreen(Screen[None]):
                 parts.append(Text(text or ("…" if policy in self._waiting else "(nothing)")))
         return Text("\n\n").join(parts)
 
+    def _take_back(self) -> None:
+        """Of what was asked in vain nothing stays: the next request would be the same again."""
+        for policy in self._waiting:
+            if not self._said[policy][-1]["content"]:
+                del self._said[policy][-2:]
+        self._waiting.clear()
+
     def _forget(self) -> None:
         start = [{"role": "system", "content": self._system}] if self._system else []
         self._said = {policy: list(start) for policy in _POLICIES}
@@ -160,13 +172,3 @@ class ChatScreen(Screen[None]):
     def action_back(self) -> None:
         """Leave."""
         self.dismiss()
-
-
-def _system_of(run: Run) -> str | None:
-    """The system prompt that the run's examples begin with."""
-    try:
-        with (run.path / "prompts.jsonl").open(encoding="utf-8") as file:
-            system = json.loads(file.readline()).get("system")
-    except (OSError, ValueError):
-        return None
-    return system if isinstance(system, str) else None

@@ -44,12 +44,17 @@ class ChatProcess:
         )
         assert process.stdout is not None and process.stderr is not None
         errors = asyncio.ensure_future(process.stderr.read())
-        async for line in process.stdout:
-            with contextlib.suppress(ValueError):  # what a library prints is no message
-                message = json.loads(line)
-                if isinstance(message, dict):
-                    yield message
-        code = await process.wait()
+        try:
+            async for line in process.stdout:
+                with contextlib.suppress(ValueError):  # what a library prints is no message
+                    message = json.loads(line)
+                    if isinstance(message, dict):
+                        yield message
+        except BaseException:  # nobody listens any more
+            self.close()
+            raise
+        finally:
+            code = await process.wait()
         said = (await errors).decode(errors="replace").strip()[-_LAST_WORDS:]
         if self._process is not None:
             last = said.splitlines()[-1] if said else f"exit code {code}"

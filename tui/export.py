@@ -138,33 +138,40 @@ class ExportScreen(Screen[None]):
         self.query_one("#command", Static).update(command)
 
     def action_start(self) -> None:
-        """Run the command; an upload is asked about once more."""
+        """Run the command; of an upload, show first what it would send."""
         if self._working:
             return
         if self.what == "push" and not self.query_one("#repo", Line).value.strip():
             self.tspin.say("name the repository first", warning=True)
             return
         if self.what == "push" and not self._asked:
-            self._asked = True
-            who = self.query_one("#visibility", Choice).value
-            self._say(f"This uploads to {self.arguments[2]}, visible to {who}. The same key again does it.", "warning")
+            self.run_worker(self._look(), exclusive=True)
             return
-        self.run_worker(self._work(), exclusive=True)
+        self._asked = False
+        self.run_worker(self._work([*self.arguments, *(["--yes"] if self.what == "push" else [])]), exclusive=True)
 
-    async def _work(self) -> None:
-        self._working, self._asked = True, False
-        arguments = self.arguments + (["--yes"] if self.what == "push" else [])
+    async def _look(self) -> None:
+        """What an upload would send, before it is asked about."""
+        arguments = self.arguments
+        if await self._work([*arguments, "--dry-run"]) and self.arguments == arguments:
+            self._asked = True
+            self._say("The same key again sends these files.", "warning")
+
+    async def _work(self, arguments: list[str]) -> bool:
+        """Run a command, and say whether it has done what it should."""
+        self._working, code = True, -1
         self._say(f"$ {shown(arguments)}", "dim")
         try:
             async for line in lines_of(arguments):
                 if isinstance(line, str):
                     self._say(line)
                 else:
-                    self._say(
-                        "done" if line == 0 else f"ended with exit code {line}", "success" if line == 0 else "error"
-                    )
+                    code = line
+            if "--dry-run" not in arguments or code:
+                self._say("done" if code == 0 else f"ended with exit code {code}", "error" if code else "success")
         finally:
             self._working = False
+        return code == 0
 
     def _say(self, text: str, colour: str = "") -> None:
         style = words_of(self.app)[colour] if colour else ""

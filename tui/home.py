@@ -46,7 +46,7 @@ class HomeScreen(Screen[None]):
 
     HELP = "The runs of the folder, the latest first. Training goes on whether this app is open or not."
     BINDINGS: ClassVar[list[BindingType]] = [
-        bound("open", "open", "open", tooltip="Show the run"),
+        bound("open", "open", "open", tooltip="Show the run", priority=True),
         bound("new", "new", "new run", tooltip="Choose a recipe, a model and data, and start"),
         bound("mark", "mark", "mark", tooltip="Mark runs to compare them"),
         bound("compare", "compare", "compare", tooltip="Curves and differing settings of the marked runs"),
@@ -128,8 +128,10 @@ class HomeScreen(Screen[None]):
             self.call_after_refresh(self.show, list(self._runs.values()))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Without runs there is nothing to open, mark, compare or resume."""
-        return bool(self._runs) or action not in ("open", "mark", "compare", "resume")
+        """Without runs there is nothing to open, mark, compare or resume; and a finished one goes on no further."""
+        if action == "resume":
+            return self.chosen in self._runs and self._runs[self.chosen].about["state"] in ("interrupted", "failed")
+        return bool(self._runs) or action not in ("open", "mark", "compare")
 
     @property
     def chosen(self) -> str | None:
@@ -170,8 +172,12 @@ class HomeScreen(Screen[None]):
 
     # --- what the keys do
 
+    def on_data_table_row_highlighted(self) -> None:
+        """Other keys make sense for another run."""
+        self.refresh_bindings()
+
     def on_data_table_row_selected(self) -> None:
-        """Enter, or a click."""
+        """A click."""
         self.action_open()
 
     def action_open(self) -> None:

@@ -1,4 +1,4 @@
-"""The last line of every screen: what can be pressed, as far as it fits; help always does."""
+"""The last line of every screen: what can be pressed, as far as it fits; the way out and help always do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from textual.widgets import Static
 from .colours import words_of
 
 _GAP = 3
+_ALWAYS = ("detach", "back", "app.quit", "help")
 
 
 class KeyLine(Static):
@@ -36,12 +37,10 @@ class KeyLine(Static):
                 found[binding.action] = (shown, binding.description, node)
         colours, line = words_of(self.app), Text(no_wrap=True)
         self._spans.clear()
-        last = found.pop("help", None)
-        room = self.size.width - 2
-        left = room - (len(last[0]) + len(last[1]) + 1 if last else 0)
-        for action, (key, told, node) in [*found.items(), *([("help", last)] if last else [])]:
-            width = len(key) + 1 + len(told)
-            if action != "help" and line.cell_len + width + _GAP > left:
+        last = {action: found.pop(action) for action in _ALWAYS if action in found}
+        left = self.size.width - 2 - sum(len(key) + 1 + len(told) + _GAP for key, told, _ in last.values()) + _GAP
+        for action, (key, told, node) in [*found.items(), *last.items()]:
+            if action not in last and line.cell_len + len(key) + 1 + len(told) + _GAP > left:
                 continue
             start = line.cell_len
             line.append(key, f"bold {colours['accent']}").append(f" {told}", colours["dim"])

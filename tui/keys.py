@@ -12,8 +12,8 @@ from tspin_mlx.text import did_you_mean
 #: The keys of each action, by its id. Screens bind these ids; a capital letter stands beside its small one.
 KEYS = {
     "quit": "q", "help": "question_mark,f1", "back": "escape", "open": "enter",
-    "new": "n,N", "compare": "v,R", "export": "e,E", "chat": "c,C",
-    "stop": "s", "resume": "r", "fork": "f", "detach": "d,q", "freeze": "space", "replay": "p",
+    "new": "n,N", "compare": "v,V", "export": "e,E", "chat": "c,C",
+    "stop": "s", "resume": "r,R", "fork": "f", "detach": "d,q", "freeze": "space", "replay": "p",
     "slower": "less_than_sign,comma", "faster": "greater_than_sign,full_stop",
     "smoother": "right_square_bracket", "rougher": "left_square_bracket",
     "advantage": "1", "metrics": "2", "samples": "3", "system": "4", "events": "5",

@@ -87,9 +87,9 @@ class NewRunScreen(Screen[None]):
                 for field in FIELDS:
                     suggester = SuggestFromList(self._recipes()) if field.id == "recipe" else None
                     yield FormRow(Line(field, "quickstart" if field.id == "recipe" else "", suggester))
-                yield Static(id="field-help")
             with VerticalScroll(id="outlook"):
                 yield Static(id="outlook-text")
+        yield Static(id="field-help")
         yield Static(id="command")
         yield KeyLine()
 
@@ -182,8 +182,7 @@ class NewRunScreen(Screen[None]):
         line = self.focused
         colours = words_of(self.app)
         if isinstance(line, Line):
-            pick = "  ctrl+o picks a file." if line.field.is_file else ""
-            self.query_one("#field-help", Static).update(Text(line.field.help + pick, style=colours["dim"]))
+            self.query_one("#field-help", Static).update(Text(line.field.help, style=colours["dim"]))
         self.query_one("#outlook-text", Static).update(Text("\n").join(self._outlook()))
         command = Text.assemble(("$ ", colours["accent"]), printable(shown(self.draft.arguments)))
         self.query_one("#command", Static).update(command)
@@ -248,6 +247,10 @@ class NewRunScreen(Screen[None]):
 
     # --- what the keys do
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only some lines are for files."""
+        return action != "pick" or (isinstance(self.focused, Line) and self.focused.field.is_file)
+
     def action_pick(self) -> None:
         """Choose a file for the line."""
         from .picker import FilePicker
@@ -275,9 +278,13 @@ class NewRunScreen(Screen[None]):
             self._plan = done.complaint
             self._show()
             return
-        path = Path(json.loads(done.output.splitlines()[-1])["run"])
+        made = json.loads(done.output)
+        if not made["started"]:
+            self._plan = f"{made['run']} is there already, and finished.\n→ Give the new run another name."
+            self._show()
+            return
         self.dismiss()
-        self.tspin.open_run(path)
+        self.tspin.open_run(Path(made["run"]))
 
     def action_back(self) -> None:
         """Leave; nothing was written."""

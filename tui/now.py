@@ -23,7 +23,7 @@ _STATES = {
 
 #: Held-out measures under shorter names.
 HEADINGS = {
-    "nll": "NLL", "stop_rate": "stops", "exact_match": "exact", "json_valid": "JSON", "json_exact": "exact",
+    "nll": "NLL", "stop_rate": "stops", "exact_match": "exact", "json_valid": "valid", "json_exact": "right",
     "json_field_f1": "F1",
 }  # fmt: skip
 
@@ -173,7 +173,8 @@ def _measures(now: Now, width: int) -> Iterator[Text]:
         if key in step:
             value = f"{step[key]:.0%}" if key == "rewards/accuracies" else _number(step[key])
             yield row(now, name, value, width)
-    if (speed := view.tokens_per_s or step.get("tokens_per_s")) is not None:
+    speed = view.tokens_per_s if view.phase is not None else None
+    if (speed := speed or step.get("tokens_per_s")) is not None:
         yield row(now, "tokens/s", f"{speed:,.0f}", width)
     if "memory/peak_bytes" in step:
         yield row(now, "peak memory", memory(step["memory/peak_bytes"], view.machine.get("memory_bytes")), width)

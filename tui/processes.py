@@ -47,7 +47,7 @@ async def finished(arguments: Sequence[str]) -> Done:
     try:
         output, errors = await process.communicate()
     except asyncio.CancelledError:
-        _end(process)
+        await _end(process)
         raise
     return Done(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
 
@@ -61,7 +61,7 @@ async def lines_of(arguments: Sequence[str]) -> AsyncIterator[str | int]:
             yield line.decode(errors="replace").rstrip("\r\n")
         yield await process.wait()
     finally:
-        _end(process)
+        await _end(process)
 
 
 async def _started(arguments: Sequence[str], *, joined: bool = False) -> asyncio.subprocess.Process:
@@ -76,6 +76,7 @@ async def _started(arguments: Sequence[str], *, joined: bool = False) -> asyncio
     )
 
 
-def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.terminate()
+        await process.wait()

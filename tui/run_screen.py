@@ -256,6 +256,9 @@ class RunScreen(Screen[None]):
         from .listing import listed
 
         others = [run.path for run in listed(self.tspin.folder) if run.path.name != self.run.name and run.current]
+        if not others:
+            self.tspin.say(f"no other run in {self.tspin.folder} has curves yet", warning=True)
+            return
         self.app.push_screen(CompareScreen([self.run.path, *others][:MOST]))
 
     def action_export(self) -> None:

@@ -56,7 +56,7 @@ class SamplesPane(Pane):
         self._held_out, self._at, self._order_by = True, -1, 0
         self._places: tuple[str | int, ...] = ()
         self._samples: list[Sample] = []
-        self._damage = ""
+        self._damage, self._seen = "", False
         self._warm = bool(run.plan_row["recipe"]["warmup"]["epochs"])
 
     def compose(self) -> ComposeResult:
@@ -77,8 +77,8 @@ class SamplesPane(Pane):
 
     def show(self, now: Now) -> None:
         """Read the samples when there are more of them; whoever looks at the last ones goes on to the new ones."""
-        places = self._find()
-        if places != self._places:
+        places, first, self._seen = self._find(), not self._seen, True
+        if first or places != self._places:
             if self._at >= len(self._places) - 1:
                 self._at = len(places) - 1
             self._places = places
@@ -110,11 +110,14 @@ class SamplesPane(Pane):
         places = self._places
         what = "held out" if self._held_out else "trained on"
         if not places:
-            return Text.assemble((f"{what}: nothing yet", colours["dim"]))
+            return Text.assemble((f"{what}: {'nothing yet' if self._seen else 'reading …'}", colours["dim"]))
         place = places[self._at]
         label = policy_label(place, self._warm) if isinstance(place, str) else f"iteration {place}"
-        order = {"file": "in the file's order", "current": "least current advantage first",
-                 "historical": "least historical advantage first"}[_ORDERS[self._order_by]]  # fmt: skip
+        order: str = _ORDERS[self._order_by]
+        if self.screen.has_class("-narrow"):
+            order = {"file": "as in the file", "current": "by current", "historical": "by historical"}[order]
+        else:
+            order = "in the file's order" if order == "file" else f"least {order} advantage first"
         left, right = ("‹ " if self._at else "  "), (" ›" if self._at < len(places) - 1 else "  ")
         return Text.assemble(
             (left, colours["accent"]), (label, "bold"), (right, colours["accent"]),
@@ -162,7 +165,8 @@ class SamplesPane(Pane):
             width = self.query_one("#samples-detail").content_size.width or 80
             self.query_one("#answers", Static).update(answers(sample, width, words_of(self.app)))
         elif not self._samples:
-            told = printable(self._damage) or "Answers appear here when there are some."
+            waiting = "Answers appear here when there are some." if self._seen else "reading …"
+            told = printable(self._damage) or waiting
             self.query_one("#answers", Static).update(Text(told, style=words_of(self.app)["dim"]))
 
     # --- what the keys do

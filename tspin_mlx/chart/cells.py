@@ -195,7 +195,8 @@ def _legend(plot: Plot, width: int, look: Look) -> Row:
     row: Row = []
     for index, series in enumerate(plot.series):
         known = series.values[~np.isnan(series.values)]
-        last = f"{known[-1]:+.2f}".replace("-", "−") if len(known) else "–"
+        sign = "+" if plot.zero else ""
+        last = f"{known[-1]:{sign}.2f}".replace("-", "−") if len(known) else "–"
         stroke = "╌╌" if look.dashed and index else "━━"
         row += [(f"{stroke} {series.name} ", Ink(f"line{index}")), (f"{last}   ", Ink("plain"))]
     over = plot.smoothed_over

@@ -15,7 +15,10 @@ runs_app = typer.Typer(help="What was run, and how it went.", no_args_is_help=Tr
 
 @recipes_app.command("ls")
 def recipes_ls(json: Json = False) -> None:
-    """List the ready recipes."""
+    """List the ready recipes.
+
+    Example: tspin-mlx recipes ls
+    """
     from .show import show_recipes
 
     show_recipes(as_json=json)
@@ -23,7 +26,10 @@ def recipes_ls(json: Json = False) -> None:
 
 @recipes_app.command("show")
 def recipes_show(recipe: RecipeName, json: Json = False) -> None:
-    """Print a recipe; with --json, with every default filled in."""
+    """Print a recipe; with --json, with every default filled in.
+
+    Example: tspin-mlx recipes show quickstart --json
+    """
     from ..catalog import find_recipe, parse_source
 
     source = find_recipe(recipe)
@@ -36,7 +42,9 @@ def recipes_show(recipe: RecipeName, json: Json = False) -> None:
 @recipes_app.command("cp")
 def recipes_cp(
     recipe: RecipeName,
-    target: Annotated[Path, typer.Argument(help="New file; by default NAME.yaml here.")] = Path(),
+    target: Annotated[
+        Path, typer.Argument(help="New file or folder; by default NAME.yaml here.", show_default=False)
+    ] = Path(),
 ) -> None:
     """Copy a ready recipe, to change it. Its data files are copied beside it.
 
@@ -49,7 +57,10 @@ def recipes_cp(
 
 @recipes_app.command("validate")
 def recipes_validate(recipe: RecipeName, overrides: Overrides = None, json: Json = False) -> None:
-    """Check a recipe's keys and values, without reading its data."""
+    """Check a recipe's keys and values, without reading its data; `plan` reads it.
+
+    Example: tspin-mlx recipes validate my-task.yaml training.iterations=3
+    """
     from ..catalog import find_recipe, parse_source
 
     source = find_recipe(recipe)
@@ -62,7 +73,10 @@ def recipes_validate(recipe: RecipeName, overrides: Overrides = None, json: Json
 
 @runs_app.command("ls")
 def runs_ls(folder: RunsFolder = Path("runs"), json: Json = False) -> None:
-    """List the runs in a folder."""
+    """List the runs in a folder.
+
+    Example: tspin-mlx runs ls --folder runs/rates
+    """
     from .show import show_runs
 
     show_runs(folder, as_json=json)
@@ -74,7 +88,10 @@ def runs_show(
     folder: RunsFolder = Path("runs"),
     json: Json = False,
 ) -> None:
-    """Show a run's held-out measures, its best policy, and answers before and after."""
+    """Show a run's held-out measures, its best policy, and answers before and after.
+
+    Example: tspin-mlx runs show quickstart
+    """
     from .show import show_run
 
     show_run(run, folder, as_json=json)
@@ -82,7 +99,7 @@ def runs_show(
 
 @runs_app.command("rm")
 def runs_rm(
-    runs: Annotated[list[str], typer.Argument(help="Runs' names in the folder, or their paths.", metavar="RUN...")],
+    runs: Annotated[list[str], typer.Argument(help="Runs' names in the folder, or their paths.", metavar="RUN")],
     folder: RunsFolder = Path("runs"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
@@ -100,7 +117,7 @@ def runs_compare(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Runs or folders of runs, such as a sweep's; without any, all of the folder.", metavar="[RUN]..."
+            help="Runs or folders of runs, such as a sweep's; without any, all of the folder.", metavar="RUN"
         ),
     ] = None,
     folder: RunsFolder = Path("runs"),
@@ -122,7 +139,7 @@ def runs_compare(
 @runs_app.command("export")
 def runs_export(
     run: RunName,
-    file: Annotated[Path | None, typer.Argument(help="New file; without one, stdout.", metavar="[FILE]")] = None,
+    file: Annotated[Path | None, typer.Argument(help="New file; without one, stdout.", metavar="FILE")] = None,
     svg: Annotated[bool, typer.Option("--svg", help="A picture of both advantages.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="A row per optimiser step, with every metric.")] = False,
     json: Annotated[bool, typer.Option("--json", help="A list per metric, and the held-out measures.")] = False,

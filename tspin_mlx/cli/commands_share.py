@@ -70,8 +70,8 @@ def export(
 ) -> None:
     """Export the adapter for mlx-lm, PEFT (transformers, vLLM) or both; a GGUF model; or the triplets.
 
-    `gguf` is the fused model in 16 bits, for Ollama and llama.cpp. `triplets` are preference data with TRL's columns.
-    Needs no network.
+    `gguf` is the fused model in 16 bits, for Ollama and llama.cpp. `triplets` are preference data with TRL's columns,
+    of all iterations unless --iteration picks one. Needs no network.
 
     Example: tspin-mlx export quickstart --format both
     """
@@ -101,12 +101,15 @@ def push(
     base: BaseId = None,
     trust_remote_code: TrustRemoteCode = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent, and where to; send nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Push the adapter, with a model card, to a private repository on the Hugging Face Hub.
 
-    Shows every file first and asks. The adapter loads in mlx-lm and in PEFT. Of your data the card tells the sizes
-    and the system prompt, nothing else.
+    Shows every file first and asks. The adapter loads in mlx-lm and in PEFT. Of your data the card tells the sizes,
+    the system prompt and, if it is from the Hub, the dataset's name; nothing else.
 
     Example: tspin-mlx push quickstart my-household-commands
     """
@@ -122,5 +125,6 @@ def push(
         base=base,
         trusted=trust_remote_code,
         yes=yes,
+        dry_run=dry_run,
         as_json=json,
     )

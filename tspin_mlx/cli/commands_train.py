@@ -74,7 +74,7 @@ def sweep(
     json: Json = False,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change all runs; of a varied key, pick a value."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change all runs; of a varied key, this value only."),
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -82,6 +82,12 @@ def sweep(
 
     What runs have in common is computed once. The runs are in FOLDER/NAME, where NAME is the file's name without
     its ending; `runs compare NAME` shows the table again.
+
+    The file, such as rates.yaml:
+
+        recipe: my-task.yaml
+        set: {training.iterations: 2}
+        vary: {training.learning_rate: [1e-5, 5e-5], run.seed: [0, 1, 2]}
 
     Example: tspin-mlx sweep rates.yaml --dry-run
 
@@ -132,7 +138,9 @@ def watch(
 def stop(
     run: RunName,
     folder: RunsFolder = Path("runs"),
-    after: Annotated[StopAfter, typer.Option("--after", help="Finish the step, or the whole iteration.")] = "step",
+    after: Annotated[
+        StopAfter | None, typer.Option("--after", help="Finish the step, which is the default, or the whole iteration.")
+    ] = None,
     now: Annotated[bool, typer.Option("--now", help="Finish nothing; the last checkpoint is kept.")] = False,
 ) -> None:
     """Stop a run; `resume` goes on with it.
@@ -141,14 +149,16 @@ def stop(
     """
     from .control import stop_run
 
-    stop_run(run, folder, after=after, now=now)
+    if now and after is not None:
+        raise typer.BadParameter("give --after or --now, not both")
+    stop_run(run, folder, when="now" if now else after or "step")
 
 
 @app.command(rich_help_panel=PANEL)
 def plan(recipe: RecipeName, overrides: Overrides = None, json: Json = False) -> None:
-    """Show what a recipe would do, without doing it: phases, steps, seeds.
+    """Show what a recipe would do, without doing it: every phase, its steps, and what it makes.
 
-    Reads and checks the data files, but needs no model and no network.
+    With --json also every seed. Reads and checks the data files, but needs no model and no network.
 
     Example: tspin-mlx plan quickstart training.iterations=4
     """

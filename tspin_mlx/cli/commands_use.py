@@ -87,7 +87,11 @@ def evaluate(
     iteration: Iteration = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", metavar="NAME", help="base, initial, or best, the default; again for several."),
+        typer.Option(
+            "--policy",
+            metavar="NAME",
+            help="base, initial, an iteration's number, or best, the default; again for several.",
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="FILE", help="Examples; by default the run's validation examples.")
@@ -117,7 +121,7 @@ def evaluate(
 ) -> None:
     """Measure policies of a run on held-out examples, or on tasks of the lm-evaluation-harness.
 
-    Answers are greedy. The harness needs pip install "tspin-mlx[eval]".
+    Answers are greedy. The harness needs pip install "tspin-mlx\\[eval]".
 
     Example: tspin-mlx eval quickstart --policy base --policy best --data test.jsonl --metrics json_exact
 

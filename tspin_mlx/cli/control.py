@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from ..control import command, request_stop
+from ..control import When, command, request_stop
 from ..errors import BusyError
 from ..runs.directory import Run, find_run
 from ..runs.event_log import offset_of_last_start
@@ -42,14 +42,13 @@ def watch_run(name: str, folder: Path, *, as_json: bool, plain: bool) -> None:
         say(f"\n{last['message'] if last else 'interrupted'}; to go on: {command('resume', run)}")
 
 
-def stop_run(name: str, folder: Path, *, after: str, now: bool) -> None:
+def stop_run(name: str, folder: Path, *, when: When) -> None:
     """``stop``: ask, and unless it may take an iteration, wait until it has happened."""
     run = find_run(name, folder)
-    if after == "iteration" and not now:
-        request_stop(run, "iteration")
+    request_stop(run, when)
+    if when == "iteration":
         say(f"{run.name} stops when the iteration is finished; to go on then: {command('resume', run)}")
         return
-    request_stop(run, "now" if now else "step")
     _wait(run)
     say(f"{run.name} has stopped; to go on: {command('resume', run)}")
 

@@ -26,6 +26,7 @@ from ..export.usage import Example, Way, mlx_adapter, mlx_model, ollama_gguf, pe
 from ..runs.directory import Run, find_run
 from ..runs.policies import BEST
 from ..text import printable, shorten
+from .options import print_json
 from .say import say
 
 
@@ -83,6 +84,7 @@ def push_run(
     base: str | None,
     trusted: bool,
     yes: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """``push``."""
@@ -95,14 +97,20 @@ def push_run(
     made = fuse(source, on_stage=say) if fused else export_adapter(source, "both")
     files = repository(source, made, target.repo, fused=fused)
     _list(target, files)
+    about = {"repo": target.repo, "private": target.private}
+    listed = {"files": {name: size_of(content) for name, content in files.items()}}
+    if dry_run:
+        say("\nnothing was sent")
+        if as_json:
+            print_json({**about, **listed})
+        return
     if not yes:
         _confirm()
     if not sys.stderr.isatty():
         disable_progress_bars()  # whose escape codes have no place in logs
     pushed = push(target, files, f"{source.label} of {source.run.name}")
-    row = {"url": pushed.url, "commit": pushed.commit, "repo": target.repo, "private": target.private}
     if as_json:
-        typer.echo(json.dumps({**row, "files": {name: size_of(content) for name, content in files.items()}}, indent=2))
+        print_json({"url": pushed.url, "commit": pushed.commit, **about, **listed})
         return
     say("\npushed")
     typer.echo(f"{pushed.url}\ncommit {pushed.commit}")
@@ -111,7 +119,10 @@ def push_run(
 
 def _export_triplets(run: Run, policy: str, out: str | None, as_json: bool) -> None:
     if policy != BEST and not policy.isdecimal():
-        raise UsageError(f"--policy {policy!r}: triplets belong to an iteration", hint="give its number, or none")
+        raise UsageError(
+            f"--policy {policy!r}: triplets belong to an iteration",
+            hint="--iteration N picks one; without, all are exported",
+        )
     made = export_triplets(run, None if policy == BEST else int(policy), out)
     if as_json:
         return _print_json(made)

@@ -24,13 +24,17 @@ def export_metrics(name: str, folder: Path, file: Path | None, *, chosen: list[F
     """Write one format to ``file``, or to stdout without one.
 
     Raises:
-        UsageError: no format, or several, or nothing to show.
+        UsageError: no format, or several; the file exists; or nothing to show.
     """
     ending = file.suffix.removeprefix(".").lower() if file else ""
     if not chosen and ending in ("svg", "csv", "json"):
         chosen = [ending]  # type: ignore[list-item]
     if len(chosen) != 1:
-        raise UsageError("give one of --svg, --csv and --json", hint=f"for example: tspin-mlx runs export {name} --svg")
+        example = f"tspin-mlx runs export {name} {file or 'advantages.svg'}"
+        hint = f"for example: {Path(example).with_suffix('.svg')}; or a file that ends in .svg, .csv or .json"
+        raise UsageError("give one of --svg, --csv and --json", hint=hint)
+    if file is not None and file.exists():
+        raise UsageError(f"{file} exists already", hint="give another name")
     run = find_run(name, folder)
     view = view_of(run.events_path)
     if not view.steps:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-RecipeName = Annotated[str, typer.Argument(help="A ready recipe's name, or a YAML file.")]
+RecipeName = Annotated[str, typer.Argument(help="A ready recipe's name, or a YAML file.", metavar="RECIPE")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Changes of the recipe, such as training.iterations=3.", metavar="[KEY=VALUE]..."),
+    typer.Argument(help="Changes of the recipe, such as training.iterations=3.", metavar="KEY=VALUE"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once; training goes on in the background.")]

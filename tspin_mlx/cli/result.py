@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -39,6 +42,11 @@ def print_result(run: Run, samples: int) -> None:
     if result:
         _print_samples(console, run, best or INITIAL, samples)
         _print_next(console, run)
+
+
+def skipped_line(skipped: Sequence[str]) -> str:
+    """That rows were left out, and why the first."""
+    return f"skipped  {len(skipped)} rows, the first: {shorten(skipped[0], 90)}"
 
 
 def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, warm: bool) -> Table:
@@ -125,10 +133,15 @@ def _print_samples(console: Console, run: Run, best: str, samples: int) -> None:
             console.print(Text(f"  {name:<6}  {shorten(kept[folder]['responses'][i]['text'], width)}"))
 
 
+def _python() -> str:
+    """How to call this Python: an environment that was not activated has no short name."""
+    return "python" if shutil.which("python") == sys.executable else sys.executable
+
+
 def _print_next(console: Console, run: Run) -> None:
     """The command that lets mlx-lm answer with the best adapter."""
     prompt = run.prompts().validation[0]
-    words = ["python", "-m", "mlx_lm", "generate", "--model", run.about["model"]["path"]]
+    words = [_python(), "-m", "mlx_lm", "generate", "--model", run.about["model"]["path"]]
     words += ["--adapter-path", str(run.path / "best")]
     if prompt.system:
         words += ["--system-prompt", shorten(prompt.system, 60)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,12 @@ from ..control import command, resume
 from ..errors import StorageError, TspinError, UsageError
 from ..events import Event
 from ..runs.directory import Run, find_run
-from ..runs.event_log import log_size
+from ..runs.event_log import log_size, offset_of_last_start
 from ..runs.lock import busy, is_held
-from ..text import duration, shorten
+from ..text import duration
 from .follow import follow, forwarding, shown
-from .result import print_result
+from .options import print_json
+from .result import print_result, skipped_line
 from .say import say
 from .screens import require_terminal
 from .screens import show_run as show_on_screen
@@ -50,7 +50,7 @@ def run_recipe(
     counts = run.plan_row["counts"]
     tell(f"data     {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples")
     if skipped:
-        tell(f"skipped  {len(skipped)} rows, the first: {shorten(skipped[0], 90)}")
+        tell(skipped_line(skipped))
     _tell_of_run(run, tell)
     _start(run, as_json=as_json, detach=detach, tui=tui, trusted=trusted, samples=recipe.evaluation.samples)
 
@@ -108,15 +108,14 @@ def _start(run: Run, *, as_json: bool, detach: bool, tui: bool, trusted: bool, s
     tell = _quiet if as_json else say
     if samples is None:
         samples = run.plan_row["recipe"]["evaluation"]["samples"]
-    if run.is_finished and not as_json:
-        tell("finished already; nothing to do\n")
-        print_result(run, samples)
+    if run.is_finished:
+        _show_finished(run, as_json=as_json, detach=detach, samples=samples)
         return
     begun = time.perf_counter()
     offset = log_size(run.events_path)
     engine = resume(run, trusted=trusted)
     if detach and as_json:
-        print(json.dumps({"run": str(run.path)}), flush=True)  # noqa: T201
+        print_json({"run": str(run.path), "started": True})
         return
     if detach:
         tell(f"training goes on in the background\n  watch it:  {command('watch', run)}\n  stop it:   "
@@ -128,6 +127,18 @@ def _start(run: Run, *, as_json: bool, detach: bool, tui: bool, trusted: bool, s
     if not as_json:
         print_result(run, samples)
         tell(f"done in {duration(time.perf_counter() - begun)}")
+
+
+def _show_finished(run: Run, *, as_json: bool, detach: bool, samples: int) -> None:
+    """What there is to tell of a run with nothing left to do; with ``as_json``, its last start once more."""
+    if not as_json:
+        say("finished already; nothing to do\n")
+        print_result(run, samples)
+    elif detach:
+        print_json({"run": str(run.path), "started": False})
+    else:
+        with shown(run, as_json=True) as show:
+            follow(run, offset_of_last_start(run.events_path), lambda: False, show)
 
 
 def _conclude(run: Run, last: Event | None, engine: Popen[bytes]) -> None:

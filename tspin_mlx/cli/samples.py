@@ -70,7 +70,7 @@ def _print(console: Console, sample: Sample) -> None:
     for label, role, response in (
         ("expert", "annotated", prompt.annotated),
         ("synthetic", "synthetic", sample.triplet.synthetic),
-        ("initial", "proto_synthetic", sample.triplet.proto_synthetic),
+        ("proto-synthetic", "proto_synthetic", sample.triplet.proto_synthetic),
     ):
         if response is not None:
             logp = row[f"{role}_logp"]

@@ -10,11 +10,11 @@ from ..errors import UsageError
 from .say import say
 
 
-def home() -> NoReturn:
+def home(folder: Path = Path("runs")) -> NoReturn:
     """The list of runs; `tspin-mlx` without a command."""
     from tspin_mlx_tui import open_app
 
-    sys.exit(open_app())
+    sys.exit(open_app(folder))
 
 
 def show_run(run: Path) -> NoReturn:

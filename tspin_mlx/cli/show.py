@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -16,12 +16,14 @@ from rich.text import Text
 from ..catalog import RecipeSource, find_recipe, packaged_recipes, parse_source
 from ..data import is_remote
 from ..errors import UsageError
-from ..plan import Plan
 from ..policy_names import policy_name
 from ..runs.directory import find_run, run_paths
 from ..runs.summary import summary
 from ..text import printable
-from .result import print_result
+from .result import print_result, skipped_line
+
+if TYPE_CHECKING:
+    from ..launch import Preview
 
 
 def show_recipes(*, as_json: bool) -> None:
@@ -62,11 +64,12 @@ def show_plan(name: str, overrides: list[str], *, as_json: bool) -> None:
     from ..launch import preview
 
     source = find_recipe(name)
-    plan, assumed = preview(parse_source(source, overrides), source)
+    found = preview(parse_source(source, overrides), source)
     if as_json:
-        _json({**plan.to_row(), "steps": plan.steps, "counts_are_assumed": assumed})
+        row = {**found.plan.to_row(), "steps": found.plan.steps, "counts_are_assumed": found.assumed}
+        _json({**row, "skipped": found.skipped})
         return
-    _print_plan(plan, source, assumed)
+    _print_plan(found, source)
 
 
 def show_runs(folder: Path, *, as_json: bool) -> None:
@@ -98,14 +101,16 @@ def show_run(name: str, folder: Path, *, as_json: bool) -> None:
     print_result(run, samples=run.plan_row["recipe"]["evaluation"]["samples"])
 
 
-def _print_plan(plan: Plan, source: RecipeSource, assumed: bool) -> None:
-    console = Console(highlight=False)
+def _print_plan(found: Preview, source: RecipeSource) -> None:
+    console, plan = Console(highlight=False), found.plan
     counts, recipe = plan.counts, plan.recipe
-    note = " (assumed: the dataset was not read)" if assumed else ""
+    note = " (assumed: the dataset was not read)" if found.assumed else ""
     console.print(f"recipe  {source.name}\nmodel   {recipe.model.path}")
     console.print(
         f"data    {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples{note}"
     )
+    if found.skipped:
+        console.print(Text(skipped_line(found.skipped), style="yellow"))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading, justify in (("phase", "left"), ("steps", "right"), ("rate", "right"), ("beta", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]

@@ -126,7 +126,7 @@ def _row(member: Member) -> dict[str, Any]:
         "steps": member.checked.plan.steps,
     }
     if not member.exists:
-        return {**about, "state": "missing"}
+        return {**about, "state": "not started"}
     found = summary(member.checked.path)
     origin = member.run.about["forked_from"]
     return {**about, **{name: found[name] for name in ("state", "best", "metric", "value")}, "forked_from": origin}

@@ -56,7 +56,8 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not (path / "run.json").is_file():
-            raise UsageError(f"{path}: no such run", hint="`tspin-mlx runs ls` lists them")
+            where = "" if path.parent in (Path("runs"), Path()) else f" --folder {path.parent}"
+            raise UsageError(f"{path}: no such run", hint=f"`tspin-mlx runs ls{where}` lists them")
         self.store = Store(path)
         self.about: dict[str, Any] = self.store.read_json("run.json")
         self.plan_row: dict[str, Any] = self.store.read_json("plan.json")
@@ -228,6 +229,7 @@ def named_path(name: str, folder: Path) -> Path:
     Raises:
         UsageError: it cannot be a name of ours, or leads elsewhere.
     """
+    name = name.rstrip("/")  # of a completed word
     try:
         path = Path(name).expanduser() if "/" in name else folder / name
         leads_elsewhere = name in (".", "..", "") or path.is_symlink()

@@ -82,5 +82,5 @@ def _planned(run: Run) -> list[str]:
 def _hint(name: str, known: dict[str, str]) -> str:
     if not known:
         return "wait for its first policy"
-    nearest = did_you_mean(name, known)
+    nearest = did_you_mean(name, known) if not name.startswith("iteration") else None
     return f"did you mean {nearest}?" if nearest else f"it has: {', '.join(known)}"
