@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from .app import TspinApp
 
 _EVERY_S = 2.0
+_FEW = 8  # cells of a sparkline where there is little room
 _COLUMNS = {
     "-wide": ("run", "state", "iteration", "phases", "best", "current advantage", "last change"),
-    "-medium": ("run", "state", "iteration", "best", "current advantage"),
+    "-medium": ("run", "state", "best", "current advantage"),
     "-narrow": ("run", "state", "best"),
 }
 
@@ -145,7 +146,9 @@ class HomeScreen(Screen[None]):
         about, colours = run.about, words_of(self.app)
         if heading == "run":
             mark = "▪ " if run.path.name in self._marked else "  "
-            return Text.assemble((mark, colours["accent"]), shorten(about["name"], 28))
+            return Text.assemble(
+                (mark, colours["accent"]), shorten(about["name"], 28 if self.has_class("-wide") else 20)
+            )
         if heading == "state":
             return (
                 state_text(about["state"], colours)
@@ -160,7 +163,7 @@ class HomeScreen(Screen[None]):
             return Text(_best(about))
         if heading == "current advantage":
             last = f"{'–' if run.last is None else signed(run.last):>7}  "
-            return Text.assemble(last, (run.current, colours["accent"]))
+            return Text.assemble(last, (run.current[0 if self.has_class("-wide") else -_FEW :], colours["accent"]))
         return Text(ago(self.tspin.clock() - run.touched), style=colours["dim"])
 
     def _welcome(self) -> RenderableType:
