@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import jinja2
 import pytest
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from tspin_mlx.chat import PAPER_TEMPLATE, BadExample, Example, render
+from tspin_mlx.chat import PAPER_TEMPLATE, BadExample, Example, on_one_day, render, render_prompt
 from tspin_mlx.data import Located, Splits, render_examples
 from tspin_mlx.errors import DataError
 from tspin_mlx.recipe import DataSection
@@ -279,3 +281,38 @@ def test_a_part_that_loses_all_its_rows_is_refused(empty):
     with pytest.raises(DataError, match="no usable row is left") as caught:
         render_all(Splits(**parts), max_tokens=8, skip_bad_rows=True)
     assert "t.jsonl:3: 11 prompt" in caught.value.hint
+
+
+class Metaspace(Characters):
+    """As Llama 2's and Mistral's: a text begins with a space of its own, and a space and the letters after it merge."""
+
+    def __init__(self):
+        super().__init__(None)
+        pieces = [*MARKERS, *"▁#Inst:Repo\nYko", "▁Y"]
+        vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+        self.inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[("▁", "Y")]))
+        self.inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        self.inner.add_special_tokens(list(MARKERS))
+
+    def encode(self, text, *, add_special_tokens):
+        return self.inner.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids):
+        return "".join(map(self.inner.id_to_token, ids))
+
+
+def test_an_answer_tokenised_alone_gets_no_space_before_it():
+    _, answer = texts(example("Y", response="Yo"), Metaspace(), template="{prompt}: ")
+    assert answer == f"Yo{END}"
+
+
+@pytest.mark.parametrize("call", ["strftime_now('%d %b %Y')", 'strftime_now( "%d %b %Y" )'])
+def test_a_template_that_tells_the_date_tells_the_same_one_tomorrow(call):
+    template = f"{{% if strftime_now is defined %}}Today: {{{{ {call} }}}}\n{{% endif %}}{CHAT}"
+    assert "Today: {{ '26 Jul 2024' }}" in on_one_day(template)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=Bytes().inner, eos_token=END)
+    tokenizer.chat_template = template
+    wrapped = TokenizerWrapper(tokenizer)
+    assert render_prompt([{"role": "user", "content": "Hi"}], wrapped, "chat") == list(
+        wrapped.encode(f"Today: 26 Jul 2024\n{START}user\nHi{END}\n{START}assistant\n", add_special_tokens=False)
+    )

@@ -1,5 +1,7 @@
 """Generation: reproducible whatever the batch, with ids and end tokens kept as they were sampled."""
 
+import dataclasses
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -163,3 +165,13 @@ def test_the_adapter_is_folded_while_answering_and_is_as_before_afterwards(tiny_
     policy.model.set_dtype(mx.bfloat16)
     with folded(policy):
         assert policy.adapter()  # rounding would make it another policy
+
+
+def test_no_answer_runs_past_the_models_window(policy):
+    narrow = dataclasses.replace(policy, window=16)
+    room = {i: 16 - len(prompt.tokens) for i, prompt in enumerate(prompts())}
+    found = sample(narrow, max_tokens=8)
+    whole = sample(policy, max_tokens=8)
+    assert any(left < 8 for left in room.values())
+    for i, left in room.items():
+        assert found[i].tokens == whole[i].tokens[: max(1, min(8, left))]

@@ -1,11 +1,13 @@
 """``training.memory=auto``: what is measured, and what is made of it."""
 
+import dataclasses
 import os
 
 import pytest
 
 from tspin_mlx import machine, memory, supervisor
 from tspin_mlx.control import resume
+from tspin_mlx.errors import SetupError
 from tspin_mlx.memory import measured_sizes, settle_memory, triplet_bytes
 from tspin_mlx.model_folder import resolve_model
 from tspin_mlx.models import load_policy
@@ -38,6 +40,7 @@ def weighed(monkeypatch):
     """A triplet takes 100 bytes, or 20 with layers computed again, beside a model of 1000."""
     monkeypatch.setattr(memory, "triplet_bytes", lambda *_: {"fast": 100, "lean": 20}[_[-1]])
     monkeypatch.setattr(memory.mx, "get_active_memory", lambda: BASE_BYTES)
+    monkeypatch.setattr(memory, "can_recompute", lambda policy: True)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,22 @@ def test_the_fastest_way_that_fits_into_four_fifths_of_the_budget(weighed, room,
     sizes, expected = measured_sizes(None, plan(), prompts(4), budget=(BASE_BYTES + room + 0.5) * 5 / 4)
     assert sizes == Sizes(memory, at_once, 32)
     assert expected == BASE_BYTES + at_once * {"fast": 100, "lean": 20}[memory]
+
+
+def test_layers_that_cannot_be_computed_again_are_not(weighed, monkeypatch):
+    monkeypatch.setattr(memory, "can_recompute", lambda policy: False)
+    sizes, expected = measured_sizes(None, plan(), prompts(4), budget=(BASE_BYTES + 99.5) * 5 / 4)
+    assert (sizes, expected) == (Sizes("fast", 1, 32), BASE_BYTES + 100)
+    with pytest.raises(SetupError, match="cannot be computed twice"):
+        settle_memory(FakeRun(), plan("training.memory=lean"), None, None)
+
+
+def test_a_prompt_that_each_response_brings_weighs_more():
+    phase = [phase for phase in plan().phases if phase.updates][-1]
+    long_answer, long_prompt = (dataclasses.replace(prompts(1)[0], tokens=(2,) * a, annotated=Response((3,) * b, ""))
+                                for a, b in ((100, 1500), (1400, 100)))  # fmt: skip
+    for shared, expected in ((True, long_answer), (False, long_prompt)):
+        assert memory.largest_prompt(phase, [long_answer, long_prompt], shared) is expected
 
 
 def test_a_triplet_is_weighed_at_a_quarter_and_half_of_its_length(policy, monkeypatch):
@@ -68,7 +87,7 @@ def test_a_triplet_is_weighed_at_a_quarter_and_half_of_its_length(policy, monkey
 @pytest.mark.parametrize(("kind", "responses"), [("warmup", 1), ("train", 3)])
 def test_the_phase_decides_how_many_responses_there_are(policy, kind, responses):
     phases = [phase for phase in plan("warmup.epochs=1").phases if phase.kind == kind]
-    assert len(memory._largest(phases[-1], prompts(8), 16, 0.5)[1]) == responses
+    assert len(memory._triplet(phases[-1], prompts(8)[0], 16, 0.5)[1]) == responses
 
 
 def test_more_tokens_and_kept_activations_take_more(policy):
@@ -101,9 +120,9 @@ def test_what_was_decided_is_kept_and_told_if_it_is_less_than_asked_for(weighed,
 
 
 @pytest.mark.parametrize("overrides", [["training.memory=fast"], ["training.memory=lean"]])
-def test_nothing_is_measured_where_the_recipe_has_decided(overrides):
+def test_nothing_is_measured_where_the_recipe_has_decided(overrides, policy):
     made = plan(*overrides)
-    assert settle_memory(None, made, None, None) is made
+    assert settle_memory(None, made, policy, None) is made
 
 
 def test_runs_at_once_share_the_memory(monkeypatch, small_run):

@@ -13,6 +13,7 @@ from mlx_lm.utils import load
 
 from tspin_mlx import durable, models
 from tspin_mlx.errors import DamagedError, HubError, SetupError, TspinError
+from tspin_mlx.evaluation import measure
 from tspin_mlx.model_folder import context_length, load_tokenizer, open_model, resolve_model, vocabulary_size
 from tspin_mlx.models import (
     adapter_digest,
@@ -23,7 +24,11 @@ from tspin_mlx.models import (
     save_tensors,
     set_adapter,
 )
-from tspin_mlx.recipe import LoraSection, ModelSection
+from tspin_mlx.recipe import EvaluationSection, LoraSection, ModelSection
+from tspin_mlx.scoring import Scorer, score
+from tspin_mlx.triplets import Prompt, Response
+
+from .conftest import save_tiny_model
 
 PROBE = mx.array([[5, 6, 7, 8]])
 
@@ -413,3 +418,53 @@ def test_what_a_call_of_a_model_costs(monkeypatch):
     assert call_cost(Layers(1, 10_000)) == 24
     monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
     assert call_cost(Layers(3, 1000)) == 5000
+
+
+def test_a_model_that_answers_otherwise_than_it_is_trained_is_refused(tiny_model, monkeypatch):
+    """As Gemma 3n, whose layers share keys and values only if there is a cache."""
+    from mlx_lm.models import llama
+
+    original = llama.Attention.__call__
+
+    def forgetful(self, x, mask=None, cache=None):
+        return original(self, x, mask, cache) if cache is None else original(self, mx.zeros_like(x), mask, cache)
+
+    monkeypatch.setattr(llama.Attention, "__call__", forgetful)
+    with pytest.raises(SetupError, match="computes otherwise when it generates"):
+        policy_of(tiny_model)
+
+
+def test_a_head_that_is_adapted_is_not_looked_at_while_it_is_folded(tmp_path):
+    save_tiny_model(tmp_path, tied=False)
+    lora = LoraSection(rank=2, keys=("self_attn.q_proj", "lm_head"))
+    policy = load_policy(resolve_model(ModelSection(path=str(tmp_path))), "auto", lora, 0)
+    answer = Response((9, 8, 1), "")
+    prompt = Prompt("x", (5, 6, 7), "", answer, "")
+
+    def nll():
+        return measure(policy, [prompt], [answer], None, None, EvaluationSection())[0]["nll"]
+
+    first = nll()
+    shaken(policy)
+    assert nll() == pytest.approx(-score(Scorer(policy.model), [(prompt, (answer,))])[0, 0] / 3, rel=1e-5) != first
+
+
+@pytest.mark.parametrize("what", ["weights", "template", "tokenizer"])
+def test_another_model_of_the_same_shape_has_another_fingerprint(model, what):
+    before = open_model(model, "m").fingerprint
+    assert open_model(shutil.copytree(model, model.with_name("copy")), "m").fingerprint == before
+    if what == "weights":
+        tensors = mx.load(str(model / "model.safetensors"))
+        tensors["model.layers.1.mlp.up_proj.weight"] *= 2
+        mx.save_safetensors(str(model / "model.safetensors"), tensors, metadata={"format": "mlx"})
+    else:
+        file = model / ("tokenizer.json" if what == "tokenizer" else "chat_template.jinja")
+        file.write_text(file.read_text() + "\n" if file.exists() else "{{ messages }}")
+    assert open_model(model, "m").fingerprint != before
+
+
+def test_weights_that_are_gone_from_a_cache_are_told(model):
+    (model / "model-2.safetensors").symlink_to(model / "blobs" / "gone")
+    with pytest.raises(SetupError, match=r"model-2\.safetensors cannot be read: No such file") as caught:
+        open_model(model, "m")
+    assert caught.value.hint == "fetch the model again"

@@ -10,9 +10,10 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from tspin_mlx.batching import collate
+from tspin_mlx.models import Policy
 from tspin_mlx.prefix import PrefixCache
 from tspin_mlx.scoring import Scorer, as_arrays
-from tspin_mlx.training import recomputed_layers
+from tspin_mlx.training import can_recompute, recomputed_layers
 from tspin_mlx.triplets import Prompt, Response
 
 SIZES = {
@@ -20,6 +21,14 @@ SIZES = {
     "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-5, "vocab_size": 99, "rope_theta": 10000.0,
     "max_position_embeddings": 256, "tie_word_embeddings": True,
 }  # fmt: skip
+
+_GEMMA4 = {
+    "head_dim": 8, "global_head_dim": 8, "vocab_size_per_layer_input": 99, "hidden_size_per_layer_input": 8,
+    "sliding_window": 128, "sliding_window_pattern": 2,
+}  # fmt: skip
+
+#: Their prompts cannot be shared.
+UNSHARED = ("gemma4_text-shared", "afm7")
 
 #: Module of mlx-lm, and what its configuration has beyond the sizes.
 ARCHITECTURES = {
@@ -31,6 +40,30 @@ ARCHITECTURES = {
     "gemma2": {"query_pre_attn_scalar": 8, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     "gemma3_text": {"sliding_window": 128, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
     "phi3": {},
+    "phi": {"partial_rotary_factor": 0.5, "layer_norm_eps": 1e-5},
+    "stablelm": {"rope_pct": 0.25, "layer_norm_eps": 1e-5, "use_qkv_bias": False, "partial_rotary_factor": 0.5},
+    "gemma4_text": {**_GEMMA4, "num_kv_shared_layers": 0},
+    "gemma4_text-shared": {**_GEMMA4, "num_kv_shared_layers": 1},
+    "hunyuan": {
+        "use_cla": True,
+        "cla_share_factor": 2,
+        "num_experts": 1,
+        "moe_topk": 1,
+        "num_shared_expert": 1,
+        "use_mixed_mlp_moe": False,
+        "use_qk_norm": True,
+        "attention_head_dim": 8,
+        "attention_bias": False,
+        "rope_scaling": {"alpha": 1.0, "factor": 1.0, "type": "dynamic"},
+    },
+    "afm7": {
+        "num_layers": 4,
+        "num_kv_reuse_layers": 2,
+        "hidden_dim": 32,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "hidden_dim_scale_factor": 2.0,
+    },
     "smollm3": {"no_rope_layers": [1, 0, 1], "attention_bias": False, "mlp_bias": False},
 }
 
@@ -94,7 +127,7 @@ def assert_same(found, expected):
         np.testing.assert_allclose(np.array(found[name]), np.array(gradient), rtol=0, atol=1e-5 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in UNSHARED])
 def test_values_and_gradients_are_those_of_the_plain_computation(name):
     model = tiny(name)
     scorer = Scorer(model)
@@ -102,13 +135,18 @@ def test_values_and_gradients_are_those_of_the_plain_computation(name):
     assert_same(ours(model, scorer), plainly(model))
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "qwen3", "phi3"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "qwen3", "phi3", "gemma4_text", "gemma4_text-shared", "hunyuan"])
 def test_recomputation_changes_nothing(name):
     model = tiny(name)
     scorer = Scorer(model)
     with recomputed_layers(model, True):
         found = ours(model, scorer)
-    assert_same(found, plainly(model))
+    assert_same(found, ours(model, scorer))
+    assert can_recompute(Policy(model, None, {}))
+
+
+def test_what_a_layer_hands_on_beside_its_result_is_noticed():
+    assert not can_recompute(Policy(tiny("afm7"), None, {}))
 
 
 def prefixes(batch):

@@ -89,6 +89,39 @@ def test_micro_batches_and_recomputation_change_no_gradient(tiny_model, change):
         np.testing.assert_allclose(found[1][name], gradient, rtol=1e-4, atol=1e-5 * np.abs(gradient).max())
 
 
+def test_what_dropout_drops_is_dropped_again_when_a_layer_is_computed_again(tiny_model, monkeypatch):
+    def gradients():
+        trainer = Trainer(fresh(tiny_model, dropout=0.5), OBJECTIVE, dataclasses.replace(UPDATES, memory="lean"), 0)
+        changed = [(name, value + 0.05) for name, value in trainer.policy.adapter().items()]
+        trainer.policy.model.load_weights(changed, strict=False)
+        trainer.policy.model.train()
+        trainer._seed(1)
+        with training.recomputed_layers(trainer.policy.model, True, trainer._layer_seeds):
+            loss, grads, _ = trainer._accumulated(examples(count=4))
+        return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
+
+    loss, found = gradients()
+    monkeypatch.setattr(mx, "checkpoint", lambda inner: inner)  # computed once, everything kept
+    kept, expected = gradients()
+    assert loss == pytest.approx(kept, rel=1e-6)
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("memory", ["fast", "lean"])
+def test_steps_and_layers_drop_different_inputs(tiny_model, memory):
+    trainer = Trainer(fresh(tiny_model, dropout=0.5), OBJECTIVE, dataclasses.replace(UPDATES, memory=memory), 0)
+    model = trainer.policy.model
+    changed = [(name, value + 0.05) for name, value in trainer.policy.adapter().items()]
+    model.load_weights(changed, strict=False)
+    model.train()
+    with training.recomputed_layers(model, memory == "lean", trainer._layer_seeds):
+        losses = []
+        for number in (1, 2, 1):
+            trainer._seed(number)
+            losses.append(trainer._accumulated(examples(count=4))[0].item())
+    assert losses[0] == losses[2] != losses[1]
+
+
 def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(tiny_model):
     first, _ = trained(tiny_model, dropout=0.2)
     again, _ = trained(tiny_model, dropout=0.2)

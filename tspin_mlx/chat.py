@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import jinja2
@@ -18,6 +19,12 @@ from .triplets import Prompt, Response
 
 #: The template of the T-SPIN paper (arXiv 2601.08198).
 PAPER_TEMPLATE = "### Instruction: {prompt}\n\n### Response: "
+
+#: The day on which templates are rendered that tell the date; Llama 3.2's falls back to it as well.
+_THE_DAY = date(2024, 7, 26)
+_TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+
+_ANCHOR = "\n"
 
 _RESPONSE_COLUMNS = ("response", "completion")
 _ROLES = ("system", "user", "assistant", "tool")
@@ -211,11 +218,19 @@ def _answered_text(example: Example, before: str, tokenizer: Any) -> str:
 def _apply_chat_template(tokenizer: Any, messages: list[dict[str, str]], *, answered: bool) -> str:
     if not getattr(tokenizer, "has_chat_template", False):
         raise BadExample("the model has no chat template; set data.template to 'paper' or to a text with {prompt}")
-    options = {"tokenize": False, "enable_thinking": False}
+    options: dict[str, Any] = {"tokenize": False, "enable_thinking": False}
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, str) and "strftime_now" in template:
+        options["chat_template"] = on_one_day(template)
     try:
         return tokenizer.apply_chat_template(messages, add_generation_prompt=not answered, **options)
     except (jinja2.TemplateError, TypeError, ValueError) as error:
         raise BadExample(f"the model's chat template refuses it: {error}") from None
+
+
+def on_one_day(template: str) -> str:
+    """A chat template that tells today's date, on a day that does not pass: the same examples are the same tomorrow."""
+    return _TODAY.sub(lambda found: repr(_THE_DAY.strftime(found[2])), template)
 
 
 def _fill(template: str, messages: Sequence[dict[str, str]]) -> str:
@@ -233,13 +248,19 @@ def _encode(tokenizer: Any, text: str, add_special_tokens: bool) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=add_special_tokens))
 
 
+def _encoded_alone(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text that is not the beginning of one, where some tokenizers would put a space before it."""
+    anchor, whole = _encode(tokenizer, _ANCHOR, False), _encode(tokenizer, _ANCHOR + text, False)
+    return whole[len(anchor) :] if whole[: len(anchor)] == anchor else _encode(tokenizer, text, False)
+
+
 def _response_tokens(tokenizer: Any, prompt: list[int], before: str, after: str, special: bool) -> list[int]:
     """The answer's ids, up to and with the end token."""
     whole = _encode(tokenizer, after, special)
     # Where the answer's first token would merge with the prompt's last, the answer is tokenised alone, as the
     # model will meet it when it generates from the prompt's ids.
     fits = whole[: len(prompt)] == prompt
-    response = whole[len(prompt) :] if fits else _encode(tokenizer, after[len(before) :], False)
+    response = whole[len(prompt) :] if fits else _encoded_alone(tokenizer, after[len(before) :])
     for position, token in enumerate(response):
         if token in tokenizer.eos_token_ids:
             return response[: position + 1]

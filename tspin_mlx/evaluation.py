@@ -54,8 +54,9 @@ def measure(
     examples: list[Scored] = [
         (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
     ]
+    scorer = policy.scorer  # it looks at the model once, and must not meet a folded one then
     with folded(policy):
-        logps = score(policy.scorer, examples, on_progress)
+        logps = score(scorer, examples, on_progress)
     measures = {
         "nll": float(-logps[0].sum() / sum(len(prompt.annotated.tokens) for prompt in prompts)),
         "stop_rate": fmean(response.finish_reason == "stop" for response in responses),

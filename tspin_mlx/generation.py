@@ -81,7 +81,7 @@ def _generate(
     ids = generator.insert(
         [list(prompts[i].tokens[shared:]) for i in order],
         caches=[_prefilled(policy, prompts[0].tokens[:shared])] * len(order) if shared else None,
-        max_tokens=[decoding.max_tokens] * len(order),
+        max_tokens=[_room(policy, prompts[i], decoding.max_tokens) for i in order],
         samplers=[keyed_sampler(seeds[i], decoding) for i in order],
     )
     place = dict(zip(ids, order, strict=True))
@@ -103,6 +103,11 @@ def _generate(
     finally:
         generator.close()
     return [response for response in responses if response is not None]
+
+
+def _room(policy: Policy, prompt: Prompt, wanted: int) -> int:
+    """How many tokens may be generated before the model's window ends; at least one."""
+    return wanted if policy.window is None else max(1, min(wanted, policy.window - len(prompt.tokens)))
 
 
 def common_length(prompts: Sequence[tuple[int, ...]]) -> int:

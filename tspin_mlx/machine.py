@@ -41,7 +41,7 @@ def on_cpu() -> bool:
 
 
 def memory_budget() -> int:
-    """Bytes that MLX may use: what Metal recommends, 4/5 of what a CUDA device has free, or 3/4 of the machine's.
+    """Bytes that MLX may use: what Metal recommends, 4/5 of what others leave of a CUDA device, 3/4 of the machine's.
 
     Runs that a sweep works on at once share it.
     """
@@ -54,7 +54,8 @@ def _budget_of_all() -> int:
     if mx.metal.is_available():
         return int(mx.device_info()["max_recommended_working_set_size"])
     if mx.cuda.is_available():
-        return int(mx.device_info()["free_memory"]) * 4 // 5  # each process takes some for its own, beside MLX's
+        free = int(mx.device_info()["free_memory"]) + mx.get_active_memory() + mx.get_cache_memory()
+        return free * 4 // 5  # each process takes some for its own, beside MLX's
     return memory_bytes() * 3 // 4
 
 

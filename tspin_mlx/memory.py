@@ -8,12 +8,13 @@ from dataclasses import replace
 import mlx.core as mx
 
 from .batching import Scored
+from .errors import SetupError
 from .events import Emit
 from .machine import memory_budget
 from .models import Policy
 from .plan import Memory, Phase, Plan, Sizes
 from .runs.directory import MEASURED, Run
-from .training import Trainer
+from .training import Trainer, can_recompute
 from .triplets import Prompt, Response
 
 #: Share of the budget that a step may fill; the rest is for generation's caches and for what else the machine does.
@@ -21,8 +22,19 @@ _ROOM = 0.8
 
 
 def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
-    """The plan with ``training.memory=auto`` decided. The run keeps the decision: resumed, it computes the same."""
-    if plan.sizes.memory != "auto" or not any(phase.updates for phase in plan.phases):
+    """The plan with ``training.memory=auto`` decided. The run keeps the decision: resumed, it computes the same.
+
+    Raises:
+        SetupError: ``lean`` was asked for, and the model cannot be trained so.
+    """
+    if not any(phase.updates for phase in plan.phases):
+        return plan
+    if plan.sizes.memory == "lean" and not can_recompute(policy):
+        raise SetupError(
+            "this model's layers cannot be computed twice: one uses what another has left beside its result",
+            hint="training.memory=fast, with a smaller training.micro_batch_size if it does not fit",
+        )
+    if plan.sizes.memory != "auto":
         return plan
     prompts = run.prompts().train
     sizes, expected = measured_sizes(policy, plan, prompts, budget := memory_budget())
@@ -50,15 +62,18 @@ def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget
     resting, wanted = mx.get_active_memory(), plan.sizes
     phase = [phase for phase in plan.phases if phase.updates][-1]
     ways: tuple[Memory, ...] = ("fast", "lean")
+    sizes, expected = wanted, resting
     for memory in ways:
+        if memory == "lean" and not can_recompute(policy):
+            break
         each = triplet_bytes(policy, phase, prompts, plan.recipe.generation.max_tokens, memory)
         count = wanted.micro_batch_size
         while count > 1 and resting + count * each > _ROOM * budget:
             count //= 2
-        expected = resting + count * each
+        sizes, expected = replace(wanted, memory=memory, micro_batch_size=count), resting + count * each
         if expected <= _ROOM * budget:
             break
-    return replace(wanted, memory=memory, micro_batch_size=count), expected
+    return sizes, expected
 
 
 def triplet_bytes(policy: Policy, phase: Phase, prompts: Sequence[Prompt], max_tokens: int, memory: Memory) -> int:
@@ -74,17 +89,32 @@ def triplet_bytes(policy: Policy, phase: Phase, prompts: Sequence[Prompt], max_t
     assert phase.updates is not None and phase.objective is not None
     updates = replace(phase.updates, memory=memory, micro_batch_size=1)
     trainer = Trainer(policy, phase.objective, updates, seed=0)
-    quarter, half = (trainer.peak_bytes([_largest(phase, prompts, max_tokens, share)]) for share in (1 / 4, 1 / 2))
+    largest = largest_prompt(phase, prompts, policy.scorer.shares)
+    quarter, half = (trainer.peak_bytes([_triplet(phase, largest, max_tokens, share)]) for share in (1 / 4, 1 / 2))
     square = max(0, 8 * (half - 2 * quarter))
     return int(2 * half + square / 2)
 
 
-def _largest(phase: Phase, prompts: Sequence[Prompt], max_tokens: int, share: float) -> Scored:
+def largest_prompt(phase: Phase, prompts: Sequence[Prompt], shared: bool) -> Prompt:
+    """The prompt whose triplet has the most tokens.
+
+    Args:
+        shared: the prompt is computed once for all responses; else each brings its own.
+    """
+    times = 1 if shared else 1 + _own_responses(phase)
+    return max(prompts, key=lambda prompt: times * len(prompt.tokens) + len(prompt.annotated.tokens))
+
+
+def _own_responses(phase: Phase) -> int:
+    """How many responses of the model's own a triplet has."""
+    if phase.kind != "train":
+        return 0
+    return 2 if phase.objective and phase.objective.beta else 1
+
+
+def _triplet(phase: Phase, longest: Prompt, max_tokens: int, share: float) -> Scored:
     """A triplet as long as any can be, cut to this share of its length."""
-    longest = max(prompts, key=lambda prompt: len(prompt.tokens) + len(prompt.annotated.tokens))
     prompt = replace(longest, tokens=longest.tokens[: max(2, int(share * len(longest.tokens)))])
-    lengths = [len(longest.annotated.tokens)]
-    if phase.kind == "train":
-        lengths += [max_tokens] * (2 if phase.objective and phase.objective.beta else 1)
+    lengths = [len(longest.annotated.tokens), *[max_tokens] * _own_responses(phase)]
     token = longest.annotated.tokens[0]
     return prompt, tuple(Response((token,) * max(1, int(share * length)), "") for length in lengths)

@@ -21,6 +21,13 @@ from .recipe import ModelSection
 #: of); Python files only if they are trusted.
 _HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja", "README.md")
 
+#: What decides, beside the weights, what a model makes of a text.
+_TEXTS = ("config.json", "tokenizer*", "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab.*",
+          "merges.txt", "*.tiktoken")  # fmt: skip
+
+#: Of each file of weights so many stretches are looked at, evenly apart: no change of a 256th of it escapes.
+_STRETCHES, _STRETCH_BYTES = 256, 1 << 14
+
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -29,7 +36,8 @@ class ModelFolder:
     Attributes:
         path: folder in mlx-lm's format.
         name: what the recipe called it.
-        fingerprint: sha256 over names and sizes of the weight files and over the configuration.
+        fingerprint: sha256 over configuration, tokenizer and samples of the weights: another fine-tuning of the same
+            model has another one.
         trusted: whether code that comes with the model may run.
     """
 
@@ -58,7 +66,7 @@ def open_model(path: Path, name: str, *, trusted: bool = False) -> ModelFolder:
     Raises:
         SetupError: not a model mlx-lm can load, or one that needs its own code and is not trusted.
     """
-    if not (path / "config.json").is_file() or not list(path.glob("model*.safetensors")):
+    if not (path / "config.json").is_file() or not any(map(Path.is_file, path.glob("model*.safetensors"))):
         raise SetupError(
             f"{path}: not a model folder (config.json and model*.safetensors are needed)",
             hint="weights are read from safetensors only, never from a pickle: give a Hub id, a folder in mlx-lm's "
@@ -69,10 +77,24 @@ def open_model(path: Path, name: str, *, trusted: bool = False) -> ModelFolder:
             f"{path}: the model brings code of its own ({code}), which was not run",
             hint="--trust-remote-code runs it: with your rights, on your files",
         )
-    digest = hashlib.sha256((path / "config.json").read_bytes())
-    for file in sorted(path.glob("model*.safetensors")):
-        digest.update(f"{file.name}:{file.stat().st_size}".encode())
-    return ModelFolder(path=path.absolute(), name=name, fingerprint=digest.hexdigest(), trusted=trusted)
+    return ModelFolder(path=path.absolute(), name=name, fingerprint=_fingerprint(path), trusted=trusted)
+
+
+def _fingerprint(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        for file in sorted({file for pattern in _TEXTS for file in path.glob(pattern)}):
+            digest.update(f"{file.name}:".encode() + file.read_bytes())
+        for file in sorted(path.glob("model*.safetensors")):
+            size = file.stat().st_size
+            digest.update(f"{file.name}:{size}:".encode())
+            with file.open("rb") as weights:
+                for number in range(_STRETCHES):
+                    weights.seek(number * max(0, size - _STRETCH_BYTES) // (_STRETCHES - 1))
+                    digest.update(weights.read(_STRETCH_BYTES))
+    except OSError as error:
+        raise SetupError(f"{error.filename} cannot be read: {error.strerror}", hint="fetch the model again") from None
+    return digest.hexdigest()
 
 
 def load_tokenizer(folder: ModelFolder) -> Any:
@@ -101,7 +123,10 @@ def vocabulary_size(folder: ModelFolder) -> int:
 
 def context_length(folder: ModelFolder) -> int | None:
     """Longest sequence the model was made for, in tokens, if its configuration says."""
-    return read_json(folder.path).get("max_position_embeddings")
+    config = read_json(folder.path)
+    name = "max_position_embeddings"
+    found = config.get(name) or config.get("text_config", {}).get(name)
+    return found if isinstance(found, int) else None
 
 
 def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:

@@ -21,9 +21,12 @@ from . import durable
 from .batching import CALL_COST
 from .errors import DamagedError, SetupError, TspinError
 from .machine import bound_memory, keep_freed_memory, on_cpu
-from .model_folder import ModelFolder, load_tokenizer, read_json
+from .model_folder import ModelFolder, context_length, load_tokenizer, read_json
 from .recipe import LoraSection
-from .scoring import Scorer
+from .scoring import Scorer, distance
+
+_PROBE = 12  # tokens
+_ROUNDING = 0.1  # of the norm of the logits: in bfloat16 two ways to compute the same are far apart
 
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 
@@ -40,11 +43,13 @@ class Policy:
         model: mlx-lm model; only its adapter is trainable.
         tokenizer: mlx-lm's tokenizer wrapper.
         adapter_config: mlx-lm's ``adapter_config.json``.
+        window: the longest sequence that the model was made for, in tokens, if it is known.
     """
 
     model: nn.Module
     tokenizer: Any
     adapter_config: dict[str, Any]
+    window: int | None = None
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -79,8 +84,22 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     adapter_config = {**_attach(model, lora, seed), "base": {"name": folder.name, "fingerprint": folder.fingerprint}}
     model.eval()
     mx.eval(model.parameters())
+    if not _answers_as_it_is_scored(model):
+        raise SetupError(
+            f"{folder.path}: as mlx-lm has it, this model computes otherwise when it generates than when it is trained",
+            hint="its answers would not be those of the model that is trained: take another one",
+        )
     tokenizer = load_tokenizer(folder)
-    return Policy(model=model, tokenizer=tokenizer, adapter_config=adapter_config)
+    return Policy(model, tokenizer, adapter_config, context_length(folder))
+
+
+def _answers_as_it_is_scored(model: nn.Module) -> bool:
+    """Whether a model gives the same with the cache of a generation as without (Gemma 3n does not)."""
+    from mlx_lm.models.cache import make_prompt_cache
+
+    tokens = mx.arange(2, 2 + _PROBE)[None]
+    with_cache, without = model(tokens, cache=make_prompt_cache(model)), model(tokens)
+    return distance(with_cache, without) <= _ROUNDING
 
 
 def call_cost(model: nn.Module) -> int:

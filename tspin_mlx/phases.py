@@ -136,8 +136,9 @@ def _refer(desk: Desk, phase: Phase) -> None:
     """Score this iteration's triplets with the policy at its start."""
     examples = _triplets(desk, phase)
     report = desk.progress(phase, len(examples))
+    scorer = desk.policy.scorer
     with folded(desk.policy):
-        logps = score(desk.policy.scorer, examples, report)
+        logps = score(scorer, examples, report)
     rows = [{"id": prompt.id, "logps": found.tolist()} for (prompt, _), found in zip(examples, logps.T, strict=True)]
     desk.store.write_jsonl(phase.target, rows)
 

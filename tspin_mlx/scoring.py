@@ -52,7 +52,7 @@ class Scorer:
         logits = model(probe)
         head = _head_module(model)
         self._body, self._head = _parts(model, head)
-        self.split = head is not None and _same(self._head(self._body(probe)), logits)
+        self.split = head is not None and self._can_split(probe, logits)
         self._vocabulary = logits.shape[-1]
         self._head_is_frozen = head is not None and not tree_flatten(head.trainable_parameters())
         self._windows: set[int] = set()
@@ -116,6 +116,13 @@ class Scorer:
         found = [body(tokens) for tokens, _ in groups]
         return mx.concatenate([features.reshape(-1, features.shape[-1]) for features in found])
 
+    def _can_split(self, tokens: mx.array, logits: mx.array) -> bool:
+        """Whether body and head together give what the model gives."""
+        try:
+            return _same(self._head(self._body(tokens)), logits)
+        except (TypeError, AttributeError, ValueError, IndexError):
+            return False
+
     def _can_share(self, tokens: mx.array) -> bool:
         """Whether shared prompts give what the model gives, tried on two rows.
 
@@ -131,8 +138,8 @@ class Scorer:
             return False  # a cache of its own kind: recurrent, hybrid, or with other methods
         whole = self._body(tokens)
         rounding = 2**-8 if whole.dtype == mx.bfloat16 else 2**-11
-        by_shape = _distance(self._body(tokens[:, :half]), whole[:, :half])
-        return _distance(found.reshape(2, half, -1)[::-1], whole[:, half:]) <= 8 * rounding + 4 * by_shape
+        by_shape = distance(self._body(tokens[:, :half]), whole[:, :half])
+        return distance(found.reshape(2, half, -1)[::-1], whole[:, half:]) <= 8 * rounding + 4 * by_shape
 
 
 def frozen_head_logps(
@@ -294,7 +301,7 @@ def _head_module(model: nn.Module) -> nn.Module | None:
     return getattr(language, "lm_head", None) or getattr(getattr(language, "model", None), "embed_tokens", None)
 
 
-def _parts(model: nn.Module, module: nn.Module | None) -> tuple[Callable[[mx.array], mx.array], Head]:
+def _parts(model: nn.Module, module: nn.Module | None) -> tuple[Callable[..., mx.array], Head]:
     """The model up to its last hidden states, and from there to logits."""
     language = _language_model(model)
     cap = getattr(getattr(language, "args", None), "final_logit_softcapping", None)
@@ -304,7 +311,12 @@ def _parts(model: nn.Module, module: nn.Module | None) -> tuple[Callable[[mx.arr
         logits = linear(features)
         return mx.tanh(logits / cap) * cap if cap else logits
 
-    return getattr(language, "model", model), head
+    inner = getattr(language, "model", model)
+
+    def body(tokens: mx.array, cache: Any = None) -> mx.array:
+        return inner(tokens, cache=cache)  # some models insist on being told
+
+    return body, head
 
 
 def _same(found: mx.array, expected: mx.array) -> bool:
@@ -312,7 +324,7 @@ def _same(found: mx.array, expected: mx.array) -> bool:
     return found.shape == expected.shape and bool(mx.allclose(found, expected, rtol=1e-3, atol=1e-3))
 
 
-def _distance(found: mx.array, expected: mx.array) -> float:
+def distance(found: mx.array, expected: mx.array) -> float:
     """Between two arrays of one shape, as a share of the second's norm."""
     found, expected = found.astype(mx.float32), expected.astype(mx.float32)
     return (mx.linalg.norm(found - expected) / mx.linalg.norm(expected)).item()
