@@ -5,6 +5,7 @@ each operation, and with each write torn in half, its folder is copied as a kill
 resumed to the end and compared with the run that was never killed.
 """
 
+import itertools
 import json
 import random
 import shutil
@@ -192,8 +193,16 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(task, watched, tmp_p
     assert results(run) == watched[0]
 
 
-@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError(28, "No space left"), RuntimeError("x")])
-@pytest.mark.parametrize("operation", ["write", "append", "sync", "rename", "remove"])
+IO_ERROR, NO_SPACE = OSError(5, "Input/output error"), OSError(28, "No space left")
+
+
+@pytest.mark.parametrize(
+    ("operation", "error"),
+    [
+        *itertools.product(("write", "append", "sync", "rename", "remove"), (IO_ERROR, NO_SPACE)),
+        ("write", RuntimeError("x")),
+    ],
+)
 def test_a_failing_disk_stops_the_run_and_it_continues_later(task, watched, tmp_path, operation, error):
     class FailingDisk(durable.Disk):
         """The tenth operation of one kind fails; MLX reports a failed write as a RuntimeError."""

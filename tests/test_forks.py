@@ -152,13 +152,3 @@ def test_the_digest_of_the_data_tells_contents_and_parts_apart():
     ]
     assert len({tuple(data_digests(splits).values()) for splits in different}) == len(different)
     assert data_digests(Splits((a,), (b,), (), skipped=("t.jsonl:3: bad",))) == data_digests(different[0])
-
-
-def test_of_an_older_versions_run_only_the_untouched_model_is_taken_over(origin):
-    """It has one digest for all parts of the data."""
-    origin.decide(MEASURED, Sizes("fast", 2, 16))
-    row = {**origin.plan_row, "data_digest": "d"}
-    del row["data_digests"]
-    origin.store.write_json("plan.json", row)
-    forked = fork(Run(origin.path))
-    assert forked.about["forked_from"]["reused"] == ["base/adapter"] and forked.decisions() == []

@@ -21,8 +21,8 @@ FLOORS = [
     },
     # effects: files, models, the machine
     {
-        "durable", "hub", "machine", "runs", "catalog", "data", "gguf", "builtin", "model_folder", "models", "prefix",
-        "scoring", "generation", "streaming", "harness", "training", "checkpoints", "evaluation",
+        "durable", "hub", "machine", "user_path", "runs", "catalog", "data", "gguf", "builtin", "model_folder",
+        "models", "prefix", "scoring", "generation", "streaming", "harness", "training", "checkpoints", "evaluation",
     },
     # orchestration
     {

@@ -1,5 +1,6 @@
 """One writer per run: the lock is held exactly as long as a process that has it lives."""
 
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tspin_mlx.errors import BusyError
+from tspin_mlx.errors import BusyError, StorageError
 from tspin_mlx.runs import lock
 from tspin_mlx.runs.lock import RunLock, busy, holder, is_held
 
@@ -79,10 +80,11 @@ def test_within_one_process_there_is_a_second_too(tmp_path, hasty):
     held.close()
 
 
-def test_a_refusal_leaves_no_descriptor_open(tmp_path, other, hasty):
-    def descriptors():
-        return len(list(Path("/dev/fd").iterdir()))
+def descriptors():
+    return len(list(Path("/dev/fd").iterdir()))
 
+
+def test_a_refusal_leaves_no_descriptor_open(tmp_path, other, hasty):
     before = descriptors()
     for _ in range(3):
         with pytest.raises(BusyError):
@@ -158,3 +160,26 @@ def test_a_lock_that_is_only_looked_at_is_waited_for(tmp_path, monkeypatch):
     second = RunLock.acquire(tmp_path)
     assert len(waited) == 1
     second.close()
+
+
+def test_a_disk_without_locks_is_told_and_nothing_stays_open(tmp_path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    before = descriptors()
+    with pytest.raises(StorageError, match="cannot be locked: No locks available") as caught:
+        RunLock.acquire(tmp_path)
+    assert "run.folder=FOLDER" in caught.value.hint and descriptors() == before
+    (tmp_path / "lock").touch()
+    assert not is_held(tmp_path) and descriptors() == before
+
+
+def test_a_folder_that_cannot_be_written_to_cannot_be_locked(tmp_path, monkeypatch):
+    def refuse(path, flags, mode=0o777):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(lock.os, "open", refuse)
+    with pytest.raises(StorageError, match="cannot be locked: Permission denied"):
+        RunLock.acquire(tmp_path)
+    assert not is_held(tmp_path)

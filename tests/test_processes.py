@@ -14,11 +14,13 @@ import time
 import pytest
 
 from tspin_mlx.catalog import find_recipe, parse_source
+from tspin_mlx.control import resume
+from tspin_mlx.errors import SetupError
 from tspin_mlx.launch import prepare
 from tspin_mlx.models import adapter_digest
 from tspin_mlx.plan import Sizes
 from tspin_mlx.runs.directory import Run
-from tspin_mlx.runs.event_log import read_events
+from tspin_mlx.runs.event_log import EventLog, read_events
 from tspin_mlx.runs.lock import RunLock, holder, is_held
 from tspin_mlx.runs.state import state_of
 from tspin_mlx.supervisor import Supervisor
@@ -265,10 +267,10 @@ def supervised(task, monkeypatch):
     """Supervise a run whose engine is broken; gives its exit code and its events."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
 
-    def supervise(name, fault, size=1):
+    def supervise(name, fault, size=1, script=BROKEN):
         run = made(task, name)
         run.engine_log.write_text("")
-        script = BROKEN.format(fault=fault, size=size)
+        script = script.format(fault=fault, size=size)
         monkeypatch.setattr(
             "tspin_mlx.supervisor._python", lambda module, path, trusted: [sys.executable, "-c", script, path]
         )
@@ -314,6 +316,46 @@ def test_what_less_at_once_may_help_is_tried_once_and_recorded(supervised, reaso
     later = events[events.index(restarted[0]) :]
     assert next(event for event in later if event["kind"] == "resumed")["done"] >= 3  # from the last checkpoint
     assert {phase.updates.batch_size for phase in run.plan().phases if phase.updates} == {4}
+
+
+def test_a_run_that_was_asked_to_stop_is_not_started_again(supervised):
+    asked = f"import signal; os.kill(os.getpid(), signal.SIGUSR1); time.sleep(0.5); raise RuntimeError({METAL!r})"
+    run, code, events = supervised("asked", asked)
+    kinds = [event["kind"] for event in events]
+    assert "stopping" in kinds and "restarted" not in kinds and kinds[-1] == "run_failed"
+    assert code == 8 and not run.is_finished
+
+
+def test_an_engine_that_dies_before_a_word_is_told_after_an_earlier_end(task, reference, supervised):
+    run = made(task, "mute")
+    EventLog(run.events_path).emit("run_stopped", message="stopped", exit_code=130)
+    _, code, events = supervised("mute", "", script="import os; os.kill(os.getpid(), 9)")
+    assert code == 137
+    assert [(event["kind"], event["exit_code"]) for event in events] == [("run_stopped", 130), ("run_stopped", 137)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_signal_before_anybody_listens_is_heard_all_the_same(task, number, code, seconds):
+    run = made(task, f"early-{number}-{seconds}")
+    supervisor = resume(run)
+    time.sleep(seconds)
+    supervisor.send_signal(number)
+    assert supervisor.wait(timeout=60) == code
+    assert list(read_events(run.events_path))[-1]["exit_code"] == code
+
+
+def test_a_start_that_fails_leaves_the_run_to_the_next(task, monkeypatch):
+    run = made(task, "unlucky")
+
+    def refuse(*args, **options):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(SetupError, match=r"could not be started: .*temporarily unavailable"):
+            resume(run)
+    assert not is_held(run.path)
 
 
 def test_the_second_failure_is_told_with_advice(supervised):

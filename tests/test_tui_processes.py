@@ -27,7 +27,6 @@ from tspin_mlx_tui.run_screen import RunScreen
 from tspin_mlx.cli.commands_share import ExportFormat
 from tspin_mlx.control import resume
 from tspin_mlx.estimate import estimate, speed_of
-from tspin_mlx.plan import plan_from_row
 from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.runs.lock import RunLock, holder, is_held
 
@@ -211,7 +210,7 @@ def test_estimates_by_hand(make_run):
     # Two generations of 8 answers and four evaluations of 3, 5 s each.
     assert speed.answer_s == pytest.approx((2 * 5 / 8 + 4 * 5 / 3) / 6)
     cost = estimate(run.plan_row, (8.0, 4.0), speed)
-    steps = {phase.kind: phase.updates.steps for phase in plan_from_row(run.plan_row).phases if phase.updates}
+    steps = {phase.kind: phase.updates.steps for phase in run.plan().phases if phase.updates}
     assert cost.steps == steps["warmup"] + 2 * steps["train"]
     assert cost.answers == 2 * 8 + 4 * 3
     assert cost.train_tokens == 4 * 3 * (steps["warmup"] + 2 * steps["train"] + 3 * steps["train"])

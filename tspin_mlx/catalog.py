@@ -8,7 +8,9 @@ from pathlib import Path
 from .errors import RecipeError
 from .recipe import Recipe
 from .recipe_text import parse_recipe
+from .sweep import to_override
 from .text import did_you_mean
+from .user_path import user_path
 
 _PACKAGED = Path(__file__).parent / "recipes"
 if not _PACKAGED.is_dir():  # a checkout: the folder is mapped into the package only when it is installed
@@ -43,7 +45,7 @@ def find_recipe(name: str) -> RecipeSource:
     Raises:
         RecipeError: neither; the nearest name is suggested.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.suffix in (".yaml", ".yml") or "/" in name:
         if not path.is_file():
             raise RecipeError(f"{name}: no such recipe file", hint="`tspin-mlx recipes ls` lists the ready ones")
@@ -67,9 +69,9 @@ def parse_source(source: RecipeSource, overrides: list[str] | tuple[str, ...] = 
 def located(override: str, folder: Path) -> str:
     """An override whose file, if it names one, is relative to ``folder``."""
     key, _, value = override.partition("=")
-    if key.strip() not in _DATA_KEYS or not value or value == "null" or value.startswith("hub:"):
+    if key.strip() not in _DATA_KEYS or value in ("", "null", "~") or value.startswith("hub:"):
         return override
-    return f"{key}={(folder / Path(value).expanduser()).absolute()}"
+    return to_override(key, str((folder / user_path(value)).absolute()))
 
 
 def _read(path: Path) -> RecipeSource:

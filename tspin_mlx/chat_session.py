@@ -38,7 +38,7 @@ class ChatSession:
 
     def __init__(self, run: Run, *, trusted: bool = False) -> None:
         self.run = run
-        self._recipe = run.plan().recipe
+        self._recipe = run.recipe()
         self.system = self._recipe.data.system or _shared_system(run)
         self.multi_turn = takes_conversations(self._recipe.data.template)
         self.max_tokens = self._recipe.evaluation.max_tokens or self._recipe.generation.max_tokens

@@ -35,7 +35,7 @@ class Checkpoints:
             save_adapter(trainer.policy, folder)
             save_tensors(folder / "optimizer.safetensors", trainer.optimizer_state())
             logps = json.dumps(trainer.first_logps)
-            durable.disk.write(folder / "first_logps.json", lambda path: path.write_text(logps, encoding="utf-8"))
+            durable.fill_file(folder / "first_logps.json", lambda path: path.write_text(logps, encoding="utf-8"))
         for name in self._names()[_KEPT:]:
             self._store.remove(name)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from . import durable
-from .errors import UsageError
+from .errors import SetupError, UsageError
 from .runs.directory import Run
 from .runs.lock import RunLock, holder
 from .supervisor import start
+from .text import first_line
 
 #: When to stop: in the middle of what is under way, after the step, or after the iteration.
 When = Literal["now", "step", "iteration"]
@@ -47,8 +48,15 @@ def resume(run: Run, *, trusted: bool = False, shared_by: int = 1) -> subprocess
 
     Raises:
         BusyError: somebody else does already.
+        StorageError: the run's lock cannot be had.
+        SetupError: no process could be started.
     """
-    return start(run, RunLock.acquire(run.path), trusted=trusted, shared_by=shared_by)
+    lock = RunLock.acquire(run.path)
+    try:
+        return start(run, lock, trusted=trusted, shared_by=shared_by)
+    except OSError as error:
+        lock.close()
+        raise SetupError(f"{run.path}: the engine could not be started: {first_line(error)}") from None
 
 
 def remove(path: Path) -> None:

@@ -17,8 +17,10 @@ from typing import Any, Generic, TypeVar
 
 from .chat import BadExample, Example, read_example, render
 from .errors import DataError, HubError, SetupError
+from .hub import hub_errors
 from .recipe import DataSection
 from .seeds import derive
+from .text import first_line
 from .triplets import Prompt
 
 _LONGEST_LINE = 10_000_000  # characters; a longer one is no example but a wrong file
@@ -287,12 +289,12 @@ def _hub_rows(source: str) -> Iterator[tuple[str, Any]]:
         raise SetupError(
             f"{source}: datasets of the Hub need a package", hint='pip install "tspin-mlx[data]"'
         ) from None
-    try:
-        rows = datasets.load_dataset(*parts[:-1], split=parts[-1])
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise HubError(
-            f"{source}: {str(error).splitlines()[0]}", hint="check the name, the network and `hf auth whoami`"
-        ) from None
+    with hub_errors(f"dataset {parts[0]!r}", f"datasets/{parts[0]}", "fetched"):
+        try:
+            rows = datasets.load_dataset(*parts[:-1], split=parts[-1])
+        except (ValueError, datasets.exceptions.DatasetsError) as error:
+            hint = "check the name, the network and `hf auth whoami`"
+            raise HubError(f"{source}: {first_line(error)}", hint=hint) from None
     for number, row in enumerate(rows, start=1):
         yield f"{source} row {number}", row
 

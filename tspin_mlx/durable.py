@@ -51,11 +51,7 @@ class Disk:
         """Bring a file's content, or a folder's list of names, to the medium."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            if sys.platform == "darwin" and not path.is_dir():
-                import fcntl
-
-                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync on macOS does not reach the medium
-            else:
+            if path.is_dir() or not _fully_synced(descriptor):
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -80,6 +76,19 @@ class Disk:
             path.unlink(missing_ok=True)
 
 
+def _fully_synced(descriptor: int) -> bool:
+    """On macOS, where fsync does not reach the medium; some external and network disks know no other way."""
+    if sys.platform != "darwin":
+        return False
+    import fcntl
+
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    except OSError:
+        return False
+    return True
+
+
 #: What carries the operations out.
 disk = Disk()
 
@@ -94,13 +103,25 @@ def write_file(path: Path, fill: Fill) -> None:
         aside = aside_of(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            disk.write(aside, fill)
+            fill_file(aside, fill)
             disk.sync(aside)
-        except (OSError, RuntimeError):
+        except OSError:
             with contextlib.suppress(OSError):
                 disk.remove(aside)  # what is left of it takes space that the next try needs
             raise
         _commit(aside, path)
+
+
+def fill_file(path: Path, fill: Fill) -> None:
+    """Write a file within a folder that is being made, whose end decides of all that is in it.
+
+    Raises:
+        OSError: it could not be written; MLX reports that as a RuntimeError.
+    """
+    try:
+        disk.write(path, fill)
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -151,17 +172,17 @@ def cut_torn_tail(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(path: Path, *, contested: bool = False) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill; it becomes ``path`` when the block ends without an error, else it disappears.
 
-    Args:
-        contested: another process may be making the same, since no lock is held; then each fills one of its own.
+    Each process fills one of its own: another may be making the same where no lock is held.
 
     Raises:
         StorageError: no space, no permission, a failing disk, or ``path`` exists already; it is as it was.
     """
     with _storage_errors(path):
-        aside = _aside_of_our_own(path) if contested else aside_of(path)
+        remove_abandoned(path.parent, path.name)
+        aside = aside_of(path.with_name(f"{path.name}.{os.getpid()}"))
         disk.remove(aside)
         aside.mkdir(parents=True)
         try:
@@ -234,13 +255,12 @@ def _free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def _aside_of_our_own(path: Path) -> Path:
-    """Where this process makes something that others may be making as well; what the dead left of it is removed."""
-    for left in path.parent.glob(f".{path.name}.*.partial"):
+def remove_abandoned(folder: Path, name: str = "*") -> None:
+    """Remove what processes that have died left half-made of a folder's ``name``, or of everything in it."""
+    for left in folder.glob(f".{name}.*.partial"):
         pid = left.name.split(".")[-2]
         if pid.isdecimal() and not _is_alive(int(pid)):
             disk.remove(left)
-    return aside_of(path.with_name(f"{path.name}.{os.getpid()}"))
 
 
 def _is_alive(pid: int) -> bool:
@@ -260,13 +280,12 @@ def _commit(aside: Path, path: Path) -> None:
 
 @contextmanager
 def _storage_errors(path: Path) -> Iterator[None]:
-    """MLX reports a full disk as a RuntimeError."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise StorageError(f"{path} exists already", hint="another process has just made it: try again") from error
-        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        reason = error.strerror or str(error)
         raise StorageError(
             f"{path} could not be written: {reason} ({_free_bytes(path) / 1e6:.0f} MB are free there)",
             hint="make room, or see to the folder's permissions, and start again: nothing that was finished is lost",

@@ -62,7 +62,7 @@ def convert_gguf(source: Path, target: Path) -> None:
         weights[f"{_rename(stem)}.{leaf}"] = value
     config = _config(meta, weights)
     tokenizer = _tokenizer(meta, source)
-    with durable.new_folder(target, contested=True) as folder:
+    with durable.new_folder(target) as folder:
         mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
         (folder / "config.json").write_text(durable.to_json(config), encoding="utf-8")
         tokenizer.save(str(folder / "tokenizer.json"))

@@ -16,7 +16,7 @@ from .chat import BadExample, prompt_text
 from .errors import HubError, SetupError, UsageError
 from .generation import Decoding, generate
 from .models import Policy
-from .text import did_you_mean
+from .text import did_you_mean, first_line
 from .triplets import Prompt, Response
 
 #: Longest answer in tokens where a task does not say; the harness's own default for its models.
@@ -83,7 +83,7 @@ def run_harness(
         if "hub" not in str(error).lower() and not isinstance(error, ConnectionError):
             raise
         raise HubError(
-            f"the data of {', '.join(tasks)} could not be fetched: {str(error).splitlines()[0]}",
+            f"the data of {', '.join(tasks)} could not be fetched: {first_line(error)}",
             hint="fetch it once with a network; or use a local task with --tasks-folder",
         ) from None
     return {task: _numbers(measures) for task, measures in found["results"].items()}

@@ -47,7 +47,7 @@ def held_out_prompts(run: Run, source: str | None, limit: int | None, *, trusted
     """
     if source is None:
         return run.prompts().validation[:limit]
-    recipe = run.plan().recipe
+    recipe = run.recipe()
     model = find_model(run, recipe, trusted=trusted)
     prompts, _ = read_prompts(source, recipe.data, load_tokenizer(model), vocabulary_size(model), context_length(model))
     return prompts[:limit]
@@ -69,7 +69,7 @@ def measure_policies(
         section: the metrics, and the longest answer.
         on_progress: a prompt that is answered and not yet scored counts half.
     """
-    recipe: Recipe = run.plan().recipe
+    recipe: Recipe = run.recipe()
     policy = load_run(run, recipe, trusted=trusted)
     max_tokens = section.max_tokens or recipe.generation.max_tokens
     for name in names:

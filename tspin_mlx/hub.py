@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import HubError
+from .errors import HubError, StorageError
+from .text import first_line
 
 _LOGIN = "`hf auth login` asks for one, or set HF_TOKEN; tokens are made on https://huggingface.co/settings/tokens"
 
@@ -33,7 +35,7 @@ def hub_errors(what: str, repo: str, action: str) -> Iterator[None]:
         raise _told(error, what, repo, action) from None
 
 
-def _told(error: BaseException, what: str, repo: str, action: str) -> HubError:
+def _told(error: BaseException, what: str, repo: str, action: str) -> HubError | StorageError:
     from huggingface_hub import errors
 
     match error:
@@ -49,7 +51,7 @@ def _told(error: BaseException, what: str, repo: str, action: str) -> HubError:
         case errors.LocalTokenNotFoundError():
             return no_token()
         case errors.HFValidationError():
-            message = f"{repo!r} cannot be the name of a repository: {_first_line(error)}"
+            message = f"{repo!r} cannot be the name of a repository: {first_line(error)}"
             return HubError(message, hint="names look like you/my-model")
         case errors.OfflineModeIsEnabled():
             return offline(what, action)
@@ -60,8 +62,13 @@ def _told(error: BaseException, what: str, repo: str, action: str) -> HubError:
                 f"{what} could not be {action}: the connection to the Hub failed ({type(error).__name__})",
                 hint="check the network, then give the same command again: what has arrived is not sent twice",
             )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        return StorageError(
+            f"{what} could not be {action}: {first_line(error)}",
+            hint="make room, or see to the permissions of the cache's folder",
+        )
     return HubError(
-        f"{what} could not be {action}: {_first_line(error)}",
+        f"{what} could not be {action}: {first_line(error)}",
         hint="check the network; a model that is already in the cache needs none",
     )
 
@@ -93,7 +100,7 @@ def _refused(what: str, action: str, error: BaseException) -> HubError:
     if status == 429:
         return HubError(f"{what} could not be {action}: too many requests", hint="wait some minutes and try again")
     if status is None or status < 500:
-        said = f"the Hub answers {status}{reason}" if status else _first_line(error)
+        said = f"the Hub answers {status}{reason}" if status else first_line(error)
         return HubError(
             f"{what} could not be {action}: {said}",
             hint="check the network; a model that is already in the cache needs none",
@@ -102,7 +109,3 @@ def _refused(what: str, action: str, error: BaseException) -> HubError:
         f"{what} could not be {action}: the Hub has trouble of its own ({status})",
         hint="give the same command again later: what has arrived is not sent twice",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

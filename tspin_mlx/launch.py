@@ -17,6 +17,7 @@ from .recipe import SAFE_NAME, DataSection, ModelSection, Recipe
 from .runs.creation import create_run, data_digests
 from .runs.directory import Run, open_run
 from .triplets import Prompt
+from .user_path import user_path
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def run_path(recipe: Recipe, source: RecipeSource) -> Path:
             f"{name!r} cannot be the name of a run (letters, digits, '.', '_' and '-')",
             hint="set run.name=NAME",
         )
-    path = Path(recipe.run.folder).expanduser() / name
+    path = user_path(str(Path(recipe.run.folder) / name))
     if path.is_symlink() or (path.exists() and not (path / "run.json").exists()):
         raise UsageError(f"{path}: exists and is not a run", hint="choose another name with run.name=NAME")
     return path

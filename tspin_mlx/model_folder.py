@@ -16,6 +16,8 @@ from .errors import SetupError
 from .gguf import convert_gguf
 from .hub import hub_errors
 from .recipe import ModelSection
+from .text import first_line
+from .user_path import user_path
 
 #: What is fetched of a Hub repository: weights, configuration, tokenizer, the card (which says what the model was made
 #: of); Python files only if they are trusted.
@@ -109,7 +111,7 @@ def load_tokenizer(folder: ModelFolder) -> Any:
     try:
         return load_tokenizer(folder.path, {"trust_remote_code": folder.trusted}, eos_token_ids=eos)
     except (ValueError, OSError, KeyError) as error:
-        raise SetupError(f"{folder.path}: the tokenizer cannot be used: {str(error).splitlines()[0]}") from None
+        raise SetupError(f"{folder.path}: the tokenizer cannot be used: {first_line(error)}") from None
 
 
 def vocabulary_size(folder: ModelFolder) -> int:
@@ -147,7 +149,7 @@ def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
 def _locate(section: ModelSection, trusted: bool) -> Path:
     if section.path == builtin.ALIAS:
         return builtin.builtin_model()
-    path = Path(section.path).expanduser()
+    path = user_path(section.path)
     if path.suffix == ".gguf":
         return _converted(path)
     if path.is_dir():

@@ -19,11 +19,12 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from . import durable
 from .batching import CALL_COST
-from .errors import DamagedError, SetupError, TspinError
+from .errors import DamagedError, DivergedError, SetupError
 from .machine import bound_memory, keep_freed_memory, on_cpu
 from .model_folder import ModelFolder, context_length, load_tokenizer, read_json
 from .recipe import LoraSection
 from .scoring import Scorer, distance
+from .text import first_line
 
 _PROBE = 12  # tokens
 _ROUNDING = 0.1  # of the norm of the logits: in bfloat16 two ways to compute the same are far apart
@@ -120,15 +121,18 @@ def save_adapter(policy: Policy, folder: Path) -> None:
     """Fill a folder with the adapter in mlx-lm's format, which ``mlx_lm generate --adapter-path`` loads.
 
     Raises:
-        TspinError: a tensor is not finite; nothing is written.
+        DivergedError: a tensor is not finite; nothing is written.
     """
     tensors = policy.adapter()
     broken = [name for name, value in tensors.items() if not mx.isfinite(value).all().item()]
     if broken:
-        raise TspinError(f"the adapter has non-finite values in {broken[0]}; it was not saved")
+        raise DivergedError(
+            f"the adapter has non-finite values in {broken[0]}; it was not saved",
+            hint="try a smaller training.learning_rate, or model.dtype=float32",
+        )
     save_tensors(folder / "adapters.safetensors", tensors)
     config = durable.to_json(policy.adapter_config)
-    durable.disk.write(folder / "adapter_config.json", lambda path: path.write_text(config, encoding="utf-8"))
+    durable.fill_file(folder / "adapter_config.json", lambda path: path.write_text(config, encoding="utf-8"))
 
 
 def save_tensors(path: Path, tensors: dict[str, mx.array], made_for: str = "mlx") -> None:
@@ -138,7 +142,7 @@ def save_tensors(path: Path, tensors: dict[str, mx.array], made_for: str = "mlx"
         made_for: the ``format`` in the file's metadata; transformers and PEFT want ``pt``.
     """
     ordered = {name: tensors[name] for name in sorted(tensors)}
-    durable.disk.write(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": made_for}))
+    durable.fill_file(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": made_for}))
 
 
 def load_tensors(path: Path) -> dict[str, mx.array]:
@@ -151,7 +155,7 @@ def load_tensors(path: Path) -> dict[str, mx.array]:
         tensors = mx.load(str(path), format="safetensors")
         mx.eval(tensors)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
-        raise DamagedError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
+        raise DamagedError(f"{path} cannot be read ({first_line(error)})") from None
     return tensors
 
 

@@ -201,10 +201,9 @@ def make_plan(
 
 
 def plan_from_row(row: dict[str, Any]) -> Plan:
-    """The plan that ``plan.json`` holds."""
+    """The plan that ``plan.json`` holds; keys that were added to recipes since have their defaults."""
     recipe = Recipe.model_validate(row["recipe"])
-    digests = row.get("data_digests")  # runs of older versions have one for all parts
-    return make_plan(recipe, row["counts"], row["model_fingerprint"], digests)
+    return make_plan(recipe, row["counts"], row["model_fingerprint"], row["data_digests"])
 
 
 def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:

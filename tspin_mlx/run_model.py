@@ -17,7 +17,7 @@ def find_model(run: Run, recipe: Recipe, *, trusted: bool = False) -> ModelFolde
     """The model that the run was made with: where it was, else wherever it is found now.
 
     Args:
-        recipe: the run's, ``run.plan().recipe``.
+        recipe: the run's, ``run.recipe()``.
         trusted: code that comes with the model may run.
 
     Raises:

@@ -22,7 +22,7 @@ from .errors import StorageError
 from .events import LAST
 from .machine import SHARED_BY
 from .runs.directory import Run
-from .runs.event_log import EventLog, last_events
+from .runs.event_log import EventLog, EventTail, log_size
 from .runs.lock import RunLock
 from .stop import EXIT_CODES
 
@@ -38,7 +38,7 @@ def start(run: Run, lock: RunLock, *, trusted: bool, shared_by: int = 1) -> subp
         shared_by: how many engines share the machine's memory.
     """
     command = _python("tspin_mlx.supervisor", str(run.path.resolve()), "--lock", str(lock.descriptor), trusted=trusted)
-    with run.engine_log.open("ab") as log:
+    with run.engine_log.open("ab") as log, _blocked(EXIT_CODES):  # until it listens
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -64,13 +64,15 @@ class Supervisor:
         self._run, self._lock, self._trusted = run, lock, trusted
         self._engine: subprocess.Popen[bytes] | None = None
         self._stopped_by: int | None = None
+        self._begin = 0  # of what the engine has said, in the event log
 
     def supervise(self) -> int:
         """Run the engine to its end, and return the exit code that tells how it ended."""
         for number in EXIT_CODES:
             signal.signal(number, self._forward)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
         ending = self._run_engine()
-        if ending.restartable and self._stopped_by is None and self._halve(ending):
+        if ending.restartable and not self._is_to_stop() and self._halve(ending):
             ending = self._run_engine()
         if ending.kind in ("stopped", "killed"):
             self._say_last("run_stopped", message=ending.message, exit_code=ending.exit_code)
@@ -79,7 +81,7 @@ class Supervisor:
         return ending.exit_code
 
     def _run_engine(self) -> Ending:
-        log = self._run.engine_log
+        log, self._begin = self._run.engine_log, log_size(self._run.events_path)
         begin = log.stat().st_size
         command = _python("tspin_mlx.worker", str(self._run.path), trusted=self._trusted)
         with _blocked(EXIT_CODES):  # the engine starts with them blocked: all its threads must be, before it listens
@@ -89,6 +91,7 @@ class Supervisor:
             self._engine.send_signal(self._stopped_by)
         with _awake(self._engine.pid):
             returncode = self._wait(self._engine)
+        self._lock.name_worker(os.getpid())  # whoever wants to stop it now must not signal the dead
         with log.open("rb") as file:
             file.seek(max(begin, log.stat().st_size - _TAIL))
             return classify(returncode, file.read().decode(errors="replace"))
@@ -113,10 +116,17 @@ class Supervisor:
         self._say("restarted", reason=ending.kind, **asdict(sizes))
         return True
 
+    def _is_to_stop(self) -> bool:
+        """Whether somebody asked for it, here or of the engine itself."""
+        return self._stopped_by is not None or "stopping" in self._said()
+
+    def _said(self) -> list[str]:
+        """Kinds of what the engine has said since it was started."""
+        return [event["kind"] for event in EventTail(self._run.events_path, self._begin).read()]
+
     def _say_last(self, kind: str, **fields: object) -> None:
         """For an engine that could not say it itself."""
-        events = last_events(self._run.events_path)
-        if not events or events[-1]["kind"] not in LAST:
+        if self._said()[-1:] not in [[last] for last in LAST]:
             self._say(kind, **fields)
 
     def _say(self, kind: str, **fields: object) -> None:

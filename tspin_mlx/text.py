@@ -33,6 +33,11 @@ def shorten(text: str, width: int) -> str:
     return line if len(line) <= width else line[: max(0, width - 1)] + "…"[:width]
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line; its kind, if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
     """The nearest of ``choices``, or None if nothing is near."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)

@@ -15,6 +15,7 @@ from tspin_mlx.estimate import Speed, speed_of
 from tspin_mlx.recipe_text import flatten
 from tspin_mlx.runs.directory import Run, run_paths
 from tspin_mlx.runs.event_log import view_of
+from tspin_mlx.sweep import to_override
 from tspin_mlx.text import shorten
 
 _ROWS = 20  # that are read for the preview
@@ -108,13 +109,7 @@ def changes_of(run: Run) -> tuple[str, tuple[str, ...]]:
     used = flatten(run.plan_row["recipe"])
     changed = {key: value for key, value in used.items() if key in recipe and recipe[key] != value}
     changed["run.name"] = run.name
-    return name, tuple(f"{key}={_plain(value)}" for key, value in changed.items())
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return "null" if value is None else str(value).lower()
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    return name, tuple(to_override(key, value) for key, value in changed.items())
 
 
 def _size(path: Path) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tspin_mlx.errors import UsageError
 from tspin_mlx.runs.directory import run_paths
 from tspin_mlx.runs.event_log import last_events
 from tspin_mlx.runs.lock import is_held
@@ -48,8 +50,9 @@ def listed(folder: Path, before: Iterable[Listed] = ()) -> list[Listed]:
     known = {run.path: run for run in before if run.about["state"] not in ("running", "stalled")}
     found = []
     for path in run_paths(folder):
-        same = path in known and known[path].stamp == _stamp(path) and not is_held(path)
-        found.append(known[path] if same else _listed(path))
+        with contextlib.suppress(FileNotFoundError, UsageError):  # removed while we look
+            same = path in known and known[path].stamp == _stamp(path) and not is_held(path)
+            found.append(known[path] if same else _listed(path))
     return sorted(found, key=lambda run: run.touched, reverse=True)
 
 

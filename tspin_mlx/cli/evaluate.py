@@ -89,7 +89,7 @@ def evaluate_harness(
     from ..run_model import find_model, load_run, use_policy
 
     run = find_run(name, folder)
-    recipe = run.plan().recipe
+    recipe = run.recipe()
     for policy_wanted in policies:
         find_policy(run, policy_wanted)
     if tasks_folder is not None and not tasks_folder.is_dir():
@@ -124,7 +124,7 @@ def evaluate_harness(
 
 def _section(run: Run, metrics: str | None, regex: str | None, max_tokens: int | None) -> EvaluationSection:
     """The recipe's section with what the command line changes."""
-    recipe = run.plan().recipe.evaluation
+    recipe = run.recipe().evaluation
     names: list[str] = list(recipe.metrics)
     if metrics is not None:
         names = [name.strip() for name in metrics.split(",") if name.strip()]

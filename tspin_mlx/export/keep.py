@@ -55,6 +55,7 @@ def keep(store: Store, name: str, origin: dict[str, Any], fill: Callable[[Path],
         return _found(store, name, origin)
     store.root.mkdir(parents=True, exist_ok=True)
     store.recover()
+    durable.remove_abandoned(store.root)
     with store.new_folder(name) as folder:
         note = {**origin, **(fill(folder) or {})}
         (folder / NOTE).write_text(durable.to_json(note), encoding="utf-8")

@@ -58,7 +58,7 @@ def open_source(run: Run, name: str = BEST, base_id: str | None = None, *, trust
         UsageError: no such policy, or the best one is the model as it was.
         DamagedError, SetupError, HubError: the adapter or the model is not what it was, or is gone.
     """
-    recipe = run.plan().recipe
+    recipe = run.recipe()
     policy = find_policy(run, name)
     if name == BEST and policy == (BASE if recipe.warmup.epochs else INITIAL):
         raise UsageError(

@@ -48,7 +48,7 @@ def export_triplets(run: Run, iteration: int | None = None, name: str | None = N
     def fill(folder: Path) -> dict[str, Any]:
         rows, conversational = _rows(run, files)
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        durable.disk.write(folder / FILE, lambda path: path.write_text(lines, encoding="utf-8"))
+        durable.fill_file(folder / FILE, lambda path: path.write_text(lines, encoding="utf-8"))
         return {"rows": len(rows), "conversational": conversational}
 
     label = "triplets" if iteration is None else f"triplets-iteration-{iteration}"
@@ -56,7 +56,7 @@ def export_triplets(run: Run, iteration: int | None = None, name: str | None = N
 
 
 def _rows(run: Run, files: dict[int, str]) -> tuple[list[dict[str, Any]], bool]:
-    recipe = run.plan().recipe
+    recipe = run.recipe()
     data, model = recipe.data, find_model(run, recipe)
     tokenizer = load_tokenizer(model)
     triplets = [(i, triplet_from_row(row)) for i, file in files.items() for row in run.store.read_jsonl(file)]

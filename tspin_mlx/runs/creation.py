@@ -14,9 +14,9 @@ from typing import Any
 from .. import durable
 from ..data import Splits
 from ..lineage import shared
-from ..plan import SCORES, Plan, plan_from_row
+from ..plan import SCORES, Plan
 from ..triplets import Prompt, to_row
-from .directory import MEASURED, SPLITS, Run
+from .directory import FORMAT, MEASURED, SPLITS, Run
 from .store import Store
 
 
@@ -37,10 +37,11 @@ def create_run(
         origin: a run whose results are copied as far as this plan would make the same.
         recipe_path: where the recipe was, to make other runs of it.
     """
-    with durable.new_folder(path, contested=True) as folder:
+    with durable.new_folder(path) as folder:
         store = Store(folder)
         reused = _reuse(origin, plan, folder) if origin else []
         about = {
+            "format": FORMAT,
             "created": round(time.time(), 3),
             "fingerprint": plan.fingerprint,
             "model": model,
@@ -73,7 +74,7 @@ def data_digests(prompts: Splits[Prompt]) -> dict[str, str]:
 
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
-    before = plan_from_row(origin.plan_row)
+    before = origin.planned()
     same = shared(plan, before)
     reused = [target for target in same if origin.store.is_intact(target)]
     store = Store(folder)

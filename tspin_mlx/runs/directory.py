@@ -16,6 +16,10 @@ from .store import REPAIR, Store
 if TYPE_CHECKING:  # recipes bring pydantic: whoever only looks at runs starts without it
     from ..data import Splits
     from ..plan import Plan, Sizes
+    from ..recipe import Recipe
+
+#: Of a run's folder; another number wherever an older version could not read it, or would read it wrongly.
+FORMAT = 1
 
 #: The reason of a decision that no failure has led to.
 MEASURED = "measured"
@@ -50,7 +54,7 @@ class Run:
 
     Raises:
         UsageError: not a run.
-        DamagedError: a run that cannot be read.
+        DamagedError: a run that cannot be read, or of another format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,6 +64,10 @@ class Run:
             raise UsageError(f"{path}: no such run", hint=f"`tspin-mlx runs ls{where}` lists them")
         self.store = Store(path)
         self.about: dict[str, Any] = self.store.read_json("run.json")
+        if (found := self.about.get("format")) != FORMAT:
+            raise DamagedError(
+                f"{path}: made by another version of tspin-mlx: its folder has format {found}, this one reads {FORMAT}"
+            )
         self.plan_row: dict[str, Any] = self.store.read_json("plan.json")
 
     @property
@@ -82,15 +90,40 @@ class Run:
         """What was made of the run for other programs. It has a manifest of its own: no lock is needed to export."""
         return Store(self.path / "exports")
 
+    def recipe(self) -> Recipe:
+        """The recipe, with every default as it was when the run was made.
+
+        Raises:
+            UsageError: see :meth:`planned`.
+        """
+        return self.planned().recipe
+
+    def planned(self) -> Plan:
+        """What this version of tspin-mlx plans for the run's recipe and data, whatever was planned when it was made.
+
+        Raises:
+            UsageError: the recipe has keys that this version does not know.
+        """
+        from pydantic import ValidationError
+
+        from ..plan import plan_from_row
+
+        try:
+            return plan_from_row(self.plan_row)
+        except ValidationError as error:
+            key, maker = ".".join(map(str, error.errors()[0]["loc"])), self.about["versions"]["tspin-mlx"]
+            raise UsageError(
+                f"{self.path}: made by tspin-mlx {maker}, whose recipes were others ({key})",
+                hint="use that version for it, or start it anew with run.name=NAME",
+            ) from None
+
     def plan(self) -> Plan:
         """The plan, with what was decided since about the sizes of batches.
 
         Raises:
             UsageError: this version of tspin-mlx would plan the run otherwise.
         """
-        from ..plan import plan_from_row
-
-        plan = plan_from_row(self.plan_row)
+        plan = self.planned()
         if plan.fingerprint != self.about["fingerprint"]:
             raise UsageError(
                 f"{self.path}: made by tspin-mlx {self.about['versions']['tspin-mlx']}, which planned it otherwise",
@@ -169,7 +202,7 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """Which policy was chosen, and why; None before the end."""
-        return self._optional("result.json")
+        return self.store.read_json("result.json") if self.store.has("result.json") else None
 
     def test(self) -> dict[str, dict[str, Any]] | None:
         """Measures and answers on the test examples by the policy's folder: the base model, the initial policy and the
@@ -181,12 +214,9 @@ class Run:
         chosen = self.store.read_json("test.json")
         return {**found, chosen.pop("policy"): chosen}
 
-    def _optional(self, name: str) -> dict[str, Any] | None:
-        return self.store.read_json(name) if self.store.has(name) else None
-
     @property
     def _stops_on_collapse(self) -> bool:
-        return bool(self.plan_row["recipe"].get("guard", {}).get("stop"))
+        return bool(self.plan_row["recipe"]["guard"]["stop"])
 
     def _has_collapsed(self, row: dict[str, Any]) -> bool:
         if not self._stops_on_collapse or row["kind"] != "evaluate" or row["iteration"] is None:
@@ -265,7 +295,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     changed = [key for key in new if old.get(key) != new[key] and key not in NO_INFLUENCE]
     width = max(map(len, changed), default=0)
     differences = [f"{key:<{width}}  {_plain(old.get(key))} → {_plain(new[key])}" for key in changed]
-    if before.get("data_digests", now["data_digests"]) != now["data_digests"]:
+    if before["data_digests"] != now["data_digests"]:
         differences.append("the data files have changed")
     if before["model_fingerprint"] != now["model_fingerprint"]:
         differences.append("the model's files have changed")

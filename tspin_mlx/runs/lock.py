@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import BusyError
+from ..errors import BusyError, StorageError
 
 _PATIENCE_S = 0.3  # a look at the lock holds it for some microseconds
 
@@ -30,8 +30,12 @@ class RunLock:
 
         Raises:
             BusyError: somebody else is; the process is named.
+            StorageError: the folder cannot be written to, or its disk has no locks.
         """
-        descriptor = os.open(_file(run), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(_file(run), os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise _unlockable(run, error) from None
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
@@ -42,6 +46,9 @@ class RunLock:
                     continue
                 os.close(descriptor)
                 raise busy(run) from None
+            except OSError as error:
+                os.close(descriptor)
+                raise _unlockable(run, error) from None
             lock = cls(descriptor)
             lock.name_worker(os.getpid())
             return lock
@@ -61,12 +68,14 @@ def is_held(run: Path) -> bool:
     """Whether some process works on the run."""
     try:
         descriptor = os.open(_file(run), os.O_RDONLY)
-    except FileNotFoundError:
+    except OSError:  # nobody ever worked on it, or nobody could
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError:  # a disk without locks
+        return False
     else:
         return False
     finally:
@@ -91,6 +100,13 @@ def busy(run: Path) -> BusyError:
     return BusyError(
         f"the run {run.name!r} is being worked on by {who}",
         hint=f"`tspin-mlx watch {run}` shows it, `tspin-mlx stop {run}` stops it",
+    )
+
+
+def _unlockable(run: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{run} cannot be locked: {error.strerror}",
+        hint="put runs on a disk of this machine, where you may write: run.folder=FOLDER",
     )
 
 

@@ -1,0 +1,27 @@
+"""Paths as people type them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import UsageError
+
+
+def user_path(text: str) -> Path:
+    """A path, whether something is there or not, with ``~`` for a home folder.
+
+    Raises:
+        UsageError: it cannot be one: nobody's home, too long, or with a NUL character.
+    """
+    try:
+        if "\0" in text:
+            raise ValueError("it has a NUL character")
+        path = Path(text).expanduser()
+        path.exists()
+    except PermissionError:
+        return path
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        shown = text if len(text) <= 60 else f"{text[:60]}…"
+        raise UsageError(f"{shown!r} cannot be a path: {reason}") from None
+    return path
