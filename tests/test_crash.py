@@ -19,10 +19,11 @@ from tspin_mlx import desk, durable, training
 from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.errors import StorageError
 from tspin_mlx.launch import prepare
-from tspin_mlx.models import adapter_digest
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.worker import work
+
+from .digests import adapter_digest
 
 RECIPE = """
 model: {model}

@@ -1,14 +1,19 @@
 """Reading examples: every accepted shape and format, and errors that name file, line and reason."""
 
+import errno
 import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import errors
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tspin_mlx.chat import BadExample, read_example
 from tspin_mlx.data import is_remote, load_examples
-from tspin_mlx.errors import DataError
+from tspin_mlx.errors import DataError, HubError, StorageError
 from tspin_mlx.recipe import DataSection
 
 GOOD = {"prompt": "p", "response": "r"}
@@ -382,6 +387,28 @@ def test_an_absolute_name_is_read_where_it_is(tmp_path, numbered):
 def test_sources_on_the_hub_are_told_from_files():
     assert is_remote("hub:org/data:train")
     assert not is_remote("data/hub.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        (TimeoutError(), HubError, "dataset 'org/data' could not be fetched: TimeoutError"),
+        (errors.HTTPError("no route"), HubError, "the connection to the Hub failed"),
+        (ValueError("Unknown split\nmore"), HubError, "hub:org/data:train: Unknown split$"),
+        (OSError(errno.ENOSPC, "No space left on device"), StorageError, "No space left on device"),
+    ],
+)
+def test_what_keeps_a_dataset_from_coming_is_told_apart(monkeypatch, raised, kind, said):
+    def load_dataset(*parts, split):
+        raise raised
+
+    class DatasetsError(Exception):
+        pass
+
+    exceptions = SimpleNamespace(DatasetsError=DatasetsError)
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset, exceptions=exceptions))
+    with pytest.raises(kind, match=said):
+        load_examples(DataSection(train="hub:org/data:train"), Path(), 0)
 
 
 @pytest.mark.parametrize("source", ["hub:", "hub:org/data", "hub:org/data::train", "hub:a:b:c:d"])

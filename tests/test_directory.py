@@ -10,7 +10,7 @@ from tspin_mlx.errors import DamagedError, StorageError, UsageError
 from tspin_mlx.plan import Sizes, make_plan
 from tspin_mlx.recipe_text import parse_recipe
 from tspin_mlx.runs.creation import create_run, data_digests
-from tspin_mlx.runs.directory import Run, find_run, open_run, run_paths
+from tspin_mlx.runs.directory import FORMAT, Run, find_run, open_run, run_paths
 from tspin_mlx.triplets import Prompt, Response
 
 TEXT = "data: {train: t.jsonl}\nwarmup: {epochs: 1}\ntraining: {iterations: 2}\n"
@@ -195,6 +195,30 @@ def test_a_run_whose_description_was_changed_is_not_opened(made, name):
 
 
 # --- finding it
+
+
+@pytest.mark.parametrize("found", [None, 0, FORMAT + 1])
+def test_a_folder_of_another_format_is_not_read(made, found):
+    made.store.write_json("run.json", {**made.about, "format": found})
+    with pytest.raises(DamagedError, match=f"its folder has format {found}, this one reads {FORMAT}"):
+        Run(made.path)
+
+
+def test_what_another_version_planned_can_be_used_and_not_continued(made):
+    made.store.write_json("run.json", {**made.about, "fingerprint": "another"})
+    run = Run(made.path)
+    assert run.recipe() == plan().recipe
+    with pytest.raises(UsageError, match="which planned it otherwise"):
+        run.plan()
+
+
+def test_a_recipe_of_another_version_is_refused_in_words(made):
+    row = made.plan_row
+    row["recipe"]["training"]["flux"] = 1
+    made.store.write_json("plan.json", row)
+    for use in (Run(made.path).recipe, Run(made.path).planned, Run(made.path).plan):
+        with pytest.raises(UsageError, match=r"made by tspin-mlx .*, whose recipes were others \(training\.flux\)"):
+            use()
 
 
 def test_a_run_is_found_by_its_name_or_its_path(made, monkeypatch):

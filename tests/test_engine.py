@@ -13,13 +13,14 @@ from tspin_mlx import phases
 from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.errors import DamagedError, SetupError, Stopped, StorageError, UsageError
 from tspin_mlx.launch import prepare
-from tspin_mlx.models import adapter_digest
 from tspin_mlx.policy_names import BASE, INITIAL
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.stop import Stop
 from tspin_mlx.triplets import triplet_from_row
 from tspin_mlx.worker import work
+
+from .digests import adapter_digest
 
 RECIPE = """
 model: {model}

@@ -16,7 +16,6 @@ from tspin_mlx.errors import DamagedError, HubError, SetupError, TspinError
 from tspin_mlx.evaluation import measure
 from tspin_mlx.model_folder import context_length, load_tokenizer, open_model, resolve_model, vocabulary_size
 from tspin_mlx.models import (
-    adapter_digest,
     call_cost,
     load_policy,
     load_tensors,
@@ -29,6 +28,7 @@ from tspin_mlx.scoring import Scorer, score
 from tspin_mlx.triplets import Prompt, Response
 
 from .conftest import save_tiny_model
+from .digests import adapter_digest
 
 PROBE = mx.array([[5, 6, 7, 8]])
 

@@ -10,11 +10,12 @@ import pytest
 from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.errors import DamagedError, SetupError, UsageError
 from tspin_mlx.launch import prepare
-from tspin_mlx.models import adapter_digest
 from tspin_mlx.run_model import load_run, use_policy
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.policies import best_so_far, find_policy, policies
 from tspin_mlx.worker import work
+
+from .digests import adapter_digest
 
 RECIPE = """
 model: {model}
@@ -56,7 +57,7 @@ def test_policies_have_names_in_the_order_they_were_made(run):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [(2, "did you mean"), ("bse", "did you mean base?"), ("../x", "base, initial"), ("-1", "base, initial"), ("²", "")],
+    [(2, "it has: base, initial, iteration 0, iteration 1, best"), ("bse", "did you mean base?"), ("../x", "base, initial"), ("-1", "base, initial"), ("²", "")],
 )
 def test_an_unknown_policy_is_named_with_those_there_are(run, name, hint):
     with pytest.raises(UsageError, match="has no policy") as caught:

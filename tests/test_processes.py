@@ -17,13 +17,14 @@ from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.control import resume
 from tspin_mlx.errors import SetupError
 from tspin_mlx.launch import prepare
-from tspin_mlx.models import adapter_digest
 from tspin_mlx.plan import Sizes
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import EventLog, read_events
 from tspin_mlx.runs.lock import RunLock, holder, is_held
 from tspin_mlx.runs.state import state_of
 from tspin_mlx.supervisor import Supervisor
+
+from .digests import adapter_digest
 
 CANARY = "hf_canaryCANARYcanaryCANARYcanary12"
 #: What a terminal would obey: clear the screen, write the clipboard, follow a link, turn the text around.

@@ -46,7 +46,7 @@ def _told(error: BaseException, what: str, repo: str, action: str) -> HubError |
         case errors.RepositoryNotFoundError():
             return HubError(
                 f"{what} was not found on the Hub",
-                hint="check the spelling; for a private model, `hf auth login` first",
+                hint="check the spelling; for a private one, `hf auth login` first",
             )
         case errors.LocalTokenNotFoundError():
             return no_token()

@@ -5,7 +5,6 @@ One of the few modules that touch mlx-lm.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -211,17 +210,6 @@ def folded(policy: Policy) -> Iterator[None]:
         yield
     finally:
         policy.model.update_modules(tree_unflatten(adapted))
-
-
-def adapter_digest(folder: Path) -> str:
-    """sha256 over names, shapes and values of a saved adapter, whatever the file's layout."""
-    tensors = mx.load(str(folder / "adapters.safetensors"))
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].astype(mx.float32)
-        digest.update(f"{name}{value.shape}".encode())
-        digest.update(memoryview(value).tobytes())
-    return digest.hexdigest()
 
 
 def _attach(model: nn.Module, lora: LoraSection, seed: int) -> dict[str, Any]:

@@ -22,11 +22,10 @@ class ChatProcess:
 
     Args:
         run: the folder.
-        iteration: whose adapter answers as ``best``; None for the best one.
     """
 
-    def __init__(self, run: Path, iteration: int | None = None) -> None:
-        self._arguments = [str(run), *(["--iteration", str(iteration)] if iteration is not None else [])]
+    def __init__(self, run: Path) -> None:
+        self._run = run
         self._process: asyncio.subprocess.Process | None = None
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
@@ -36,7 +35,7 @@ class ChatProcess:
         """
         process = self._process = await asyncio.create_subprocess_exec(
             *COMMAND,
-            *self._arguments,
+            str(self._run),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import reduce as fold
 from pathlib import Path
 
 from ..chart import advantage_svg
-from ..run_view import RunView, reduce
-from ..runs.event_log import read_events
+from ..runs.event_log import view_of
 from .card import CURVE, Facts, card
 from .keep import Export
 from .source import Source
@@ -48,7 +46,7 @@ def repository(source: Source, export: Export, repo: str, *, fused: bool) -> dic
 
 def _curve(source: Source) -> str | None:
     """Both advantages over the steps, if the run made any of self-play."""
-    view = fold(reduce, read_events(source.run.events_path), RunView())
+    view = view_of(source.run.events_path)
     return advantage_svg(view, title="Advantages during self-play") if view.self_play else None
 
 
