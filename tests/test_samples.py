@@ -67,7 +67,7 @@ def test_the_command_shows_texts_and_advantages(run):
     done = cli(run, "--iteration", 1, "--sort", "current", "--count", 2)
     assert done.returncode == 0, done.stderr
     assert "Iteration 1 of small: 2 of 8 triplets, the smallest current advantage first" in done.stdout
-    assert done.stdout.count("expert") == 2 and done.stdout.count("initial") == 2
+    assert done.stdout.count("expert") == 2 and done.stdout.count("proto-synthetic") == 2
     assert "advantage  current" in done.stdout and "historical" in done.stdout
     assert "system: Be brief." in done.stdout
     rows = json.loads(cli(run, "--sort", "current", "--count", 3, "--json").stdout)
