@@ -19,7 +19,8 @@ from tspin_mlx.method.losses import tspin_loss
 from tspin_mlx.models import Policy
 from tspin_mlx.objective import Objective
 from tspin_mlx.plan import Updates
-from tspin_mlx.training import Trainer, recomputed_layers
+from tspin_mlx.recompute import recomputed_layers
+from tspin_mlx.training import Trainer
 
 from .rounds import Measured, peak_matmul
 from .workload import Workload, random_model, step_flops, with_adapter

@@ -22,7 +22,8 @@ FLOORS = [
     # effects: files, models, the machine
     {
         "durable", "hub", "machine", "user_path", "runs", "catalog", "data", "gguf", "builtin", "model_folder",
-        "models", "prefix", "scoring", "generation", "streaming", "harness", "training", "checkpoints", "evaluation",
+        "models", "prefix", "recompute", "scoring", "generation", "streaming", "harness", "training", "checkpoints",
+        "evaluation",
     },
     # orchestration
     {
@@ -36,7 +37,7 @@ FLOORS = [
 
 MAY_IMPORT_MLX_LM = {"model_folder", "models", "generation", "streaming", "harness", "export"}
 MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {
-    "machine", "method", "gguf", "prefix", "scoring", "training", "memory", "chat_session", "doctor",
+    "machine", "method", "gguf", "prefix", "recompute", "scoring", "training", "memory", "chat_session", "doctor",
 }  # fmt: skip
 
 

@@ -57,7 +57,13 @@ def test_policies_have_names_in_the_order_they_were_made(run):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [(2, "it has: base, initial, iteration 0, iteration 1, best"), ("bse", "did you mean base?"), ("../x", "base, initial"), ("-1", "base, initial"), ("²", "")],
+    [
+        (2, "it has: base, initial, iteration 0, iteration 1, best"),
+        ("bse", "did you mean base?"),
+        ("../x", "base, initial"),
+        ("-1", "base, initial"),
+        ("²", ""),
+    ],
 )
 def test_an_unknown_policy_is_named_with_those_there_are(run, name, hint):
     with pytest.raises(UsageError, match="has no policy") as caught:

@@ -12,8 +12,8 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from tspin_mlx.batching import collate
 from tspin_mlx.models import Policy
 from tspin_mlx.prefix import PrefixCache
+from tspin_mlx.recompute import can_recompute, recomputed_layers
 from tspin_mlx.scoring import Scorer, as_arrays
-from tspin_mlx.training import can_recompute, recomputed_layers
 from tspin_mlx.triplets import Prompt, Response
 
 SIZES = {

@@ -15,6 +15,7 @@ from tspin_mlx.models import load_policy
 from tspin_mlx.objective import SUPERVISED, Objective
 from tspin_mlx.plan import Updates
 from tspin_mlx.recipe import LoraSection, ModelSection
+from tspin_mlx.recompute import recomputed_layers
 from tspin_mlx.training import Trainer
 from tspin_mlx.triplets import Prompt, Response
 
@@ -71,7 +72,7 @@ def first_gradients(tiny_model, updates, objective, rows):
     trainer.policy.model.load_weights(
         [(name, value + 0.05) for name, value in trainer.policy.adapter().items()], strict=False
     )
-    with training.recomputed_layers(trainer.policy.model, updates.memory == "lean"):
+    with recomputed_layers(trainer.policy.model, updates.memory == "lean"):
         loss, grads, _ = trainer._accumulated(rows)
     return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
 
@@ -96,7 +97,7 @@ def test_what_dropout_drops_is_dropped_again_when_a_layer_is_computed_again(tiny
         trainer.policy.model.load_weights(changed, strict=False)
         trainer.policy.model.train()
         trainer._seed(1)
-        with training.recomputed_layers(trainer.policy.model, True, trainer._layer_seeds):
+        with recomputed_layers(trainer.policy.model, True, trainer._layer_seeds):
             loss, grads, _ = trainer._accumulated(examples(count=4))
         return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
 
@@ -114,7 +115,7 @@ def test_steps_and_layers_drop_different_inputs(tiny_model, memory):
     changed = [(name, value + 0.05) for name, value in trainer.policy.adapter().items()]
     model.load_weights(changed, strict=False)
     model.train()
-    with training.recomputed_layers(model, memory == "lean", trainer._layer_seeds):
+    with recomputed_layers(model, memory == "lean", trainer._layer_seeds):
         losses = []
         for number in (1, 2, 1):
             trainer._seed(number)

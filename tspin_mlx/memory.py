@@ -13,8 +13,9 @@ from .events import Emit
 from .machine import memory_budget
 from .models import Policy
 from .plan import Memory, Phase, Plan, Sizes
+from .recompute import can_recompute
 from .runs.directory import MEASURED, Run
-from .training import Trainer, can_recompute
+from .training import Trainer
 from .triplets import Prompt, Response
 
 #: Share of the budget that a step may fill; the rest is for generation's caches and for what else the machine does.
