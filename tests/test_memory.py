@@ -141,3 +141,14 @@ def test_runs_at_once_share_the_memory(monkeypatch, small_run):
     assert machine.memory_budget() == whole // 3
     monkeypatch.setattr(os, "environ", started[1])
     assert machine.memory_budget() == whole
+
+
+def test_what_we_hold_of_a_cuda_device_is_ours_to_use(monkeypatch):
+    import mlx.core as mx
+
+    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"free_memory": 100})
+    monkeypatch.setattr(mx, "get_active_memory", lambda: 40)
+    monkeypatch.setattr(mx, "get_cache_memory", lambda: 10)
+    assert machine.memory_budget() == 120

@@ -12,7 +12,7 @@ from huggingface_hub import errors
 from mlx_lm.utils import load
 
 from tspin_mlx import durable, models
-from tspin_mlx.errors import DamagedError, HubError, SetupError, TspinError
+from tspin_mlx.errors import DamagedError, DivergedError, HubError, SetupError, TspinError
 from tspin_mlx.evaluation import measure
 from tspin_mlx.model_folder import context_length, load_tokenizer, open_model, resolve_model, vocabulary_size
 from tspin_mlx.models import (
@@ -468,3 +468,12 @@ def test_weights_that_are_gone_from_a_cache_are_told(model):
     with pytest.raises(SetupError, match=r"model-2\.safetensors cannot be read: No such file") as caught:
         open_model(model, "m")
     assert caught.value.hint == "fetch the model again"
+
+
+def test_an_adapter_that_is_not_finite_is_a_divergence(tiny_model, tmp_path):
+    policy = policy_of(tiny_model)
+    name, value = next(iter(policy.adapter().items()))
+    policy.model.load_weights([(name, mx.full(value.shape, float("inf")))], strict=False)
+    with pytest.raises(DivergedError, match=r"non-finite values in .*not saved"):
+        save_adapter(policy, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -236,3 +236,11 @@ def test_compiled_and_plain_steps_agree(tiny_model):
     assert compiled == pytest.approx(plain, rel=1e-6)
     for name, gradient in expected.items():
         np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-5 * np.abs(gradient).max())
+
+
+def test_memory_is_measured_in_the_way_of_training(tiny_model, monkeypatch):
+    """Some models' kernels for answering have no gradient."""
+    trainer, seen = Trainer(fresh(tiny_model), OBJECTIVE, UPDATES, 0), []
+    monkeypatch.setattr(trainer, "_accumulated", lambda batch: seen.append(trainer.policy.model.training))
+    trainer.peak_bytes(examples(count=1))
+    assert seen == [True] and not trainer.policy.model.training

@@ -2,9 +2,11 @@
 
 import functools
 import json
+import shutil
 import time
 
 import pytest
+from tspin_mlx_tui import listing
 from tspin_mlx_tui.source import LiveSource, ReplaySource
 
 from tspin_mlx.events import parse_event
@@ -138,3 +140,10 @@ def test_50_000_events_open_in_less_than_two_seconds(make_run):
 
 #: The machine under test may be slower than a laptop.
 SLACK = 2.0
+
+
+def test_a_run_that_is_removed_while_the_list_is_read_is_left_out(make_run, monkeypatch):
+    kept, gone = make_run("kept"), make_run("gone")
+    monkeypatch.setattr(listing, "run_paths", lambda folder: [gone.path, kept.path])
+    shutil.rmtree(gone.path)
+    assert [run.path.name for run in listing.listed(kept.path.parent)] == ["kept"]
