@@ -206,3 +206,48 @@ def test_help_is_quick(tmp_path):
         assert cli("--help", cwd=tmp_path).returncode == 0
         best = min(best, time.perf_counter() - begun)
     assert best < 1.5
+
+
+def test_a_finished_run_is_told_once_more_and_not_started_again(task):
+    first = cli("run", "task.yaml", "--json", cwd=task)
+    log = task / "runs/task/events.jsonl"
+    before = log.read_bytes()
+    again = cli("run", "task.yaml", "--json", cwd=task)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert cli("resume", "task", "--json", cwd=task).stdout == first.stdout
+    detached = cli("run", "task.yaml", "--json", "--detach", cwd=task)
+    assert json.loads(detached.stdout) == {"run": "runs/task", "started": False}
+    assert log.read_bytes() == before
+    (task / "curve.svg").write_text("mine")
+    refused = cli("runs", "export", "task", "curve.svg", cwd=task)
+    assert refused.returncode == 2 and "curve.svg exists already" in refused.stderr
+    assert (task / "curve.svg").read_text() == "mine"
+
+
+def test_a_plan_says_what_it_leaves_out(task):
+    with (task / "train.jsonl").open("a") as file:
+        file.write("not JSON\n")
+    done = cli("plan", "task.yaml", "data.skip_bad_rows=true", cwd=task)
+    assert done.returncode == 0 and "skipped  1 rows, the first: train.jsonl:21: not valid JSON" in done.stdout
+    rows = json.loads(cli("plan", "task.yaml", "data.skip_bad_rows=true", "--json", cwd=task).stdout)["skipped"]
+    assert len(rows) == 1 and rows[0].startswith("train.jsonl:21")
+
+
+LEADS_ON = {
+    "a misspelt key that another needs": ("data: {trian: x}\n", ["plan", "x.yaml"], "x.yaml:1: unknown key data.trian"),
+    "a recipe for a sweep": ("data: {train: x}\n", ["sweep", "x.yaml"], "x.yaml: a recipe, not a sweep"),
+    "a sweep without a recipe": ("set: {}\n", ["sweep", "x.yaml"], "for example: recipe: quickstart"),
+    "two ways to stop": ("", ["stop", "x", "--now", "--after", "step"], "give --after or --now, not both"),
+    "the app in a pipe": ("", ["--folder", "x"], "`tspin-mlx runs ls --folder x` lists the runs"),
+    "a folder before the command": ("", ["--folder", "x", "runs", "ls"], "--folder comes after the command"),
+    "a picture in no format of ours": ("", ["runs", "export", "x", "x.png"], "a file that ends in .svg, .csv or .json"),
+    "a run elsewhere": ("", ["runs", "show", "x", "--folder", "y"], "`tspin-mlx runs ls --folder y` lists them"),
+}
+
+
+@pytest.mark.parametrize("name", LEADS_ON)
+def test_a_message_leads_on(tmp_path, name):
+    text, words, said = LEADS_ON[name]
+    (tmp_path / "x.yaml").write_text(text)
+    done = cli(*words, cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr, done.stderr

@@ -200,10 +200,10 @@ def _killed_in(run: Run, phase: str) -> bool:
                 break
             time.sleep(0.02)
         engine.wait()
-    ended = [event for event in read_events(run.events_path) if event["kind"] in LAST][-1]
-    if ended["kind"] == "run_failed":
+    ended = [event["kind"] for event in read_events(run.events_path) if event["kind"] in LAST]
+    if ended[-1:] not in (["run_stopped"], ["run_finished"]):
         raise _failure(run)
-    return bool(ended["kind"] == "run_stopped")
+    return ended[-1] == "run_stopped"
 
 
 @contextlib.contextmanager

@@ -257,10 +257,11 @@ def _free_bytes(path: Path) -> int:
 
 def remove_abandoned(folder: Path, name: str = "*") -> None:
     """Remove what processes that have died left half-made of a folder's ``name``, or of everything in it."""
-    for left in folder.glob(f".{name}.*.partial"):
-        pid = left.name.split(".")[-2]
-        if pid.isdecimal() and not _is_alive(int(pid)):
-            disk.remove(left)
+    with _storage_errors(folder):
+        for left in folder.glob(f".{name}.*.partial"):
+            pid = left.name.split(".")[-2]
+            if pid.isdecimal() and not _is_alive(int(pid)):
+                disk.remove(left)
 
 
 def _is_alive(pid: int) -> bool:
