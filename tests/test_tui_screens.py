@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from textual.color import Color
 from textual.widgets import DataTable, Input
-from tspin_mlx_tui.app import TspinApp
 from tspin_mlx_tui.chart_view import ChartView
 from tspin_mlx_tui.compare import CompareScreen, differences
 from tspin_mlx_tui.help import HelpScreen
@@ -24,35 +23,9 @@ from tspin_mlx_tui.stop_dialog import StopDialog
 from tspin_mlx.errors import UsageError
 from tspin_mlx.runs.lock import RunLock
 
+from .app_driver import drive, text_of, until
+
 TRAINING = "iterations/001/adapter"
-
-
-def drive(story, *, size=(120, 36), run=None):
-    """Tell a story to an app; it is an async function of the app and its pilot."""
-
-    async def told():
-        app = TspinApp(run=run and run.path)
-        async with app.run_test(size=size, notifications=True) as pilot:
-            await pilot.pause(0.2)
-            await story(app, pilot)
-        return app
-
-    return asyncio.run(told())
-
-
-async def until(pilot, condition, seconds=10.0):
-    for _ in range(int(seconds / 0.05)):
-        if condition():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError("it did not happen")
-
-
-def text_of(app):
-    """What is on the screen, as lines."""
-    height = app.size.height
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text for strip in strips[:height])
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from .processes import spawned
+
 #: Tests put a program of their own in its place.
 COMMAND: list[str] = [sys.executable, "-P", "-m", "tspin_mlx.chat_server"]
 
@@ -33,9 +35,8 @@ class ChatProcess:
 
         The last message is an ``error`` that tells how it ended, unless it was closed.
         """
-        process = self._process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            str(self._run),
+        process = self._process = await spawned(
+            [*COMMAND, str(self._run)],
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

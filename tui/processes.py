@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 #: Tests put a program of their own in its place.
 COMMAND: list[str] = [sys.executable, "-P", "-m", "tspin_mlx"]
@@ -47,7 +48,7 @@ async def finished(arguments: Sequence[str]) -> Done:
     try:
         output, errors = await process.communicate()
     except asyncio.CancelledError:
-        await _end(process)
+        await end(process)
         raise
     return Done(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
 
@@ -61,13 +62,12 @@ async def lines_of(arguments: Sequence[str]) -> AsyncIterator[str | int]:
             yield line.decode(errors="replace").rstrip("\r\n")
         yield await process.wait()
     finally:
-        await _end(process)
+        await end(process)
 
 
 async def _started(arguments: Sequence[str], *, joined: bool = False) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments,
+    return await spawned(
+        [*COMMAND, *arguments],
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT if joined else asyncio.subprocess.PIPE,
@@ -76,7 +76,18 @@ async def _started(arguments: Sequence[str], *, joined: bool = False) -> asyncio
     )
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def spawned(command: Sequence[str], **options: Any) -> asyncio.subprocess.Process:
+    """A process. Cancelled while it is being started, it is ended: nobody else would know of it."""
+    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*command, **options))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await end(await starting)
+        raise
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Ask a process to end, and wait until it has."""
     if process.returncode is None:
         process.terminate()
         await process.wait()

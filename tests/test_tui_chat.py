@@ -1,0 +1,136 @@
+"""The chat of the app, with a process that holds no model in the place of the one that does."""
+
+import json
+import sys
+
+import pytest
+from tspin_mlx_tui import chat_process
+from tspin_mlx_tui.chat import ChatScreen
+from tspin_mlx_tui.run_screen import RunScreen
+
+from .app_driver import drive, text_of, until
+
+#: Holds no model; answers with what it was asked.
+CHAT = r"""
+import json, sys
+def say(**message):
+    print(json.dumps(message), flush=True)
+print("a library prints this")
+say(ready=True, policies=["base", "best"], system="Reply.", multi_turn={multi_turn})
+for line in sys.stdin:
+    asked = json.loads(line)
+    with open({log!r}, "a") as log:
+        log.write(line)
+    if asked["messages"][-1]["content"] == "die":
+        sys.exit("out of memory")
+    if asked["messages"][-1]["content"] == "long":
+        say(error="too long")
+        continue
+    for policy in asked["policies"]:
+        for piece in (f"{{policy}} says ", "\x1b[2J[/foo] ", str(len(asked["messages"]))):
+            say(policy=policy, text=piece)
+        say(policy=policy, done=True, tokens=3)
+"""
+
+
+@pytest.fixture
+def chat(make_run, tmp_path):
+    """A finished run whose chat is answered by a process without a model; gives the run and what was asked."""
+    asked = tmp_path / "chat.jsonl"
+    return make_run("done"), lambda: [json.loads(line) for line in asked.read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def chat_without_a_model(tmp_path, monkeypatch):
+    """The process that answers in the chat; gives a way to let it take no conversations."""
+
+    def write(*, multi_turn):
+        script.write_text(CHAT.format(log=str(tmp_path / "chat.jsonl"), multi_turn=multi_turn))
+
+    script = tmp_path / "chat.py"
+    write(multi_turn=True)
+    monkeypatch.setattr(chat_process, "COMMAND", [sys.executable, str(script)])
+    return write
+
+
+@pytest.mark.parametrize("size", [(120, 36), (50, 16)])
+def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat, size):
+    run, asked = chat
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        assert isinstance(app.screen, ChatScreen)
+        await until(pilot, lambda: "loading" not in text_of(app))
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: "base says [2J[/foo] 2" in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
+        await pilot.press(*"more", "enter")
+        await until(pilot, lambda: "base says [2J[/foo] 4" in text_of(app) and "best says [2J[/foo] 4" in text_of(app))
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "says" not in text_of(app))
+        await pilot.press("escape")
+        assert isinstance(app.screen, RunScreen)
+
+    drive(story, run=run, size=size)
+    first, *second = asked()
+    assert first["policies"] == ["base", "best"]
+    assert first["messages"] == [{"role": "system", "content": "Reply."}, {"role": "user", "content": "hello"}]
+    assert [request["policies"] for request in second] == [["base"], ["best"]]
+    assert second[1]["messages"][2]["content"].startswith("best says")
+
+
+def test_what_cannot_be_answered_is_not_asked_again(chat):
+    run, asked = chat
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "loading" not in text_of(app))
+        await pilot.press(*"long", "enter")
+        await until(pilot, lambda: "too long" in text_of(app))
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: "best says [2J[/foo] 2" in text_of(app))
+
+    drive(story, run=run)
+    assert [turn["content"] for turn in asked()[-1]["messages"]] == ["Reply.", "hello"]
+
+
+def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
+    run, asked = chat
+    chat_without_a_model(multi_turn=False)
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "loading" not in text_of(app))
+        for word in ("hello", "more"):
+            await pilot.press(*word, "enter")
+            await until(pilot, lambda word=word: word in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
+
+    drive(story, run=run)
+    assert [len(request["messages"]) for request in asked()] == [2, 2]
+
+
+def test_a_chat_that_dies_says_why(chat):
+    run, _ = chat
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "loading" not in text_of(app))
+        await pilot.press(*"die", "enter")
+        await until(pilot, lambda: "the chat's process has ended: out of memory" in text_of(app))
+
+    drive(story, run=run)
+
+
+def test_no_chat_process_stays_behind(chat):
+    run, _ = chat
+    seen = []
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "loading" not in text_of(app))
+        process = app.screen._process._process
+        seen.append(process)
+        await pilot.press("escape")
+        await until(pilot, lambda: process.returncode is not None)
+
+    drive(story, run=run)
+    assert seen
