@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from tspin_mlx import generation
 from tspin_mlx.generation import Decoding, common_length, generate
 from tspin_mlx.model_folder import resolve_model
 from tspin_mlx.models import folded, load_policy
@@ -50,6 +51,17 @@ def test_samples_do_not_depend_on_the_order(policy):
 def test_samples_do_not_depend_on_how_many_tokens_are_allowed(policy):
     short, long = sample(policy, max_tokens=6), sample(policy, max_tokens=24)
     assert all(long[i].tokens[:6] == short[i].tokens[:6] for i in short)
+
+
+def test_a_gpu_draws_the_same_tokens_by_one_compiled_function(policy, monkeypatch):
+    drawn = {}
+    for where, on_cpu in (("cpu", True), ("gpu", False)):
+        monkeypatch.setattr(generation, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        generation._draw.cache_clear()
+        drawn[where] = generation._draw(), sample(policy, temperature=0.7)
+    generation._draw.cache_clear()
+    assert drawn["cpu"][0] is not drawn["gpu"][0]
+    assert drawn["cpu"][1] == drawn["gpu"][1]
 
 
 def test_another_seed_gives_other_samples(policy):

@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import mlx.core as mx
 
+from .machine import on_cpu
 from .models import Policy, folded
 from .triplets import Prompt, Response
 
@@ -144,12 +146,22 @@ def keyed_sampler(seed: int | None, decoding: Decoding) -> Sampler:
         position += 1
         if decoding.top_p < 1:
             logprobs = apply_top_p(logprobs, decoding.top_p)
-        # Gumbel-max rather than mx.random.categorical, which inverts a cumulative sum: there the last bits of
-        # any logit move the boundaries between all tokens, and the sample changes with the batch size.
-        noise = mx.random.gumbel(logprobs.shape, key=mx.random.key(seed + position))
-        return mx.argmax(logprobs.astype(mx.float32) / decoding.temperature + noise, axis=-1)
+        return _draw()(logprobs, mx.random.key(seed + position), decoding.temperature)
 
     return sample
+
+
+@cache
+def _draw() -> Callable[[mx.array, mx.array, float], mx.array]:
+    """A GPU waits for launches here, of eleven kernels for each row and token: there they are fused."""
+    return _gumbel_max if on_cpu() else mx.compile(_gumbel_max)
+
+
+def _gumbel_max(logprobs: mx.array, key: mx.array, temperature: float) -> mx.array:
+    # Rather than mx.random.categorical, which inverts a cumulative sum: there the last bits of any logit move the
+    # boundaries between all tokens, and the sample changes with the batch size.
+    noise = mx.random.gumbel(logprobs.shape, key=key)
+    return mx.argmax(logprobs.astype(mx.float32) / temperature + noise, axis=-1)
 
 
 def _response(policy: Policy, tokens: list[int], reason: str, seed: int | None, end_tokens: set[int]) -> Response:
