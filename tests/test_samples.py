@@ -9,9 +9,8 @@ import sys
 import pytest
 
 from tspin_mlx.run_model import load_run, use_policy
-from tspin_mlx.runs.answers import iterations_of
 from tspin_mlx.runs.directory import Run
-from tspin_mlx.runs.samples import read_samples
+from tspin_mlx.runs.samples import iterations_of, ordered, read_triplets, trained_on
 from tspin_mlx.scoring import Scorer, score
 
 
@@ -32,19 +31,18 @@ def cli(run, *args, columns=100):
 
 def test_every_triplet_has_a_score(run):
     assert iterations_of(run) == [0, 1]
-    first, second = read_samples(run, 0), read_samples(run, 1)
-    assert [s.triplet.prompt for s in first] == list(run.prompts().train) == [s.triplet.prompt for s in second]
-    assert all(s.score.id == s.triplet.prompt.id for s in first + second)
-    assert all(s.historical_advantage is None for s in first)
-    assert all(s.historical_advantage is not None for s in second)
+    first, second = trained_on(run, 0), trained_on(run, 1)
+    assert [s.prompt for s in first] == list(run.prompts().train) == [s.prompt for s in second]
+    assert all(s.current is not None and s.historical is None for s in first)
+    assert all(s.current is not None and s.historical is not None for s in second)
 
 
 def test_scores_are_those_of_the_policy_that_trained(run):
     """Exactly so in the first batch of an iteration, before any update; then the policy moves on."""
     policy = load_run(run, run.plan().recipe)
     use_policy(policy, run, 0)
-    samples = read_samples(run, 1)
-    logps = score(Scorer(policy.model), [(s.triplet.prompt, s.triplet.responses()) for s in samples])
+    samples, triplets = trained_on(run, 1), read_triplets(run, 1)
+    logps = score(Scorer(policy.model), [(t.prompt, t.responses()) for t in triplets])
     close = 0
     for sample, expected in zip(samples, logps.T, strict=True):
         row = sample.to_row()
@@ -58,9 +56,10 @@ def test_scores_are_those_of_the_policy_that_trained(run):
 
 def test_samples_are_ordered_by_an_advantage(run):
     for order in ("current", "historical"):
-        values = [getattr(s, f"{order}_advantage") for s in read_samples(run, 1, order)]
+        values = [getattr(s, order) for s in ordered(trained_on(run, 1), order)]
         assert values == sorted(values) and len(set(values)) > 1
-    assert len(read_samples(run, 0, "historical")) == 8
+    first = trained_on(run, 0)  # none of which has a historical advantage
+    assert ordered(first, "historical") == first == ordered(first, "file")
 
 
 def test_the_command_shows_texts_and_advantages(run):
@@ -71,7 +70,7 @@ def test_the_command_shows_texts_and_advantages(run):
     assert "advantage  current" in done.stdout and "historical" in done.stdout
     assert "system: Be brief." in done.stdout
     rows = json.loads(cli(run, "--sort", "current", "--count", 3, "--json").stdout)
-    assert rows == [s.to_row() for s in read_samples(run, 1, "current")[:3]]
+    assert rows == [s.to_row() for s in ordered(trained_on(run, 1), "current")[:3]]
 
 
 def test_narrow_terminals_and_hostile_text(run):

@@ -15,14 +15,26 @@ from .evaluation import answer_greedily, measure
 from .generation import Decoding, generate
 from .guard import Health, signs_of_collapse
 from .models import folded
-from .plan import REFERENCE, SCORES, Phase, PhaseKind
+from .plan import Phase, PhaseKind
 from .policy_names import INITIAL, iteration_folder
 from .recipe import GenerationSection
 from .runs.policies import best_so_far
 from .scoring import score
 from .seeds import derive
 from .training import Trainer
-from .triplets import Prompt, Response, Score, Triplet, build_triplets, response_from_row, to_row, triplet_from_row
+from .triplets import (
+    REFERENCE,
+    SCORES,
+    TRIPLETS,
+    Prompt,
+    Response,
+    Score,
+    Triplet,
+    build_triplets,
+    response_from_row,
+    to_row,
+    triplet_from_row,
+)
 
 
 def _keep(desk: Desk, phase: Phase) -> None:
@@ -160,7 +172,7 @@ def _train(desk: Desk, phase: Phase) -> None:
 def _triplets(desk: Desk, phase: Phase) -> list[Scored]:
     """The iteration's triplets, as they are scored."""
     assert phase.objective is not None
-    rows = desk.store.read_jsonl(Path(phase.target).with_name("triplets.jsonl").as_posix())
+    rows = desk.store.read_jsonl(Path(phase.target).with_name(TRIPLETS).as_posix())
     triplets = map(triplet_from_row, rows)
     return [(triplet.prompt, triplet.responses(phase.objective.contrast_tokens)) for triplet in triplets]
 

@@ -16,16 +16,12 @@ from .policy_names import BASE, INITIAL, iteration_folder
 from .recipe import GenerationSection, ObjectiveSection, Recipe
 from .recipe_text import flatten
 from .seeds import derive
+from .triplets import REFERENCE, TRIPLETS
 
 Memory = Literal["auto", "fast", "lean"]
 PhaseKind = Literal[
     "keep", "evaluate", "warmup", "generate", "pair", "refer", "train", "supervise", "choose", "test", "test_best"
 ]
-
-#: The file beside an iteration's triplets with what training saw of them first.
-SCORES = "scores.jsonl"
-#: The file beside them with their log-probabilities at the start of the iteration.
-REFERENCE = "reference.jsonl"
 
 #: Keys of a recipe that cannot change a result: names of things whose contents are digested, and wording.
 NO_INFLUENCE = frozenset(
@@ -266,7 +262,7 @@ def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: s
     return [
         phase("generate", "answer the prompts", role, policy),
         *([initial] if generation.fresh_prompts and objective.beta else []),
-        phase("pair", "build triplets", "triplets.jsonl", policy),
+        phase("pair", "build triplets", TRIPLETS, policy),
         *([reference] if objective.reference else []),
         trained("train", "train on triplets", examples),
         evaluation,

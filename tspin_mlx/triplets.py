@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+#: Files of an iteration: its triplets, their log-probabilities at its start, and what training saw of them first.
+TRIPLETS, REFERENCE, SCORES = "triplets.jsonl", "reference.jsonl", "scores.jsonl"
+
 
 @dataclass(frozen=True)
 class Response:
@@ -93,16 +96,6 @@ class Score:
         """Of y, y' and, as far as it is there, y0."""
         found = (self.annotated_logp, self.synthetic_logp, self.proto_synthetic_logp)
         return tuple(value for value in found if value is not None)
-
-    @property
-    def current_advantage(self) -> float:
-        """u, in nats."""
-        return self.annotated_logp - self.synthetic_logp
-
-    @property
-    def historical_advantage(self) -> float | None:
-        """v, in nats."""
-        return None if self.proto_synthetic_logp is None else self.synthetic_logp - self.proto_synthetic_logp
 
 
 def build_triplets(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import itertools
+from typing import ClassVar
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,8 +15,8 @@ from textual.widgets import DataTable, Static
 
 from tspin_mlx.errors import DamagedError
 from tspin_mlx.policy_names import policy_label
-from tspin_mlx.runs.answers import Sample, evaluated, held_out, iterations_of, trained_on
 from tspin_mlx.runs.directory import Run
+from tspin_mlx.runs.samples import Order, Sample, evaluated, held_out, iterations_of, ordered, trained_on
 from tspin_mlx.text import printable, shorten, signed
 
 from .bindings import bound
@@ -23,17 +24,9 @@ from .colours import words_of
 from .now import Now
 from .pane import Pane
 
-Order = Literal["file", "current", "historical"]
 _ORDERS: tuple[Order, ...] = ("file", "current", "historical")
 _SIDE_BY_SIDE = 84  # cells from which on answers stand beside one another
 _SMALL = 50  # cells up to which there are no empty lines between them
-
-_NAMES = (
-    ("annotated", "expert  y", 0),
-    ("synthetic", "synthetic  y′", 1),
-    ("proto_synthetic", "proto-synthetic  y0", 2),
-    ("answer", "after the iteration", None),
-)
 
 
 class SamplesPane(Pane):
@@ -100,10 +93,7 @@ class SamplesPane(Pane):
 
     @property
     def _sorted(self) -> list[Sample]:
-        order = _ORDERS[self._order_by]
-        if order == "file":
-            return self._samples
-        return sorted(self._samples, key=lambda s: value if (value := getattr(s, order)) is not None else 0.0)
+        return ordered(self._samples, _ORDERS[self._order_by])
 
     def _title(self) -> Text:
         colours = words_of(self.app)
@@ -138,8 +128,8 @@ class SamplesPane(Pane):
             table.add_column(Text("hist." if wide else "historical", justify="right"), width=8 if wide else 10)
         for sample in self._sorted:
             cells = [Text(_advantage(value), justify="right") for value in (sample.current, sample.historical)]
-            table.add_row(Text(shorten(sample.prompt, room)), *(cells if scored else ()), key=sample.id)
-        known = [sample.id for sample in self._sorted]
+            table.add_row(Text(shorten(sample.prompt.text, room)), *(cells if scored else ()), key=sample.prompt.id)
+        known = [sample.prompt.id for sample in self._sorted]
         if known:
             table.move_cursor(row=known.index(chosen) if chosen in known else min(row, len(known) - 1), animate=False)
         self._details()
@@ -160,7 +150,7 @@ class SamplesPane(Pane):
         self.call_after_refresh(self._list)
 
     def _details(self) -> None:
-        sample = next((sample for sample in self._samples if sample.id == self._chosen), None)
+        sample = next((sample for sample in self._samples if sample.prompt.id == self._chosen), None)
         if sample is not None:
             width = self.query_one("#samples-detail").content_size.width or 80
             self.query_one("#answers", Static).update(answers(sample, width, words_of(self.app)))
@@ -192,21 +182,27 @@ class SamplesPane(Pane):
 
 def answers(sample: Sample, width: int, colours: dict[str, str]) -> RenderableType:
     """A prompt and its answers, beside one another if there is room."""
-    head = Text.assemble((printable(sample.prompt, keep_newlines=True), "bold"))
+    head = Text.assemble((printable(sample.prompt.text, keep_newlines=True), "bold"))
     told = Text.assemble(
         ("current ", colours["dim"]), (f"{_advantage(sample.current)}   ", colours["line0"]),
         ("historical ", colours["dim"]), (_advantage(sample.historical), colours["line1"]),
     )  # fmt: skip
+    given = (
+        ("expert  y", sample.prompt.annotated),
+        ("synthetic  y′", sample.synthetic),
+        ("proto-synthetic  y0", sample.proto_synthetic),
+        ("after the iteration", sample.answer),
+    )
     parts = [
         Text.assemble(
             (title, colours["dim"]),
-            (f"  {signed(sample.logps[at])}" if at is not None and at < len(sample.logps) else "", ""),
-            ("  cut off" if name in sample.cut else "", colours["warning"]),
+            ("" if logp is None else f"  {signed(logp)}", ""),
+            ("  cut off" if response.finish_reason == "length" else "", colours["warning"]),
             "\n",
-            printable(text, keep_newlines=True) or "(nothing)",
+            printable(response.text, keep_newlines=True) or "(nothing)",
         )
-        for name, title, at in _NAMES
-        if (text := getattr(sample, name)) is not None
+        for (title, response), logp in itertools.zip_longest(given, sample.logps)
+        if response is not None
     ]
     gap = [Text()] if width > _SMALL else []
     lines: list[RenderableType] = [head, *gap, *([told, Text()] if sample.logps else [])]

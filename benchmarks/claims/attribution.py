@@ -27,7 +27,7 @@ from tspin_mlx.models import Policy, folded
 from tspin_mlx.policy_names import INITIAL, iteration_folder
 from tspin_mlx.run_model import load_run, use_policy
 from tspin_mlx.runs.directory import Run, find_run
-from tspin_mlx.runs.samples import read_samples
+from tspin_mlx.runs.samples import read_triplets
 from tspin_mlx.scoring import score, token_logps
 from tspin_mlx.triplets import Prompt, Response, Triplet, response_from_row
 
@@ -168,7 +168,7 @@ def attribute(run: Run, iteration: int, triplets: int, held_out: int) -> dict[st
     policy = load_run(run, run.plan().recipe)
     start = iteration_folder(iteration - 1) if iteration else INITIAL
     use_policy(policy, run, iteration - 1 if iteration else INITIAL)
-    chosen = [sample.triplet for sample in read_samples(run, iteration)][:triplets]
+    chosen = read_triplets(run, iteration)[:triplets]
     with folded(policy):
         logps = score(policy.scorer, [(t.prompt, t.responses()) for t in chosen])
     objective = run.plan().recipe.objective

@@ -18,7 +18,8 @@ from tspin_mlx.recipe_text import flatten
 from tspin_mlx.runs.directory import Run, run_paths
 from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.runs.policies import best_so_far
-from tspin_mlx.triplets import Prompt, triplet_from_row
+from tspin_mlx.runs.samples import read_triplets
+from tspin_mlx.triplets import Prompt
 
 from . import instructions
 
@@ -116,11 +117,9 @@ def _trained_tokens(run: Run, train: Sequence[Prompt]) -> int:
             chosen = train[: run.plan_row["recipe"]["generation"]["prompts"]]
             tokens = sum(len(prompt.tokens) + len(prompt.annotated.tokens) for prompt in chosen)
         else:
-            rows = run.store.read_jsonl((Path(phase["target"]).parent / "triplets.jsonl").as_posix())
-            triplets = [triplet_from_row(row) for row in rows]
             tokens = sum(
                 len(t.prompt.tokens) + len(r.tokens)
-                for t in triplets
+                for t in read_triplets(run, phase["iteration"])
                 for r in t.responses(phase["objective"]["contrast_tokens"])
             )
         total += phase["updates"]["epochs"] * tokens

@@ -65,7 +65,9 @@ def samples(
         int | None,
         typer.Option("--iteration", min=0, metavar="N", help="Triplets of iteration N; by default the last."),
     ] = None,
-    sort: Annotated[SampleOrder, typer.Option("--sort", help="The smallest advantage first, or by example.")] = "id",
+    sort: Annotated[
+        SampleOrder, typer.Option("--sort", help="The smallest advantage first, or as in the file.")
+    ] = "file",
     count: Annotated[int, typer.Option("--count", min=1, help="How many to show.")] = 10,
     folder: RunsFolder = Path("runs"),
     json: Json = False,

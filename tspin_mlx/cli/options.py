@@ -19,7 +19,7 @@ Tui = Annotated[bool, typer.Option("--tui", help="Watch it on a screen of its ow
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model, with your rights.")
 ]
-SampleOrder = Literal["current", "historical", "id"]
+SampleOrder = Literal["current", "historical", "file"]
 StopAfter = Literal["step", "iteration"]
 RunName = Annotated[str, typer.Argument(help="A run's name in the folder, or its path.", metavar="RUN")]
 RunsFolder = Annotated[Path, typer.Option("--folder", help="Folder that holds the runs.")]

@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UsageError
-from ..runs.answers import iterations_of
 from ..runs.directory import Run, find_run
-from ..runs.samples import Order, Sample, read_samples
+from ..runs.samples import Order, Sample, iterations_of, ordered, trained_on
 from ..text import printable, shorten, signed
 from ..triplets import Response
 
@@ -22,16 +21,16 @@ def show_samples(name: str, folder: Path, *, iteration: int | None, order: Order
     """``samples``."""
     run = find_run(name, folder)
     chosen = _iteration(run, iteration)
-    samples = read_samples(run, chosen, order)
+    samples = ordered(trained_on(run, chosen), order)
     shown = samples[:count]
     if as_json:
         typer.echo(json.dumps([sample.to_row() for sample in shown], ensure_ascii=False, indent=2))
         return
     console = Console(highlight=False)
-    by = "" if order == "id" else f", the smallest {order} advantage first"
+    by = "" if order == "file" else f", the smallest {order} advantage first"
     title = f"Iteration {chosen} of {run.name}: {len(shown)} of {len(samples)} triplets{by}"
     console.print(Text(printable(title), style="bold"))
-    if samples[0].score is None:
+    if not samples[0].logps:
         console.print(Text("Their advantages are not known: the iteration is not trained yet.", style="yellow"))
     for sample in shown:
         _print(console, sample)
@@ -57,7 +56,7 @@ def _iteration(run: Run, wanted: int | None) -> int:
 
 
 def _print(console: Console, sample: Sample) -> None:
-    prompt = sample.triplet.prompt
+    prompt = sample.prompt
     console.print()
     console.print(Text(printable(prompt.text, keep_newlines=True), style="bold"))
     if prompt.system:
@@ -69,14 +68,14 @@ def _print(console: Console, sample: Sample) -> None:
     grid.add_column(justify="right", style="dim", no_wrap=True)
     for label, role, response in (
         ("expert", "annotated", prompt.annotated),
-        ("synthetic", "synthetic", sample.triplet.synthetic),
-        ("proto-synthetic", "proto_synthetic", sample.triplet.proto_synthetic),
+        ("synthetic", "synthetic", sample.synthetic),
+        ("proto-synthetic", "proto_synthetic", sample.proto_synthetic),
     ):
         if response is not None:
             logp = row[f"{role}_logp"]
             grid.add_row(label, Text(_text(response)), "" if logp is None else f"log π {signed(logp)}")
     console.print(grid)
-    advantages = (("current", sample.current_advantage), ("historical", sample.historical_advantage))
+    advantages = (("current", sample.current), ("historical", sample.historical))
     if told := [f"{name} {signed(value)}" for name, value in advantages if value is not None]:
         console.print(Text("  ".join(["advantage", *told]), style="#56b4e9"))
 

@@ -14,7 +14,7 @@ from ..policy_names import iteration_folder
 from ..recipe import DataSection
 from ..run_model import find_model
 from ..runs.directory import Run
-from ..triplets import Prompt, Response, Triplet, triplet_from_row
+from ..triplets import TRIPLETS, Prompt, Response, Triplet, triplet_from_row
 from .keep import Export, keep
 
 #: The one file of data in the export.
@@ -33,7 +33,7 @@ def export_triplets(run: Run, iteration: int | None = None, name: str | None = N
         UsageError: there are none (yet).
     """
     iterations = range(run.plan_row["recipe"]["training"]["iterations"])
-    files = {i: f"{iteration_folder(i)}/triplets.jsonl" for i in iterations if iteration in (None, i)}
+    files = {i: f"{iteration_folder(i)}/{TRIPLETS}" for i in iterations if iteration in (None, i)}
     files = {i: file for i, file in files.items() if run.store.has(file)}
     if not files:
         which = "" if iteration is None else f" of iteration {iteration}"

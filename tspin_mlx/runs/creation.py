@@ -14,8 +14,8 @@ from typing import Any
 from .. import durable
 from ..data import Splits
 from ..lineage import shared
-from ..plan import SCORES, Plan
-from ..triplets import Prompt, to_row
+from ..plan import Plan
+from ..triplets import SCORES, Prompt, to_row
 from .directory import FORMAT, MEASURED, SPLITS, Run
 from .store import Store
 

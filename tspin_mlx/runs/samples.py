@@ -1,77 +1,124 @@
-"""The triplets of an iteration with what training saw of them, for screens: no model is needed."""
+"""Prompts with the answers that were given to them, as a run has kept them, for people to read: no model is needed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..plan import SCORES
-from ..policy_names import iteration_folder
-from ..triplets import Score, Triplet, triplet_from_row
+from ..policy_names import INITIAL, iteration_folder
+from ..triplets import SCORES, TRIPLETS, Prompt, Response, Score, Triplet, response_from_row, triplet_from_row
 from .directory import Run
 
-#: What samples can be ordered by: an advantage, the smallest first, or the prompt's id.
-Order = Literal["current", "historical", "id"]
+#: What samples can be ordered by: as they are in the file, or an advantage, the smallest first.
+Order = Literal["file", "current", "historical"]
+
+#: Whose log-probabilities are kept, in their order.
+_ROLES = ("annotated", "synthetic", "proto_synthetic")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A triplet and its score.
+    """One prompt and its answers.
 
     Attributes:
-        score: None while the iteration is not trained.
+        prompt: with the expert's answer, y.
+        synthetic: y'.
+        proto_synthetic: y0; None where the historical term is off.
+        answer: what the policy answered after the iteration; None for a training prompt.
+        logps: log-probabilities of y, y' and, if it is there, y0, in nats: of a held-out prompt under the policy after
+            the iteration, of a training prompt as its first epoch saw them. Empty if not known.
     """
 
-    triplet: Triplet
-    score: Score | None
+    prompt: Prompt
+    synthetic: Response
+    proto_synthetic: Response | None
+    answer: Response | None = None
+    logps: tuple[float, ...] = ()
 
     @property
-    def current_advantage(self) -> float | None:
-        """u, in nats; None while it is not known."""
-        return None if self.score is None else self.score.current_advantage
+    def current(self) -> float | None:
+        """The current advantage u: log π(y) − log π(y')."""
+        return self.logps[0] - self.logps[1] if self.logps else None
 
     @property
-    def historical_advantage(self) -> float | None:
-        """v, in nats; None while it is not known, and where the historical term is off."""
-        return None if self.score is None else self.score.historical_advantage
+    def historical(self) -> float | None:
+        """The historical advantage v: log π(y') − log π(y0)."""
+        return self.logps[1] - self.logps[2] if len(self.logps) > 2 else None
 
     def to_row(self) -> dict[str, Any]:
         """Plain values for JSON: the texts, not the tokens."""
-        triplet, score = self.triplet, self.score
-        initial = triplet.proto_synthetic
+        initial = self.proto_synthetic
+        logps = dict(zip(_ROLES, self.logps, strict=False))
         return {
-            "id": triplet.prompt.id,
-            "system": triplet.prompt.system,
-            "prompt": triplet.prompt.text,
-            "annotated": triplet.prompt.annotated.text,
-            "synthetic": triplet.synthetic.text,
+            "id": self.prompt.id,
+            "system": self.prompt.system,
+            "prompt": self.prompt.text,
+            "annotated": self.prompt.annotated.text,
+            "synthetic": self.synthetic.text,
             "proto_synthetic": None if initial is None else initial.text,
-            "annotated_logp": score and score.annotated_logp,
-            "synthetic_logp": score and score.synthetic_logp,
-            "proto_synthetic_logp": score and score.proto_synthetic_logp,
-            "current_advantage": self.current_advantage,
-            "historical_advantage": self.historical_advantage,
+            **{f"{role}_logp": logps.get(role) for role in _ROLES},
+            "current_advantage": self.current,
+            "historical_advantage": self.historical,
         }
 
 
-def read_samples(run: Run, iteration: int, order: Order = "id") -> list[Sample]:
-    """The triplets of an iteration; with ``id``, in the order of the training examples.
+def iterations_of(run: Run) -> list[int]:
+    """The iterations whose triplets are there."""
+    rows = run.plan_row["phases"]
+    return [row["iteration"] for row in rows if row["kind"] == "pair" and run.store.has(row["target"])]
+
+
+def evaluated(run: Run) -> list[str]:
+    """The policies that were measured and have a part in self-play, in their order."""
+    rows = [row for row in run.plan_row["phases"] if row["kind"] == "evaluate" and run.store.has(row["target"])]
+    return [row["policy"] for row in rows if row["policy"] == INITIAL or "/" in row["policy"]]
+
+
+def read_triplets(run: Run, iteration: int) -> list[Triplet]:
+    """The triplets of an iteration, in the order of the training examples.
 
     Raises:
-        DamagedError: their files are not what was written.
+        DamagedError: their file is not what was written.
     """
-    folder = iteration_folder(iteration)
-    scores = {}
-    if run.store.has(f"{folder}/{SCORES}"):
-        scores = {row["id"]: Score(**row) for row in run.store.read_jsonl(f"{folder}/{SCORES}")}
-    triplets = [triplet_from_row(row) for row in run.store.read_jsonl(f"{folder}/triplets.jsonl")]
-    samples = [Sample(triplet, scores.get(triplet.prompt.id)) for triplet in triplets]
-    if order != "id":
-        samples.sort(key=lambda sample: _advantage(sample, order))
-    return samples
+    return [triplet_from_row(row) for row in run.store.read_jsonl(f"{iteration_folder(iteration)}/{TRIPLETS}")]
 
 
-def _advantage(sample: Sample, order: Order) -> float:
-    """For sorting; what is not known comes last."""
-    found = sample.current_advantage if order == "current" else sample.historical_advantage
-    return float("inf") if found is None else found
+def trained_on(run: Run, iteration: int) -> list[Sample]:
+    """The triplets of an iteration with what training saw of them, in the order of the training examples.
+
+    Raises:
+        DamagedError: a file is not what was written.
+    """
+    file, logps = f"{iteration_folder(iteration)}/{SCORES}", {}
+    if run.store.has(file):
+        logps = {row["id"]: Score(**row).logps for row in run.store.read_jsonl(file)}
+    return [
+        Sample(t.prompt, t.synthetic, t.proto_synthetic, logps=logps.get(t.prompt.id, ()))
+        for t in read_triplets(run, iteration)
+    ]
+
+
+def held_out(run: Run, policy: str) -> list[Sample]:
+    """The validation prompts, answered greedily by a policy, by the one before it (y') and by the initial one (y0).
+
+    Raises:
+        DamagedError: a file is not what was written.
+    """
+    found, order = run.evaluations(), evaluated(run)
+    answers = {name: [response_from_row(row) for row in found[name]["responses"]] for name in order}
+    before = answers[order[max(0, order.index(policy) - 1)]]
+    kept = found[policy].get("logps", {})
+    logps = list(zip(*(kept[role] for role in _ROLES if role in kept), strict=True))
+    return [
+        Sample(prompt, before[i], answers[INITIAL][i], answers[policy][i], logps[i] if logps else ())
+        for i, prompt in enumerate(run.prompts().validation)
+    ]
+
+
+def ordered(samples: Sequence[Sample], order: Order) -> list[Sample]:
+    """Those whose advantage is not known come last."""
+    if order == "file":
+        return list(samples)
+    values = {"current": lambda sample: sample.current, "historical": lambda sample: sample.historical}
+    return sorted(samples, key=lambda sample: float("inf") if (v := values[order](sample)) is None else v)
