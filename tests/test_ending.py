@@ -1,9 +1,12 @@
 """How the engine's process ended, told from its return code and from what MLX, Metal, CUDA and Python print."""
 
 import signal
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tspin_mlx.control import Outcome, outcome
 from tspin_mlx.ending import Ending, classify
 from tspin_mlx.errors import (
     BusyError,
@@ -57,6 +60,7 @@ NUMPY = "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 512. GiB 
 BAD_ALLOC = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"
 INTERACTIVITY = "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)"
 ILLEGAL = "an illegal memory access was encountered"
+GONE = "MPS server is not ready to accept new MPS client requests"
 VICTIM = "Discarded (victim of GPU error/recovery) (00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)"
 
 SYMPTOMS = {
@@ -88,6 +92,7 @@ SYMPTOMS = {
     "a fault of the GPU": [
         (1, traceback(f"RuntimeError: cudaLaunchHostFunc(signal_stream_, signal, this) failed: {ILLEGAL}")),
         (1, traceback(f"RuntimeError: cudaGraphInstantiate(&handle_, graph, nullptr, nullptr, 0) failed: {ILLEGAL}")),
+        (1, traceback(f"ImportError: cudaMallocManaged(&data, size) failed: {GONE}")),
     ],
 }
 CASES = [(kind, *case) for kind, cases in SYMPTOMS.items() for case in cases]
@@ -171,3 +176,30 @@ def test_everything_else_is_a_bug_and_says_how_it_ended(returncode, log, last):
     assert (ending.kind, ending.exit_code, ending.restartable) == ("bug", 1, False)
     assert ending.message == f"the engine crashed {last}"
     assert "report it with the run's engine.log" in ending.hint
+
+
+def said(kind, **more):
+    return {"kind": kind, **more}
+
+
+FAILED = said("run_failed", message="no room", hint="make some", exit_code=7)
+SILENT = "the engine ended without a word; its log is runs/a/engine.log"
+
+
+@pytest.mark.parametrize(
+    ("last", "returncode", "expected"),
+    [
+        (FAILED, 7, Outcome("failed", "no room", "make some", 7)),
+        (said("run_stopped", message="the engine was killed", exit_code=137), 137,
+         Outcome("stopped", "the engine was killed", None, 137)),
+        (said("step"), -signal.SIGTERM, Outcome("stopped", "stopped", None, 143)),
+        (said("step"), 7, Outcome("failed", "runs/a could not be written", "make room", 7)),
+        (said("step"), 1, Outcome("failed", SILENT, None, 1)),
+        (None, -signal.SIGKILL, Outcome("failed", SILENT, None, 1)),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_a_run_is_told_from_its_last_event_and_how_its_process_ended(last, returncode, expected):
+    run = SimpleNamespace(is_finished=False, path=Path("runs/a"), engine_log=Path("runs/a/engine.log"))
+    assert outcome(run, last, returncode) == expected
+    run.is_finished = True
+    assert outcome(run, last, returncode) == Outcome("finished")

@@ -1,4 +1,4 @@
-"""What can be done about a run from outside its process: stop it, go on with it, remove it, and say how to."""
+"""What can be done about a run from outside its process: stop it, go on with it, tell how it ended, remove it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import shlex
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from . import durable
-from .errors import SetupError, UsageError
+from .ending import STOPPED
+from .errors import SetupError, StorageError, UsageError
+from .events import Event
 from .runs.directory import Run
 from .runs.lock import RunLock, holder
 from .supervisor import start
@@ -57,6 +60,42 @@ def resume(run: Run, *, trusted: bool = False, shared_by: int = 1) -> subprocess
     except OSError as error:
         lock.close()
         raise SetupError(f"{run.path}: the engine could not be started: {first_line(error)}") from None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run that somebody has waited for.
+
+    Attributes:
+        what: has become of it; ``stopped`` runs were asked to stop, or killed.
+        message, hint: what went wrong, and what to do about it, beside going on with the run.
+        exit_code: what the command that waited should return.
+    """
+
+    what: Literal["finished", "stopped", "failed"]
+    message: str = ""
+    hint: str | None = None
+    exit_code: int = 0
+
+
+def outcome(run: Run, last: Event | None, returncode: int) -> Outcome:
+    """Tell what became of a run whose engine has ended.
+
+    Args:
+        last: the last event since the engine was started, None if there is none.
+        returncode: of its supervisor.
+    """
+    if run.is_finished:
+        return Outcome("finished")
+    if last is not None and last["kind"] == "run_failed":
+        return Outcome("failed", last["message"], last["hint"], last["exit_code"])
+    if last is not None and last["kind"] == "run_stopped":
+        return Outcome("stopped", last["message"], exit_code=last["exit_code"])
+    if returncode in STOPPED:  # before it could say so
+        return Outcome("stopped", "stopped", exit_code=STOPPED[returncode])
+    if returncode == StorageError.exit_code:
+        return Outcome("failed", f"{run.path} could not be written", "make room", returncode)
+    return Outcome("failed", f"the engine ended without a word; its log is {run.engine_log}", exit_code=1)
 
 
 def remove(path: Path) -> None:

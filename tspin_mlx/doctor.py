@@ -19,9 +19,8 @@ from typing import Literal
 
 from .builtin import ALIAS, builtin_path
 from .catalog import find_recipe, parse_source
-from .control import request_stop, resume
+from .control import outcome, request_stop, resume
 from .errors import TspinError, UsageError
-from .events import LAST
 from .launch import prepare
 from .machine import device_name, has_openblas, memory_budget, memory_bytes, on_cpu
 from .runs.directory import Run
@@ -184,8 +183,7 @@ def _finish(run: Run) -> None:
     """Work on a run until it is finished."""
     with _engine(run) as engine:
         engine.wait()
-    if not run.is_finished:
-        raise _failure(run)
+    _ended(run, engine.returncode, "finished")
 
 
 def _killed_in(run: Run, phase: str) -> bool:
@@ -200,10 +198,7 @@ def _killed_in(run: Run, phase: str) -> bool:
                 break
             time.sleep(0.02)
         engine.wait()
-    ended = [event["kind"] for event in read_events(run.events_path) if event["kind"] in LAST]
-    if ended[-1:] not in (["run_stopped"], ["run_finished"]):
-        raise _failure(run)
-    return ended[-1] == "run_stopped"
+    return _ended(run, engine.returncode, "finished", "stopped") == "stopped"
 
 
 @contextlib.contextmanager
@@ -217,10 +212,13 @@ def _engine(run: Run) -> Iterator[subprocess.Popen[bytes]]:
         raise
 
 
-def _failure(run: Run) -> TspinError:
-    said = [event for event in read_events(run.events_path) if event["kind"] in LAST]
-    message = said[-1]["message"] if said else "the engine ended without a word"
-    return TspinError(f"{run.path}: {message}", hint=f"its log is {run.engine_log}")
+def _ended(run: Run, returncode: int, *expected: str) -> str:
+    """What became of a run, which has to be one of those that are expected."""
+    events = list(read_events(run.events_path))
+    end = outcome(run, events[-1] if events else None, returncode)
+    if end.what not in expected:
+        raise TspinError(f"{run.path}: {end.message}", hint=f"its log is {run.engine_log}")
+    return end.what
 
 
 def _files(run: Run) -> dict[str, str]:

@@ -33,7 +33,9 @@ class Ending:
 
 
 _REPORTED = range(2, 9)  # the exit codes of errors.py
-_STOPPED = {130: 130, 143: 143, -signal.SIGINT: 130, -signal.SIGTERM: 143, -signal.SIGUSR1: 143}
+
+#: The exit code of who was asked to stop, by its return code.
+STOPPED = {130: 130, 143: 143, -signal.SIGINT: 130, -signal.SIGTERM: 143, -signal.SIGUSR1: 143}
 
 _LESS_MEMORY = (
     "resume with what it has, or start a run that needs less: training.memory=lean, a smaller "
@@ -73,7 +75,7 @@ _SYMPTOMS: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
     ),
     (
         "a fault of the GPU",  # seen where other processes had filled its memory
-        ("illegal memory access",),
+        ("illegal memory access", "cudamalloc"),
         "resume it with fewer runs at once, and nothing else on the GPU",
     ),
 )
@@ -88,8 +90,8 @@ def classify(returncode: int, log: str) -> Ending:
     """
     if returncode == 0:
         return Ending("finished", 0)
-    if returncode in _STOPPED:
-        return Ending("stopped", _STOPPED[returncode], message="stopped")
+    if returncode in STOPPED:
+        return Ending("stopped", STOPPED[returncode], message="stopped")
     if returncode in _REPORTED:
         return Ending("reported", returncode)
     words = log.casefold()

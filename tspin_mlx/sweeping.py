@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,8 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Literal
 
-from .control import request_stop, resume
+from .control import outcome, request_stop, resume
 from .errors import BusyError, TspinError, UsageError
-from .events import Event
 from .launch import make
 from .runs.directory import Run
 from .runs.event_log import EventTail, log_size
@@ -159,16 +157,7 @@ def _taken_over(run: Run) -> str:
 
 
 def _ending(work: _Work) -> Change:
-    run, elapsed = work.run, time.monotonic() - work.begun
-    if run.is_finished:
-        return Change(work.member, "finished", elapsed)
-    events = EventTail(run.events_path, work.offset).read()
-    last: Event = events[-1] if events else {"kind": ""}
-    if last["kind"] == "run_failed":
-        return Change(work.member, "failed", elapsed, last["message"], last["hint"], last["exit_code"])
-    if last["kind"] == "run_stopped":
-        return Change(work.member, "stopped", elapsed, exit_code=last["exit_code"])
-    returncode = work.engine.returncode if work.engine else 1
-    if returncode in (-signal.SIGINT, -signal.SIGTERM):  # before it could listen
-        return Change(work.member, "stopped", elapsed, exit_code=128 - returncode)
-    return Change(work.member, "failed", elapsed, f"ended without a word; its log is {run.engine_log}", exit_code=1)
+    events = EventTail(work.run.events_path, work.offset).read()
+    end = outcome(work.run, events[-1] if events else None, work.engine.returncode if work.engine else 1)
+    detail = end.message if end.what == "failed" else ""
+    return Change(work.member, end.what, time.monotonic() - work.begun, detail, end.hint, end.exit_code)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import Popen
-from typing import NoReturn
 
 import typer
 
 from ..catalog import RecipeSource, find_recipe, parse_source
-from ..control import command, resume
-from ..errors import StorageError, TspinError, UsageError
-from ..events import Event
+from ..control import Outcome, command, outcome, resume
+from ..errors import TspinError, UsageError
 from ..runs.directory import Run, find_run
 from ..runs.event_log import log_size, offset_of_last_start
 from ..runs.lock import busy, is_held
@@ -123,7 +120,7 @@ def _start(run: Run, *, as_json: bool, detach: bool, tui: bool, trusted: bool, s
         return
     with shown(run, as_json=as_json) as show, forwarding(lambda: [run.path], tell):
         last = follow(run, offset, lambda: engine.poll() is None, show)
-    _conclude(run, last, engine)
+    _conclude(run, outcome(run, last, engine.returncode))
     if not as_json:
         print_result(run, samples)
         tell(f"done in {duration(time.perf_counter() - begun)}")
@@ -141,25 +138,16 @@ def _show_finished(run: Run, *, as_json: bool, detach: bool, samples: int) -> No
             follow(run, offset_of_last_start(run.events_path), lambda: False, show)
 
 
-def _conclude(run: Run, last: Event | None, engine: Popen[bytes]) -> None:
+def _conclude(run: Run, end: Outcome) -> None:
     """Nothing, if the run is finished; else the way on, and the exit code."""
-    if last is not None and last["kind"] == "run_finished":
-        return
     way_on = f"finished work is kept; to go on: {command('resume', run)}"
-    if last is not None and last["kind"] == "run_stopped":
-        say(f"\n{last['message']}; {way_on}")
-        raise typer.Exit(last["exit_code"])
-    if last is not None and last["kind"] == "run_failed":
-        _fail(last["message"], "\n  → ".join(filter(None, (last["hint"], way_on))), last["exit_code"])
-    if engine.returncode == StorageError.exit_code:
-        _fail(f"{run.path} could not be written", f"make room, then: {command('resume', run)}", engine.returncode)
-    _fail(f"the engine ended without a word; its log is {run.engine_log}", way_on, 1)
-
-
-def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
-    error = TspinError(message, hint=hint)
-    error.exit_code = exit_code
-    raise error
+    if end.what == "stopped":
+        say(f"\n{end.message}; {way_on}")
+        raise typer.Exit(end.exit_code)
+    if end.what == "failed":
+        error = TspinError(end.message, hint="\n  → ".join(filter(None, (end.hint, way_on))))
+        error.exit_code = end.exit_code
+        raise error
 
 
 def _quiet(text: str) -> None:
