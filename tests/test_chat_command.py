@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -15,7 +16,9 @@ import termios
 import time
 
 import pytest
+from rich.console import Console
 
+from tspin_mlx.cli.answers import _Answer, _columns, _Tail
 from tspin_mlx.runs.directory import Run
 
 #: At this temperature the tiny model says every byte equally often, also those that terminals obey.
@@ -144,6 +147,14 @@ def test_at_a_wide_terminal_answers_stand_side_by_side(run, tmp_path):
     terminal.read_until("nothing was said yet[^>]*> ")
     terminal.type("\x04")
     assert terminal.close() == 0
+
+
+def test_answers_that_grow_side_by_side_leave_room_for_the_echo_of_ctrl_c():
+    screen = io.StringIO()
+    console = Console(file=screen, width=100)
+    console.print(_Tail(_columns({"base": "base", "best": "best"}, {"base": _Answer("x" * 300), "best": _Answer()})))
+    lines = screen.getvalue().splitlines()
+    assert len(lines) > 3 and max(len(line) for line in lines) == 98
 
 
 def test_ctrl_c_ends_the_answer_and_not_the_chat(run):

@@ -392,7 +392,14 @@ def test_keys_can_be_changed_by_their_ids(done, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("stopp = 'x'", "no action"), ("stop = 1", "must be"), ("[", "cannot be read")]
+    ("text", "message"),
+    [
+        ("stopp = 'x'", "no action"),
+        ("stop = 1", "must be"),
+        ("[", "cannot be read"),
+        ("stop = 'f5,r'", "stop would have the key r"),
+        ("new = 'n'\nstop = 'n'", "stop would have the key n"),
+    ],
 )
 def test_wrong_keys_are_refused_and_told(make_run, tmp_path, monkeypatch, text, message):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -405,6 +412,12 @@ def test_wrong_keys_are_refused_and_told(make_run, tmp_path, monkeypatch, text, 
         await until(pilot, lambda: message in text_of(app))
 
     drive(story)
+
+
+def test_keys_may_change_places(tmp_path):
+    path = tmp_path / "keys.toml"
+    path.write_text("stop = 'r'\nresume = 's'\ndetach = 'q,ctrl+d'\n")
+    assert own_keys(path) == {"stop": "r", "resume": "s", "detach": "q,ctrl+d"}
 
 
 def test_every_key_is_in_the_documentation():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tomllib
 from pathlib import Path
@@ -31,7 +32,7 @@ def own_keys(path: Path) -> dict[str, str]:
     """The keys that a user has chosen, by action; none without the file.
 
     Raises:
-        UsageError: not TOML, or an action that does not exist.
+        UsageError: not TOML, an action that does not exist, or a key that another action has.
     """
     try:
         chosen = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -48,4 +49,15 @@ def own_keys(path: Path) -> dict[str, str]:
             )
         if not isinstance(keys, str) or not keys:
             raise UsageError(f'{path}: {name} must be a text such as "x" or "ctrl+x,f5"')
+    for name, other in itertools.product(chosen, KEYS):
+        taken = _keys(chosen[name]) & _keys(chosen.get(other, KEYS[other])) - _keys(KEYS[name])
+        if name != other and taken:
+            raise UsageError(
+                f"{path}: {name} would have the key {min(taken)}, which {other} has",
+                hint="give one of them another key there",
+            )
     return chosen
+
+
+def _keys(text: str) -> set[str]:
+    return {key.strip() for key in text.split(",")}

@@ -99,7 +99,8 @@ class _Tail:
     content: Table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = console.render_lines(self.content, options, pad=False)
+        # The terminal writes ^C behind the last line: in a full one it would begin another, and the first be left over.
+        lines = console.render_lines(self.content, options.update_width(options.max_width - len("^C")), pad=False)
         yield from self._joined(lines[-max(1, console.height - 2) :])
 
     @staticmethod
