@@ -4,6 +4,9 @@ import asyncio
 
 from tspin_mlx_tui.app import TspinApp
 
+#: Where the runs that ``make_run`` leaves half-done are.
+TRAINING = "iterations/001/adapter"
+
 
 def drive(story, *, size=(120, 36), run=None):
     """Tell a story to an app; it is an async function of the app and its pilot."""

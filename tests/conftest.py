@@ -151,6 +151,23 @@ def make_run(tmp_path, monkeypatch):
     return make
 
 
+@pytest.fixture
+def done(make_run):
+    """A finished run."""
+    return make_run("done")
+
+
+@pytest.fixture
+def working(make_run):
+    """A run in the middle of training, on which somebody works."""
+    from tspin_mlx.runs.lock import RunLock
+
+    run = make_run("working", until="iterations/001/adapter")
+    lock = RunLock.acquire(run.path)
+    yield run
+    lock.close()
+
+
 def _fake_run(path: Path, *, until: str | None = None, steps: int = 12, hostile: bool = False, overrides=()):
     """A run whose phases are done before the one with the target ``until``; all, if it is None.
 

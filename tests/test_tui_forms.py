@@ -19,9 +19,7 @@ from tspin_mlx.cli.commands_share import ExportFormat
 from tspin_mlx.estimate import estimate, speed_of
 from tspin_mlx.runs.event_log import view_of
 
-from .app_driver import drive, text_of, until
-
-TRAINING = "iterations/001/adapter"
+from .app_driver import TRAINING, drive, text_of, until
 
 #: Does what ``tspin-mlx`` would do with the same words, as far as the screens look at it.
 COMMAND = r"""
@@ -252,3 +250,26 @@ def test_a_process_that_is_no_longer_wanted_while_it_starts_is_ended(monkeypatch
     monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
     asyncio.run(story())
     assert started[0].returncode is not None
+
+
+SLOW_TO_END = """
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.4), exit()))
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_is_waited_for_even_if_that_is_cancelled():
+    async def story():
+        pipe = asyncio.subprocess.PIPE
+        process = await processes.spawned([sys.executable, "-c", SLOW_TO_END], stdout=pipe)
+        await process.stdout.readline()
+        task = asyncio.ensure_future(processes.end(process))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return process.returncode
+
+    assert asyncio.run(story()) == 0

@@ -14,11 +14,8 @@ from tspin_mlx_tui.machine_stats import parse_gpu, parse_process, stats_of
 from tspin_mlx.control import resume
 from tspin_mlx.runs.lock import RunLock, holder, is_held
 
-from .app_driver import drive, text_of, until
+from .app_driver import TRAINING, drive, text_of, until
 from .conftest import prepare_small_run
-
-TRAINING = "iterations/001/adapter"
-
 
 # --- the machine
 
@@ -106,6 +103,8 @@ class Terminal:
         if self.pid == 0:
             os.chdir(cwd)
             variables = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **env}
+            for size in ("COLUMNS", "LINES"):  # pytest-xdist sets them, and they would count more than the terminal's
+                variables.pop(size, None)
             os.execve(sys.executable, [sys.executable, "-m", "tspin_mlx", *words], variables)
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         self.seen = b""

@@ -14,7 +14,7 @@ from tspin_mlx.run_view import RunView, reduce
 from tspin_mlx.runs.event_log import read_events, view_of
 from tspin_mlx.runs.lock import RunLock
 
-TRAINING = "iterations/001/adapter"
+from .app_driver import TRAINING
 
 
 class Clock:

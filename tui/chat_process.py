@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from .processes import spawned
+from .processes import end, spawned
 
 #: Tests put a program of their own in its place.
 COMMAND: list[str] = [sys.executable, "-P", "-m", "tspin_mlx.chat_server"]
@@ -50,11 +50,11 @@ class ChatProcess:
                     message = json.loads(line)
                     if isinstance(message, dict):
                         yield message
-        except BaseException:  # nobody listens any more
-            self.close()
-            raise
-        finally:
             code = await process.wait()
+        except BaseException:  # nobody listens any more
+            self._process = None
+            await end(process)
+            raise
         said = (await errors).decode(errors="replace").strip()[-_LAST_WORDS:]
         if self._process is not None:
             last = said.splitlines()[-1] if said else f"exit code {code}"

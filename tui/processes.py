@@ -87,7 +87,14 @@ async def spawned(command: Sequence[str], **options: Any) -> asyncio.subprocess.
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """Ask a process to end, and wait until it has."""
+    """Ask a process to end, and wait until it has: even if cancelled meanwhile, as when the app is left."""
+    cancelled = None
     if process.returncode is None:
         process.terminate()
-        await process.wait()
+    while process.returncode is None:
+        try:
+            await process.wait()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

@@ -1,0 +1,91 @@
+"""The first screen, and comparing runs: driven by Textual's pilot on runs that no model has made."""
+
+from textual.widgets import DataTable
+from tspin_mlx_tui.compare import CompareScreen, differences
+from tspin_mlx_tui.home import HomeScreen
+from tspin_mlx_tui.new_run import NewRunScreen
+from tspin_mlx_tui.run_screen import RunScreen
+
+from .app_driver import TRAINING, drive, text_of, until
+
+
+def test_without_runs_the_first_screen_says_what_to_press(make_run):
+    async def story(app, pilot):
+        await until(pilot, lambda: "No runs here yet" in text_of(app))
+        assert "n   starts one" in text_of(app) and "q quit" in text_of(app) and "m mark" not in text_of(app)
+        await pilot.press("n")
+        assert isinstance(app.screen, NewRunScreen)
+        await pilot.press("escape")
+        assert isinstance(app.screen, HomeScreen)
+        await pilot.press("q")
+
+    assert drive(story).return_code == 0
+
+
+def test_home_lists_runs_and_opens_one(make_run):
+    make_run("first")
+    make_run("second", until=TRAINING)
+    (make_run("broken").path / "run.json").write_text("{")
+
+    async def story(app, pilot):
+        await until(pilot, lambda: "first" in text_of(app))
+        seen = text_of(app)
+        assert "✓ finished" in seen and "‖ interrupted" in seen and "✗ damaged" in seen
+        assert "iteration 1 NLL 1.00" in seen and "▁" in seen
+        app.screen.query_one(DataTable).move_cursor(row=list(app.screen._runs).index("broken"))
+        await pilot.press("enter")
+        await until(pilot, lambda: "is not what was written" in text_of(app) or "cannot be read" in text_of(app))
+        app.screen.query_one(DataTable).move_cursor(row=list(app.screen._runs).index("first"))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen))
+        await pilot.press("q")
+        assert isinstance(app.screen, HomeScreen)
+
+    drive(story)
+
+
+def test_runs_are_marked_and_compared(make_run):
+    for name, rate in (("slow", "1e-5"), ("fast", "1e-3")):
+        make_run(name, overrides=[f"training.learning_rate={rate}"])
+
+    async def story(app, pilot):
+        await until(pilot, lambda: "slow" in text_of(app))
+        await pilot.press("m")
+        await pilot.press("v")
+        await pilot.pause()
+        assert isinstance(app.screen, HomeScreen)  # one is not enough
+        await pilot.press("down", "m", "v")
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen) and "learning_rate" in text_of(app))
+        seen = text_of(app)
+        assert "1e-05" in seen and "0.001" in seen and "batch_size" not in seen
+        assert "advantage/current" in seen and "━━ slow" in seen and "━━ fast" in seen
+        await pilot.press("right")
+        assert "advantage/historical" in text_of(app)
+        await pilot.press("left", "left")
+        assert "entropy" in text_of(app)
+        await pilot.press("escape")
+        assert isinstance(app.screen, HomeScreen)
+
+    drive(story)
+
+
+def test_differences_leave_names_out():
+    plans = [
+        {"recipe": {"a": {"b": 1, "c": 2}, "run": {"name": n}}, "counts": {"train": t}} for n, t in (("x", 1), ("y", 2))
+    ]
+    assert differences(plans) == {"examples.train": ["1", "2"]}
+    plans[0]["recipe"]["a"]["b"] = None
+    assert differences(plans)["a.b"] == ["–", "1"]
+
+
+def test_resume_from_home_starts_the_engine_and_shows_the_run(make_run, monkeypatch):
+    make_run("half", until=TRAINING)
+    started = []
+    monkeypatch.setattr("tspin_mlx.control.resume", lambda run: started.append(run.name))
+
+    async def story(app, pilot):
+        await until(pilot, lambda: "half" in text_of(app))
+        await pilot.press("r")
+        assert isinstance(app.screen, RunScreen) and started == ["half"]
+
+    drive(story)

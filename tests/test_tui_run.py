@@ -1,0 +1,211 @@
+"""The screen of a run, pane by pane: driven by Textual's pilot on runs that no model has made."""
+
+import json
+
+import pytest
+from tspin_mlx_tui.chart_view import ChartView
+from tspin_mlx_tui.home import HomeScreen
+from tspin_mlx_tui.metrics_pane import MetricsGrid
+from tspin_mlx_tui.run_screen import RunScreen
+from tspin_mlx_tui.samples_pane import SamplesPane
+from tspin_mlx_tui.stop_dialog import StopDialog
+
+from tspin_mlx.errors import UsageError
+from tspin_mlx.runs.lock import RunLock
+
+from .app_driver import TRAINING, drive, text_of, until
+
+
+def test_the_panes_of_a_run_have_their_keys(done):
+    wanted = {
+        "1": ["━━ current", "━━ historical", "iteration 1", "reward accuracy", "held out", "★ iteration 1"],
+        "2": ["advantage/current", "grad_norm", "memory/peak_bytes"],
+        "3": ["held out", "please do validation number 0", "expert  y  −9.00", "synthetic", "after the iteration"],
+        "4": ["M9", "memory held", "1.50 of 17.2 GB", "tokens/s"],
+        "5": ["iteration 1: train on triplets", "finished", "a look at"],
+    }
+
+    async def story(app, pilot):
+        for key, words in wanted.items():
+            await pilot.press(key)
+            await pilot.pause(0.3)
+            seen = text_of(app)
+            for word in words:
+                assert word in seen, (key, word)
+        assert "✓ finished" in seen and "best: iteration 1 (NLL 1.25)" in seen
+
+    drive(story, run=done)
+
+
+def test_a_working_run_shows_its_phase_and_what_is_left(working):
+    async def story(app, pilot):
+        await until(pilot, lambda: "▸ train on triplets" in text_of(app))
+        seen = text_of(app)
+        assert "iteration 1 (2 of 2)" in seen and "6/12" in seen and "left" in seen
+        assert "✓ answer the prompts" in seen and "s stop" in seen and "r resume" not in seen
+
+    drive(story, run=working)
+
+
+def test_a_dead_engine_is_told_within_two_seconds(make_run):
+    run = make_run("killed", until=TRAINING)
+    lock = RunLock.acquire(run.path)
+
+    async def story(app, pilot):
+        await until(pilot, lambda: "running" in text_of(app))
+        lock.close()
+        await until(pilot, lambda: "interrupted: r resumes" in text_of(app), seconds=2.5)
+        assert "r resume" in text_of(app)
+
+    drive(story, run=run)
+
+
+@pytest.mark.parametrize(("key", "when"), [("i", "iteration"), ("s", "step"), ("n", "now"), ("escape", None)])
+def test_stop_is_asked_about(working, monkeypatch, key, when):
+    asked = []
+    monkeypatch.setattr("tspin_mlx_tui.run_screen.request_stop", lambda run, when: asked.append(when))
+
+    async def story(app, pilot):
+        await pilot.press("s")
+        assert isinstance(app.screen, StopDialog)
+        assert "after this iteration" in text_of(app)
+        await pilot.press(key)
+        assert isinstance(app.screen, RunScreen)
+
+    drive(story, run=working)
+    assert asked == ([when] if when else [])
+
+
+def test_a_request_that_fails_is_told(working, monkeypatch):
+    def refuse(run, when):
+        raise UsageError("nobody works on it", hint="resume it")
+
+    monkeypatch.setattr("tspin_mlx_tui.run_screen.request_stop", refuse)
+
+    async def story(app, pilot):
+        await pilot.press("s", "s")
+        await until(pilot, lambda: "nobody works on it" in text_of(app))
+
+    drive(story, run=working)
+
+
+def test_resume_follows_what_was_started(make_run, monkeypatch):
+    run = make_run("half", until=TRAINING)
+    started = []
+    monkeypatch.setattr("tspin_mlx_tui.run_screen.resume", lambda run: started.append(RunLock.acquire(run.path)))
+
+    async def story(app, pilot):
+        await pilot.press("r")
+        await until(pilot, lambda: "running" in text_of(app))
+        await pilot.press("r")  # no second one
+        assert len(started) == 1
+
+    drive(story, run=run)
+    started[0].close()
+
+
+def test_space_freezes_the_view_and_goes_on(working):
+    async def story(app, pilot):
+        await until(pilot, lambda: "6/12" in text_of(app))
+        await pilot.press("space")
+        last = json.loads(working.events_path.read_text().splitlines()[-1])
+        with working.events_path.open("a") as log:
+            log.write(json.dumps(last | {"step": 7}) + "\n")
+        await pilot.pause(0.8)
+        assert "frozen" in text_of(app) and "6/12" in text_of(app)
+        await pilot.press("space")
+        await until(pilot, lambda: "7/12" in text_of(app))
+        assert "frozen" not in text_of(app)
+
+    drive(story, run=working)
+
+
+def test_a_finished_run_is_played_again_at_speed(done):
+    async def story(app, pilot):
+        await pilot.press("p")
+        await until(pilot, lambda: "replay at" in text_of(app))
+        speed = app.screen.source.speed
+        await pilot.press("greater_than_sign")
+        assert app.screen.source.speed == 2 * speed
+        await pilot.press("less_than_sign", "less_than_sign")
+        assert app.screen.source.speed == max(1.0, speed / 2)
+        await pilot.press(*["greater_than_sign"] * 12)
+        await until(pilot, lambda: app.screen.source.caught_up)
+        await pilot.press("p")
+        assert "✓ finished" in text_of(app)
+
+    drive(story, run=done)
+
+
+@pytest.mark.parametrize("key", ["d", "q", "escape"])
+def test_detaching_says_that_training_goes_on(working, key):
+    async def story(app, pilot):
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, HomeScreen) and "goes on in the background" in text_of(app))
+
+    drive(story, run=working)
+
+
+def test_smoothing_can_be_changed(done):
+    async def story(app, pilot):
+        chart = app.screen.query_one("#advantages", ChartView)
+        assert chart.plot.smoothed_over == 1
+        await pilot.press("right_square_bracket")
+        assert chart.plot.smoothed_over == 2
+        await pilot.press("right_square_bracket")
+        assert chart.plot.smoothed_over == 4
+        await pilot.press("left_square_bracket")
+        assert chart.plot.smoothed_over == 2
+
+    drive(story, run=done)
+
+
+def test_metrics_are_filtered_and_shown_on_a_log_scale(done):
+    async def story(app, pilot):
+        await pilot.press("2")
+        grid = app.screen.query_one(MetricsGrid)
+        assert len(grid.names) > 10
+        await pilot.press("slash", *"grad")
+        assert grid.names == ["grad_norm"]
+        await pilot.press("enter", "l")
+        assert grid.log_scale and "grad_norm" in text_of(app)
+        await pilot.press("slash", "escape")
+        assert len(grid.names) > 10 and isinstance(app.screen, RunScreen)
+
+    drive(story, run=done)
+
+
+def test_samples_step_through_iterations_are_ordered_and_switch_to_the_training_data(done):
+    async def story(app, pilot):
+        await pilot.press("3")
+        await pilot.pause(0.3)
+        pane = app.screen.query_one(SamplesPane)
+        assert "answer of iterations/001" in text_of(app) and "answer of iterations/000" in text_of(app)
+        await pilot.press("left")
+        assert "‹ iteration 0 ›" in text_of(app) and "answer of iterations/001" not in text_of(app)
+        await pilot.press("right", "right")
+        assert "iteration 1" in text_of(app)
+        assert [sample.current for sample in pane._sorted] == [-5.0, 3.0, 0.5]
+        await pilot.press("o")
+        assert [sample.current for sample in pane._sorted] == [-5.0, 0.5, 3.0]
+        await pilot.press("o")
+        assert [sample.historical for sample in pane._sorted] == [-3.0, -0.5, 2.0]
+        await pilot.press("down")
+        await pilot.press("t")
+        assert "8 trained on" in text_of(app) and "please do train number" in text_of(app)
+
+    drive(story, run=done)
+
+
+def test_events_with_steps(done):
+    async def story(app, pilot):
+        await pilot.press("5")
+        await pilot.pause(0.3)
+        assert "step 12/12" not in text_of(app)
+        await pilot.press("t")
+        await pilot.pause(0.3)
+        await pilot.press("end")
+        log = app.screen.query_one("#log")
+        assert any("step 12/12" in line.text for line in log.lines)
+
+    drive(story, run=done)
