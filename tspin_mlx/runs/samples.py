@@ -39,7 +39,7 @@ class Sample:
     @property
     def current(self) -> float | None:
         """The current advantage u: log π(y) − log π(y')."""
-        return self.logps[0] - self.logps[1] if self.logps else None
+        return self.logps[0] - self.logps[1] if len(self.logps) > 1 else None
 
     @property
     def historical(self) -> float | None:
