@@ -254,10 +254,8 @@ def test_collect(small_run, tmp_path):
         sum(some) / len(some)
         for some in (took["proto_synthetic"] + took["synthetic"], took["triplets.jsonl"], took["adapter"])
     ]
-    assert (
-        row["iteration_seconds"] == pytest.approx(sum(means), abs=0.06)
-        and row["seconds"] > 2 * row["iteration_seconds"]
-    )
+    assert row["iteration_seconds"] == pytest.approx(sum(means), abs=0.06)
+    assert row["seconds"] == pytest.approx(sum(view.durations.values()), abs=0.06)
     assert row["versions"]["mlx"] and len(json.dumps(found)) < 10_000
     with pytest.raises(UsageError, match="two runs are called small"):
         outcomes.collect([small_run, small_run])
