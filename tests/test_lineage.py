@@ -106,7 +106,6 @@ KEPT = {
     "objective.length_normalize": ("true", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "objective.kind": ("spin", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "objective.contrast_tokens": (3, BEFORE_SELF_PLAY | FIRST_TRIPLETS),
-    "objective.skip_truncated": ("true", BEFORE_SELF_PLAY | FIRST_TRIPLETS),
     "generation.fresh_prompts": ("true", BEFORE_SELF_PLAY | FIRST),
     "generation.mix_previous": ("true", BEFORE_SELF_PLAY | FIRST | SECOND_SAMPLES),
     "objective.beta": (0.3, BEFORE_SELF_PLAY | FIRST | SECOND_TRIPLETS),

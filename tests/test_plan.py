@@ -268,7 +268,6 @@ CHANGES = {
     "objective.length_normalize": "true",
     "objective.kind": "spin",
     "objective.contrast_tokens": 3,
-    "objective.skip_truncated": "true",
     "generation.fresh_prompts": "true",
     "generation.mix_previous": "true",
     "warmup.epochs": 2,
@@ -403,8 +402,8 @@ def test_mixing_doubles_the_examples_from_iteration_1_on():
 
 
 def test_where_the_contrast_applies_reaches_training_and_reference():
-    options = ("objective.contrast_tokens=3", "objective.skip_truncated=true", "objective.kind=spin")
+    options = ("objective.contrast_tokens=3", "objective.kind=spin")
     made = plan(*options, "training.iterations=1")
     (train,), (refer,) = phases(made, "train"), phases(made, "refer")
-    assert (train.objective.contrast_tokens, train.objective.skip_truncated) == (3, True)
+    assert train.objective.contrast_tokens == 3
     assert refer.objective == train.objective

@@ -69,8 +69,7 @@ def test_every_section_of_the_schema_refuses_unknown_keys():
         (
             "objective: {zzz: 1}\n",
             "r.yaml:2: unknown key objective.zzz",
-            "known keys: kind, alpha, beta, nll_weight, entropy_weight, length_normalize, contrast_tokens, "
-            "skip_truncated",
+            "known keys: kind, alpha, beta, nll_weight, entropy_weight, length_normalize, contrast_tokens",
         ),
     ],
 )

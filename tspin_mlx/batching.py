@@ -65,7 +65,6 @@ class MicroBatch:
         targets: (N,) int32, the scored tokens; padded with 0.
         numbers: (N,) int32, the response of each scored token; -1 is padding.
         lengths: (k, n) float32, scored tokens per response.
-        complete: (k, n) float32, 1 where a response ended by itself, 0 where it was cut off.
     """
 
     parts: tuple[Part, ...]
@@ -73,7 +72,6 @@ class MicroBatch:
     targets: np.ndarray
     numbers: np.ndarray
     lengths: np.ndarray
-    complete: np.ndarray
 
     @property
     def signature(self) -> Signature:
@@ -130,9 +128,6 @@ def collate(examples: Sequence[Scored], *, share: bool = True, call_cost: int = 
         targets=_padded(targets, size, 0),
         numbers=_padded(numbers, size, -1),
         lengths=np.array([[len(rs[r].tokens) for _, rs in examples] for r in range(responses)], np.float32),
-        complete=np.array(
-            [[rs[r].finish_reason == "stop" for _, rs in examples] for r in range(responses)], np.float32
-        ),
     )
 
 

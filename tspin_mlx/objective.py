@@ -17,7 +17,6 @@ class Objective:
         length_normalize: divide every log-probability in the contrast by its number of tokens.
         reference: count log-probabilities in the contrast from those of the policy at the start of the iteration.
         contrast_tokens: of a sampled response, tokens that count from its first difference with y on; None is all.
-        skip_truncated: a synthetic response that was cut off takes its triplet out of the contrast.
     """
 
     alpha: float = 1.0
@@ -27,7 +26,6 @@ class Objective:
     length_normalize: bool = False
     reference: bool = False
     contrast_tokens: int | None = None
-    skip_truncated: bool = False
 
 
 #: The warm-up's objective: with the expert's answers alone there is no contrast.

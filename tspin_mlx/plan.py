@@ -281,7 +281,6 @@ def _objective(section: ObjectiveSection, iteration: int) -> Objective:
         length_normalize=section.length_normalize,
         reference=section.has_reference,
         contrast_tokens=section.contrast_tokens,
-        skip_truncated=section.skip_truncated,
     )
 
 

@@ -173,8 +173,6 @@ class ObjectiveSection(Section):
     contrast_tokens: Positive | None = None
     """The model's own responses count up to so many tokens from their first difference with the expert's answer on;
     null counts all of their tokens (paper: all)."""
-    skip_truncated: bool = False
-    """Leave triplets whose synthetic response was cut off at ``generation.max_tokens`` out of the contrast."""
 
     @property
     def historical_weight(self) -> float:

@@ -54,8 +54,8 @@ class Gradients:
 
         def loss_of(batch: dict[str, mx.array], counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
             logps, entropies = scorer(batch, differentiate, logits_at_once)
-            given = {name: batch[name] for name in ("reference", "complete")}
-            return batch_loss(logps, entropies, batch["lengths"], counts, objective, **given), logps, entropies
+            share = batch_loss(logps, entropies, batch["lengths"], counts, objective, reference=batch["reference"])
+            return share, logps, entropies
 
         return nn.value_and_grad(self._policy.model, loss_of)
 

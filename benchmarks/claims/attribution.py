@@ -69,12 +69,12 @@ def pushes(triplets: Sequence[Triplet], logps: np.ndarray, alpha: float, beta: f
 
     for i, triplet in enumerate(triplets):
         x, y, own, initial = triplet.prompt, triplet.prompt.annotated, triplet.synthetic, triplet.proto_synthetic
-        current = alpha * _sigmoid(-alpha * (logps[0, i] - logps[1, i]))
+        current = alpha * sigmoid(-alpha * (logps[0, i] - logps[1, i]))
         push("y up", x, y, current, [True] * len(y.tokens))
         for place, chosen in places(own.tokens, y.tokens).items():
             push(f"y' down, {place}", x, own, -current, chosen)
         if initial is not None:
-            historical = alpha * beta * _sigmoid(-alpha * (logps[1, i] - logps[2, i]))
+            historical = alpha * beta * sigmoid(-alpha * (logps[1, i] - logps[2, i]))
             push("y' up (historical)", x, own, historical, [True] * len(own.tokens))
             push("y0 down (historical)", x, initial, -historical, [True] * len(initial.tokens))
     return found
@@ -117,7 +117,7 @@ def kinds(tokens: Sequence[int], texts: Sequence[str], end: int) -> list[Kind]:
     ]
 
 
-def _sigmoid(z: float) -> float:
+def sigmoid(z: float) -> float:
     return float(1 / (1 + np.exp(-z))) if z >= 0 else float(np.exp(z) / (1 + np.exp(z)))
 
 

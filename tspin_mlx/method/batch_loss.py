@@ -16,7 +16,6 @@ def batch_loss(
     objective: Objective,
     *,
     reference: mx.array,
-    complete: mx.array,
 ) -> mx.array:
     """A micro-batch's share of the batch's loss; the shares of all micro-batches add up to it.
 
@@ -29,7 +28,6 @@ def batch_loss(
         counts: (3,) float32, the fields of :class:`tspin_mlx.objective.Counts` of the whole batch, in their order.
         reference: (k, m) float32, log-probabilities at the start of the iteration; read if the objective has a
             reference. With it and beta 0 the contrast is SPIN's loss (arXiv 2401.01335), with alpha for its lambda.
-        complete: (k, m) float32, 1 where a response ended by itself, else 0; read if truncated ones are skipped.
 
     Returns:
         Scalar float32.
@@ -41,8 +39,6 @@ def batch_loss(
         contrast = contrast / lengths if objective.length_normalize else contrast
         initial = contrast[2] if logps.shape[0] > 2 else None
         per_triplet = tspin_loss(contrast[0], contrast[1], initial, alpha=objective.alpha, beta=objective.beta)
-        if objective.skip_truncated:
-            per_triplet = per_triplet * complete[1]
         loss = loss + per_triplet.sum() / triplets
     if objective.nll_weight:
         loss = loss + objective.nll_weight * nll_loss(logps[0]).sum() / annotated_tokens
