@@ -356,7 +356,9 @@ def test_the_picture_has_a_line_for_each_arm():
     rows = [row("sft-100", 0, 0.1, 0.4), row("tspin-100", 0, 0.1, 0.3), row("tspin-25", 0, 0.1, 0.3)]
     picture = tables.picture(rows, None, None)
     assert picture.count("<polyline") == 2 and "tspin-25" not in picture
-    assert tables.picture(rows, "f1", ["tspin-25"]).count("<polyline") == 1
+    rows[2]["validation"]["iterations/001"] = {"f1": 0.2}
+    assert "iteration 1" in tables.picture(rows, "f1", ["tspin-25"]) and "iteration 1" not in picture
+    assert "iteration 1" not in tables.picture(rows, "f1", ["sft-100"])
     with pytest.raises(UsageError, match="no arm is called 'x'"):
         tables.picture(rows, None, ["x"])
     with pytest.raises(UsageError, match="1 to 8 arms, not 0"):

@@ -45,8 +45,9 @@ def parts(gradients: np.ndarray, unit: np.ndarray) -> dict[str, float]:
 
     Returns:
         In units of ``unit``'s length: ``direction``, the length of what the sets have in common (0 where the estimate
-        of its square is below 0), and ``direction_error``, its standard error by leaving out each set in turn;
-        ``along``, its component along ``unit``, and ``along_error``; ``noise``, the length of one set's deviation.
+        of its square is below 0); ``squared``, that estimate, and ``squared_error``, its standard error by leaving out
+        each set in turn; ``along``, the component along ``unit``, and ``along_error``; ``noise``, the length of one
+        set's deviation.
     """
     gradients, length = gradients.astype(np.float64), float(np.linalg.norm(unit))
     products = gradients @ gradients.T / length**2
@@ -56,18 +57,17 @@ def parts(gradients: np.ndarray, unit: np.ndarray) -> dict[str, float]:
         chosen = products[np.ix_(kept, kept)]
         return float((chosen.sum() - np.trace(chosen)) / (len(kept) * (len(kept) - 1)))
 
-    def length_of(kept: Sequence[int]) -> float:
-        return max(squared(kept), 0.0) ** 0.5
-
     everything = range(count)
-    left_out = [length_of([i for i in everything if i != j]) for j in everything] if count > 2 else [0.0]
+    whole = squared(everything)
+    left_out = [squared([i for i in everything if i != j]) for j in everything] if count > 2 else [0.0]
     along = gradients @ unit.astype(np.float64) / length**2
     return {
-        "direction": length_of(everything),
-        "direction_error": float(np.std(left_out) * (count - 1) ** 0.5),
+        "direction": max(whole, 0.0) ** 0.5,
+        "squared": whole,
+        "squared_error": float(np.std(left_out) * (count - 1) ** 0.5),
         "along": float(along.mean()),
         "along_error": float(along.std(ddof=1) / count**0.5),
-        "noise": max(float(np.trace(products)) / count - squared(everything), 0.0) ** 0.5,
+        "noise": max(float(np.trace(products)) / count - whole, 0.0) ** 0.5,
     }
 
 
@@ -136,12 +136,12 @@ def gradient_of(
 def show(found: dict[str, Any]) -> None:
     """As a table."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("policy", "weights", "direction", "along y", "noise of one set"):
+    for heading in ("policy", "weights", "direction", "its square", "along y", "noise of one set"):
         table.add_column(heading, justify="left" if heading in ("policy", "weights") else "right")
     for age, rows in found["parts"].items():
         for weights, row in rows.items():
-            direction, along = (f"{row[name]:+.3f} ± {row[name + '_error']:.3f}" for name in ("direction", "along"))
-            table.add_row(age, weights, direction, along, f"{row['noise']:.3f}")
+            squared, along = (f"{row[name]:+.3f} ± {row[name + '_error']:.3f}" for name in ("squared", "along"))
+            table.add_row(age, weights, f"{row['direction']:.3f}", squared, along, f"{row['noise']:.3f}")
     Console(width=120).print(table)
 
 

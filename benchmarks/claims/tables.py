@@ -219,7 +219,7 @@ def picture(rows: Sequence[Row], metric: str | None, chosen: Sequence[str] | Non
         raise UsageError(f"no arm is called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")
     if not 0 < len(names) <= MOST_LINES:
         raise UsageError(f"a chart has 1 to {MOST_LINES} arms, not {len(names)}", hint="choose with --arms ARM,ARM")
-    policies = _policies(rows)
+    policies = _policies([row for name in names for row in known[name]])
     lines = [_line(name, known[name], [on("validation", policy, metric) for policy in policies]) for name in names]
     counts = sorted({len(known[name]) for name in names})
     seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else counts[0]
