@@ -118,6 +118,7 @@ def kinds(tokens: Sequence[int], texts: Sequence[str], end: int) -> list[Kind]:
 
 
 def sigmoid(z: float) -> float:
+    """``1 / (1 + exp(-z))`` without overflow for any z."""
     return float(1 / (1 + np.exp(-z))) if z >= 0 else float(np.exp(z) / (1 + np.exp(z)))
 
 
