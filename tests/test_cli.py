@@ -62,6 +62,8 @@ def test_a_run_in_a_pipe_speaks_in_lines_and_leaves_a_run(task):
     shown = cli("runs", "show", "task", cwd=task)
     assert shown.stdout == done.stdout
     assert "task" in cli("runs", "ls", cwd=task).stdout
+    assert cli("run", "task.yaml", "--fork", "2", cwd=task).returncode == 0
+    assert (task / "runs/2/best/adapters.safetensors").is_file()
 
 
 def test_json_is_one_event_per_line_and_nothing_else(task):
@@ -151,6 +153,8 @@ def test_recipes_can_be_listed_shown_copied_and_validated(tmp_path):
     assert cli("recipes", "cp", "starter", cwd=tmp_path).stdout == "starter.yaml\n"
     again = cli("recipes", "cp", "quickstart", "mine.yaml", cwd=tmp_path)
     assert again.returncode == 2 and "exists already" in again.stderr
+    nowhere = cli("recipes", "cp", "starter", "mine.yaml/x.yaml", cwd=tmp_path)
+    assert nowhere.returncode == 7 and "could not be written: " in nowhere.stderr
 
 
 def test_a_run_is_exported_as_a_picture_and_as_numbers(make_run, tmp_path):

@@ -7,10 +7,12 @@ import shutil
 import sys
 
 import pytest
+import typer
 
 from tests.test_cli import cli
 from tspin_mlx import doctor
 from tspin_mlx.builtin import builtin_path
+from tspin_mlx.cli.doctor import show_findings
 
 
 def verdicts(folder):
@@ -113,3 +115,19 @@ def test_a_run_that_fails_says_why(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "_made", damaged)
     with pytest.raises(doctor.TspinError, match=r"undisturbed: .*not those that the run was made with"):
         doctor.repeats_itself(tmp_path, lambda text: None, str(model))
+
+
+def test_a_trial_that_cannot_be_made_is_a_finding_beside_the_others(monkeypatch, capsys, tmp_path):
+    def fail(folder, tell):
+        raise doctor.TspinError("no model", hint="fetch it")
+
+    monkeypatch.setattr("tspin_mlx.cli.doctor.repeats_itself", fail)
+    monkeypatch.setattr("tspin_mlx.cli.doctor.examine", lambda folder: [doctor.Finding("disk", "ok", "room")])
+    with pytest.raises(typer.Exit):
+        show_findings(tmp_path, determinism=True, as_json=True)
+    disk, trial = json.loads(capsys.readouterr().out)
+    assert disk["about"] == "disk" and (trial["verdict"], trial["text"], trial["hint"]) == (
+        "problem",
+        "no model",
+        "fetch it",
+    )

@@ -183,3 +183,18 @@ def test_a_folder_that_cannot_be_written_to_cannot_be_locked(tmp_path, monkeypat
     with pytest.raises(StorageError, match="cannot be locked: Permission denied"):
         RunLock.acquire(tmp_path)
     assert not is_held(tmp_path)
+
+
+def test_where_no_name_can_be_written_there_is_no_lock_and_a_held_one_keeps_the_name_before(tmp_path, monkeypatch):
+    def full(descriptor, content, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    held = RunLock.acquire(tmp_path)
+    monkeypatch.setattr(lock.os, "pwrite", full)
+    held.name_worker(7)
+    assert holder(tmp_path)["pid"] == os.getpid()
+    held.close()
+    before = descriptors()
+    with pytest.raises(StorageError, match="cannot be locked: No space left on device"):
+        RunLock.acquire(tmp_path)
+    assert not is_held(tmp_path) and descriptors() == before

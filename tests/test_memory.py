@@ -59,6 +59,10 @@ def test_layers_that_cannot_be_computed_again_are_not(weighed, monkeypatch):
     assert (sizes, expected) == (Sizes("fast", 1, 32), BASE_BYTES + 100)
     with pytest.raises(SetupError, match="cannot be computed twice"):
         settle_memory(FakeRun(), plan("training.memory=lean"), None, None)
+    halved = plan().sizes.halved()  # after a failure, by a process that has no model
+    assert settle_memory(FakeRun(), plan().with_sizes(halved), None, None).sizes == dataclasses.replace(
+        halved, memory="fast"
+    )
 
 
 def test_a_prompt_that_each_response_brings_weighs_more():

@@ -4,7 +4,7 @@ import pytest
 
 from tspin_mlx.catalog import find_recipe, packaged_recipes, parse_source
 from tspin_mlx.data import load_examples
-from tspin_mlx.errors import RecipeError
+from tspin_mlx.errors import RecipeError, UsageError
 from tspin_mlx.launch import preview
 
 NAMES = [source.name for source in packaged_recipes()]
@@ -29,6 +29,33 @@ def test_every_recipe_says_what_it_teaches_and_plans(name, tmp_path):
     trained = [phase for phase in plan.phases if phase.kind == "train"]
     assert len(trained) == recipe.training.iterations
     assert [phase.objective.beta for phase in trained] == [0.0] + [recipe.objective.beta] * (len(trained) - 1)
+
+
+def preview_of(tmp_path, *overrides):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("data: {train: hub:org/name:train, train_limit: 100}")
+    source = find_recipe(str(recipe))
+    return preview(parse_source(source, overrides), source)
+
+
+def test_a_plan_without_the_dataset_takes_the_numbers_from_the_recipe(tmp_path):
+    found = preview_of(tmp_path, "data.test=hub:org/name:test", "data.test_limit=7", "data.validation_size=5")
+    assert found.assumed and found.plan.counts == {"train": 100, "validation": 5, "test": 7}
+    assert preview_of(tmp_path).plan.counts["test"] == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hint"),
+    [
+        (["data.train_limit=null"], "set data.train_limit"),
+        (["data.test=hub:org/name:test", "data.validation=v.jsonl"], "set data.validation_limit and data.test_limit"),
+        (["data.train=t.jsonl", "data.test=hub:org/name:test"], "set data.test_limit"),
+    ],
+)
+def test_numbers_that_the_recipe_does_not_have_are_asked_for(tmp_path, overrides, hint):
+    with pytest.raises(UsageError, match=r"^hub:org/name:\w+ is not downloaded for a plan") as caught:
+        preview_of(tmp_path, *overrides)
+    assert caught.value.hint == hint
 
 
 def test_the_papers_recipe_has_the_papers_values():

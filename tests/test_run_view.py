@@ -295,8 +295,9 @@ def test_remaining_time_of_a_run_is_known_when_each_kind_of_phase_was_seen():
 
 def test_generation_machine_and_hints_are_kept():
     generated = {"kind": "generated", "phase": "x", "iteration": 1, "generate/stop_rate": 0.5}
+    initial = {**generated, "phase": "iterations/001/proto_synthetic", "generate/stop_rate": 1.0}  # of fresh prompts
     machine = {"kind": "machine", "device": "M9", "memory_bytes": 8}
-    view = view_of(STARTED, machine, generated, {"kind": "run_failed", "message": "no", "hint": "try"})
+    view = view_of(STARTED, machine, generated, initial, {"kind": "run_failed", "message": "no", "hint": "try"})
     assert (view.generated, view.machine) == ({1: {"stop_rate": 0.5}}, {"device": "M9", "memory_bytes": 8})
     assert (view.failed, view.hint) == ("no", "try")
-    assert [event["kind"] for event in view.news] == ["run_started", "machine", "generated", "run_failed"]
+    assert [event["kind"] for event in view.news] == ["run_started", "machine", "generated", "generated", "run_failed"]

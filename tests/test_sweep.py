@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tspin_mlx.errors import RecipeError
 from tspin_mlx.recipe import SAFE_NAME
-from tspin_mlx.recipe_text import split_override
-from tspin_mlx.sweep import combinations, parse_sweep, to_override
+from tspin_mlx.recipe_text import split_override, to_override
+from tspin_mlx.sweep import combinations, parse_sweep
 
 WHOLE = """recipe: quickstart
 set: {training.iterations: 2}
@@ -156,6 +156,13 @@ def test_a_mistake_names_line_and_key(text, message):
     with pytest.raises(RecipeError) as caught:
         parse_sweep(text, "r.yaml")
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["run.name", "run.folder"])
+def test_what_the_sweep_decides_cannot_be_given_beside_it(key):
+    with pytest.raises(RecipeError, match=f"^override '{key}=x': {key} is the sweep's to decide") as caught:
+        made(WHOLE, f"{key}=x")
+    assert "--folder" in caught.value.hint
 
 
 def test_a_misspelt_key_is_recognised():

@@ -199,6 +199,11 @@ def test_a_run_that_another_process_works_on_is_waited_for(task):
     assert "ended without a word" in changes[1].detail
 
 
+def test_a_folder_that_cannot_be_made_is_told(task):
+    done = cli(task, "sweep", "grid.yaml", "--folder", "task.yaml")
+    assert done.returncode == 7 and "task.yaml/grid could not be written" in done.stderr
+
+
 def test_a_sweep_is_worked_through_by_one_process(tmp_path):
     works = pytest.raises(BusyError, match=f"process {os.getpid()} works through")
     with alone(tmp_path / "runs/one"), works, alone(tmp_path / "runs/one"):

@@ -1,13 +1,15 @@
 """Paths as people type them, wherever they do: what cannot be one is a message, and what can is taken as it is."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.test_cli import cli
 from tspin_mlx.catalog import find_recipe, located, parse_source
 from tspin_mlx.errors import UsageError
-from tspin_mlx.user_path import user_path
+from tspin_mlx.runs.directory import named_path
+from tspin_mlx.user_path import typed, user_path
 
 NOT_PATHS = ["~nosuchuser/x", "x" * 300, "a\0b"]
 
@@ -48,3 +50,8 @@ def test_a_folder_with_a_comment_in_its_name(tmp_path):
 @pytest.mark.parametrize("nothing", ["null", "~", ""])
 def test_nothing_is_no_file(nothing):
     assert located(f"data.test={nothing}", user_path("/x")) == f"data.test={nothing}"
+
+
+@pytest.mark.parametrize("path", ["x", "runs/x", "../x", "/x", "a/b/x"])
+def test_a_path_that_a_message_tells_to_type_is_read_as_the_same_one(path):
+    assert named_path(typed(Path(path)), Path("runs")) == Path(path)

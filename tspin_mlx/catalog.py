@@ -7,8 +7,7 @@ from pathlib import Path
 
 from .errors import RecipeError
 from .recipe import Recipe
-from .recipe_text import parse_recipe
-from .sweep import to_override
+from .recipe_text import parse_recipe, to_override
 from .text import did_you_mean
 from .user_path import user_path
 

@@ -19,6 +19,7 @@ from .runs.directory import Run
 from .runs.lock import RunLock, holder
 from .supervisor import start
 from .text import first_line
+from .user_path import typed
 
 #: When to stop: in the middle of what is under way, after the step, or after the iteration.
 When = Literal["now", "step", "iteration"]
@@ -119,7 +120,7 @@ def command(name: str, run: Run, *arguments: str) -> str:
 
 def reference(run: Run) -> str:
     """How commands that are typed in the current folder call a run."""
-    return run.name if run.path.parent == Path("runs") else str(run.path)
+    return run.name if run.path.parent == Path("runs") else typed(run.path)
 
 
 def _signal(pid: int, number: int) -> None:

@@ -171,6 +171,12 @@ def cut_torn_tail(path: Path) -> None:
             disk.truncate(path, end)
 
 
+def make_folder(path: Path) -> None:
+    """A folder, if it is not there."""
+    with _storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill; it becomes ``path`` when the block ends without an error, else it disappears.
@@ -284,7 +290,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and path.exists():
             raise StorageError(f"{path} exists already", hint="another process has just made it: try again") from error
         reason = error.strerror or str(error)
         raise StorageError(

@@ -147,20 +147,24 @@ class Preview:
 
 
 def preview(recipe: Recipe, source: RecipeSource) -> Preview:
-    """What a recipe would do, without the model."""
+    """What a recipe would do, without the model.
+
+    Raises:
+        UsageError: a dataset on the Hub is not read for that, and the recipe does not say how many examples it takes.
+    """
     data = recipe.data
-    sources = [name for name in (data.train, data.validation, data.test) if name]
-    if not any(map(is_remote, sources)):
+    sources = {"train": data.train, "validation": data.validation, "test": data.test}
+    remote = [source for source in sources.values() if source and is_remote(source)]
+    if not remote:
         examples = load_examples(data, source.path.parent, recipe.run.seed)
         return Preview(make_plan(recipe, examples.counts), False, examples.skipped)
-    if data.train_limit is None:
+    limits = {"train": data.train_limit, "validation": data.validation_limit, "test": data.test_limit}
+    if open_ended := [f"data.{part}_limit" for part, source in sources.items() if source and limits[part] is None]:
         raise UsageError(
-            f"{data.train}: the number of its rows is not known before it is downloaded",
-            hint="set data.train_limit to plan without it",
+            f"{remote[0]} is not downloaded for a plan: how many examples there are has to be in the recipe",
+            hint=f"set {' and '.join(open_ended)}",
         )
-    counts = {
-        "train": data.train_limit,
-        "validation": data.validation_limit or data.validation_size,
-        "test": (data.test_limit or 0) if data.test else 0,
-    }
+    counts = {part: limits[part] or 0 for part in sources}
+    if not data.validation:
+        counts["validation"] = data.validation_size
     return Preview(make_plan(recipe, counts), True)

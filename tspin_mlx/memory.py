@@ -26,11 +26,13 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
     """The plan with ``training.memory=auto`` decided. The run keeps the decision: resumed, it computes the same.
 
     Raises:
-        SetupError: ``lean`` was asked for, and the model cannot be trained so.
+        SetupError: the recipe asks for ``lean``, and the model cannot be trained so.
     """
     if not any(phase.updates for phase in plan.phases):
         return plan
     if plan.sizes.memory == "lean" and not can_recompute(policy):
+        if plan.recipe.training.memory != "lean":  # whoever halves the sizes after a failure does not know the model
+            return plan.with_sizes(replace(plan.sizes, memory="fast"))
         raise SetupError(
             "this model's layers cannot be computed twice: one uses what another has left beside its result",
             hint="training.memory=fast, with a smaller training.micro_batch_size if it does not fit",

@@ -153,11 +153,11 @@ class Plan:
 
     def with_sizes(self, sizes: Sizes) -> Plan:
         """The same plan with at most so much computed at once; the optimiser's batches stay."""
-        phases = []
+        phases, asked_for = [], self.recipe.training.memory
         for phase in self.phases:
             if updates := phase.updates:
                 size = min(sizes.micro_batch_size, updates.micro_batch_size)
-                memory = "lean" if updates.memory == "lean" else sizes.memory
+                memory = asked_for if asked_for == "lean" else sizes.memory
                 phase = replace(phase, updates=replace(updates, micro_batch_size=size, memory=memory))
             phases.append(phase)
         generation = self.recipe.generation

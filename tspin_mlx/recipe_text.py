@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import yaml
@@ -15,6 +17,9 @@ Path = tuple[str | int, ...]
 
 #: ``file:line`` of each key, by its path.
 Places = dict[Path, str]
+
+#: What YAML takes for the end of a line or for no text, though JSON does not.
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 #: Complaints of pydantic that speak of Python, in a recipe's terms.
 _PLAIN = {
@@ -118,6 +123,25 @@ def split_override(override: str) -> tuple[tuple[str, ...], Any]:
         return path, yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
         return path, value
+
+
+def to_override(key: str, value: Any) -> str:
+    """``key=value`` as on the command line, from a value as it is in a YAML file."""
+    if _is_plain(value):
+        return f"{key}={value}"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    escaped = _NOT_IN_YAML.sub(lambda found: rf"\u{ord(found[0]):04x}", text)
+    return f"{key}={escaped}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a text stays what it is when it is read as a value on the command line."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return bool(yaml.safe_load(value) == value)
+    except (yaml.YAMLError, ValueError):
+        return True
 
 
 def _assign(content: dict[str, Any], path: tuple[str, ...], value: Any, override: str) -> None:

@@ -226,7 +226,9 @@ def _placed(view: RunView, event: Event) -> tuple[tuple[Part, ...], int]:
 
 def _generated(view: RunView, event: Event) -> Changes:
     iteration = event["iteration"]
-    return {} if iteration is None else {"generated": {**view.generated, iteration: _measures(event, "generate/")}}
+    if iteration and event["phase"].endswith("/proto_synthetic"):  # of fresh prompts; the policy's own come before
+        return {}
+    return {"generated": {**view.generated, iteration: _measures(event, "generate/")}}
 
 
 def _resumed(view: RunView, event: Event) -> Changes:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from .errors import RecipeError
 from .recipe import SAFE_NAME, Section
-from .recipe_text import Places, known_keys, place_of, read_yaml, readable, split_override
+from .recipe_text import Places, known_keys, place_of, read_yaml, readable, split_override, to_override
 from .text import did_you_mean
 
 #: Longest name of a run, as in recipes.
 _LONGEST = 80
-
-#: What YAML takes for the end of a line or for no text, though JSON does not.
-_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -93,12 +88,13 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
         given: changes beside the file's, as ``key=value``. One of a varied key leaves only the runs with that value.
 
     Raises:
-        RecipeError: a change of what an arm sets, or not of the form ``key=value``.
+        RecipeError: a change of what an arm sets or the sweep decides, or not of the form ``key=value``.
     """
     vary, others = dict(sweep.vary), []
     for override in given:
         path, value = split_override(override)
         key = ".".join(path)
+        _check_not_ours(key, f"override {override!r}")
         for arm, changes in sweep.arms.items():
             if key in changes:
                 raise RecipeError(f"override {override!r}: the arm {arm} sets {key} itself")
@@ -115,15 +111,6 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
             title = _name(name, name_of_arm, varied)
             found.append(Combination(title, name_of_arm, varied, own, tuple(others)))
     return found
-
-
-def to_override(key: str, value: Any) -> str:
-    """``key=value`` as on the command line, from a value as it is in a YAML file."""
-    if _is_plain(value):
-        return f"{key}={value}"
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    escaped = _NOT_IN_YAML.sub(lambda found: rf"\u{ord(found[0]):04x}", text)
-    return f"{key}={escaped}"
 
 
 _KEYS = tuple(field.alias or name for name, field in SweepFile.model_fields.items())
@@ -150,8 +137,7 @@ def _check(sweep: SweepFile, places: Places, source: str) -> None:
 
 
 def _check_key(key: str, place: str) -> None:
-    if key in _OURS:
-        raise RecipeError(f"{place}: {key} is the sweep's to decide", hint="--folder says where its runs are")
+    _check_not_ours(key, place)
     known = known_keys()
     if key not in (*known, "model"):
         nearest = did_you_mean(key, known)
@@ -159,21 +145,16 @@ def _check_key(key: str, place: str) -> None:
         raise RecipeError(f"{place}: unknown key {key}", hint=hint)
 
 
+def _check_not_ours(key: str, place: str) -> None:
+    if key in _OURS:
+        raise RecipeError(f"{place}: {key} is the sweep's to decide", hint="--folder says where its runs are")
+
+
 def _check_arms(arms: list[str], places: Places, source: str) -> None:
     names = Counter(arm.lower() for arm in arms)
     if clash := [arm for arm in arms if names[arm.lower()] > 1]:
         place = place_of(("arms", clash[1]), places, source)
         raise RecipeError(f"{place}: arms: {clash[0]} and {clash[1]} would be one folder where capitals do not count")
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a text stays what it is when it is read as a value on the command line."""
-    if not isinstance(value, str):
-        return False
-    try:
-        return bool(yaml.safe_load(value) == value)
-    except (yaml.YAMLError, ValueError):
-        return True
 
 
 def _name(sweep: str, arm: str | None, varied: dict[str, Any]) -> str:

@@ -16,8 +16,9 @@ from .launch import Checked, check, read_inputs
 from .lineage import lineage
 from .model_folder import ModelFolder
 from .recipe import SAFE_NAME
+from .recipe_text import to_override
 from .runs.directory import Run, open_run
-from .sweep import Combination, combinations, parse_sweep, to_override
+from .sweep import Combination, combinations, parse_sweep
 from .triplets import Prompt
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Literal
 
+from . import durable
 from .control import outcome, request_stop, resume
 from .errors import BusyError, TspinError, UsageError
 from .launch import make
@@ -51,8 +52,9 @@ def alone(folder: Path) -> Iterator[None]:
 
     Raises:
         BusyError: another one does.
+        StorageError: the folder cannot be made or locked.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(folder)
     try:
         lock = RunLock.acquire(folder)
     except BusyError:

@@ -25,3 +25,8 @@ def user_path(text: str) -> Path:
         shown = text if len(text) <= 60 else f"{text[:60]}…"
         raise UsageError(f"{shown!r} cannot be a path: {reason}") from None
     return path
+
+
+def typed(path: Path) -> str:
+    """A path as an argument: a name without a slash is looked for in the folder of the runs."""
+    return str(path) if len(path.parts) > 1 else f"./{path}"

@@ -12,10 +12,9 @@ from tspin_mlx.catalog import find_recipe, parse_source
 from tspin_mlx.data import first_rows, is_remote
 from tspin_mlx.errors import DamagedError, TspinError
 from tspin_mlx.estimate import Speed, speed_of
-from tspin_mlx.recipe_text import flatten
+from tspin_mlx.recipe_text import flatten, to_override
 from tspin_mlx.runs.directory import Run, run_paths
 from tspin_mlx.runs.event_log import view_of
-from tspin_mlx.sweep import to_override
 from tspin_mlx.text import shorten
 
 _ROWS = 20  # that are read for the preview

@@ -199,11 +199,9 @@ def _legend(plot: Plot, width: int, look: Look) -> Row:
         last = f"{known[-1]:{sign}.2f}".replace("-", "−") if len(known) else "–"
         stroke = "╌╌" if look.dashed and index else "━━"
         row += [(f"{stroke} {series.name} ", Ink(f"line{index}")), (f"{last}   ", Ink("plain"))]
-    over = plot.smoothed_over
-    band = "least to greatest of a batch" if any(series.low is not None for series in plot.series) else ""
     left = width - sum(len(text) for text, _ in row)
-    for note in filter(None, (plot.unit, f"mean of {over} steps" if over > 1 else "", band and f"band: {band}")):
-        separator = " · " if row[-1][1] == Ink("dim") else ""
+    for place, note in enumerate(plot.notes):
+        separator = " · " if place else ""
         if (left := left - len(separator + note)) >= 0:
             row.append((separator + note, Ink("dim")))
     return fitted(row, width)

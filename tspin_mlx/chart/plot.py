@@ -70,6 +70,16 @@ class Plot:
         """The window that is used."""
         return self.window if self.window is not None else max(1, self.steps // _SMOOTHED_OVER)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a legend has to say beside the names, the most important first."""
+        notes = [self.unit] if self.unit else []
+        if self.smoothed_over > 1:
+            notes.append(f"mean of {self.smoothed_over} steps")
+        if any(series.low is not None for series in self.series):
+            notes.append("band: least to greatest of a batch")
+        return notes
+
 
 def sampled(plot: Plot, steps: int) -> Plot:
     """The plot with about so many of its steps, for a quick look at its range."""

@@ -178,9 +178,7 @@ def _legend(plot: Plot) -> str:
         last = signed(known[-1]) if len(known) else "–"
         stroke = "╌╌" if index else "━━"
         parts.append(f'<tspan class="f{index}">{stroke} {series.name}</tspan> {last}     ')
-    over = plot.smoothed_over
-    notes = f"{plot.unit}" + (f", mean of {over} steps" if over > 1 else "") + "; bands: least to greatest of a batch"
-    return "".join([*parts, f'<tspan class="quiet">{notes}</tspan></text>'])
+    return "".join([*parts, f'<tspan class="quiet">{" · ".join(plot.notes)}</tspan></text>'])
 
 
 def _known(series: Series) -> np.ndarray:

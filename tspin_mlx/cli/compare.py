@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -20,6 +19,7 @@ from ..policy_names import BASE, INITIAL, policy_name
 from ..runs.directory import Run
 from ..runs.outcomes import default_metric, outcomes, runs_named
 from ..text import printable, shorten
+from .options import print_json
 
 #: What a column of a table says of a group.
 Column = Callable[[Group], Mean | None]
@@ -32,7 +32,7 @@ def compare_runs(names: list[str], folder: Path, metric: str | None, *, as_json:
     """``runs compare``."""
     runs = runs_named(names, folder)
     if as_json:
-        typer.echo(json.dumps(comparison_row(runs, metric), ensure_ascii=False, indent=2))
+        print_json(comparison_row(runs, metric))
     else:
         print_comparison(runs, metric)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..doctor import Finding, examine, repeats_itself
-from ..errors import SetupError
+from ..errors import SetupError, TspinError
 from ..text import printable
 from .options import print_json
 from .say import say
@@ -47,7 +47,10 @@ def _findings(folder: Path, *, determinism: bool) -> Iterator[Finding]:
         yield Finding("determinism", "note", "not tried: first mend what is wrong")
         return
     scratch = Path(tempfile.mkdtemp(prefix="tspin-mlx-doctor-"))
-    finding = repeats_itself(scratch, say)
+    try:
+        finding = repeats_itself(scratch, say)
+    except TspinError as error:
+        finding = Finding("determinism", "problem", error.message, error.hint)
     if finding.verdict != "problem":
         shutil.rmtree(scratch)
     yield finding

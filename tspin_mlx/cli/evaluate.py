@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -26,6 +25,7 @@ from ..runs.directory import Run, find_run
 from ..runs.policies import find_policy
 from ..text import did_you_mean, printable
 from ..triplets import Prompt
+from .options import print_json
 from .result import measures_table
 from .say import say
 
@@ -63,7 +63,7 @@ def evaluate(
              "metrics": one.metrics}
             for one in found
         ]  # fmt: skip
-        typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        print_json(rows)
         return
     table = {_label(one.name, one.folder): one.metrics for one in found}
     console = Console(highlight=False)
@@ -117,7 +117,7 @@ def evaluate_harness(
         )
         rows.append({"run": run.name, "policy": wanted, "folder": where, "results": results})
     if as_json:
-        typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        print_json(rows)
     else:
         Console(highlight=False).print(_harness_table(rows))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ def export_run(
     """``export``."""
     run = find_run(name, folder)
     if form == "triplets":
-        return _export_triplets(run, policy, out, as_json)
+        return _export_triplets(run, policy, out, trusted=trusted, as_json=as_json)
     source = open_source(run, policy, base, trusted=trusted)
     made = export_gguf(source, out) if form == "gguf" else export_adapter(source, form, out)  # type: ignore[arg-type]
     if as_json:
@@ -117,13 +116,13 @@ def push_run(
     _show([_fetched(source, target.repo, fused)])
 
 
-def _export_triplets(run: Run, policy: str, out: str | None, as_json: bool) -> None:
+def _export_triplets(run: Run, policy: str, out: str | None, *, trusted: bool, as_json: bool) -> None:
     if policy != BEST and not policy.isdecimal():
         raise UsageError(
             f"--policy {policy!r}: triplets belong to an iteration",
             hint="--iteration N picks one; without, all are exported",
         )
-    made = export_triplets(run, None if policy == BEST else int(policy), out)
+    made = export_triplets(run, None if policy == BEST else int(policy), out, trusted=trusted)
     if as_json:
         return _print_json(made)
     _tell(made)
@@ -216,4 +215,4 @@ def _show(ways: list[Way]) -> None:
 def _print_json(made: Export) -> None:
     content: dict[str, Any] = {"path": str(made.path), "made": made.made, **made.note}
     content["files"] = {file.relative_to(made.path).as_posix(): file.stat().st_size for file in made.files()}
-    typer.echo(json.dumps(content, ensure_ascii=False, indent=2))
+    print_json(content)

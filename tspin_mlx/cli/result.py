@@ -107,7 +107,7 @@ def _notes(run: Run) -> list[str]:
     """What one should know before trusting the table."""
     notes = [
         f"Since a failure ({made.reason}) it computed {made.sizes.micro_batch_size} triplets and "
-        f"{made.sizes.generation_batch_size} answers at once, with layers computed again."
+        f"{made.sizes.generation_batch_size} answers at once, and layers again where the model can."
         for made in run.decisions()
         if made.reason != MEASURED
     ]

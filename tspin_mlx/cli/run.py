@@ -11,6 +11,8 @@ import typer
 from ..catalog import RecipeSource, find_recipe, parse_source
 from ..control import Outcome, command, outcome, resume
 from ..errors import TspinError, UsageError
+from ..recipe import Recipe
+from ..recipe_text import to_override
 from ..runs.directory import Run, find_run
 from ..runs.event_log import log_size, offset_of_last_start
 from ..runs.lock import busy, is_held
@@ -43,7 +45,7 @@ def run_recipe(
     if introduce:
         tell(recipe.description.strip() + "\n")
     tell(f"model    {recipe.model.path}")
-    run, skipped = _prepared(source, overrides, fork, trusted)
+    run, skipped = _prepared(recipe, source, overrides, fork, trusted)
     counts = run.plan_row["counts"]
     tell(f"data     {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples")
     if skipped:
@@ -66,19 +68,18 @@ def resume_run(name: str, folder: Path, *, as_json: bool, detach: bool, tui: boo
 
 
 def _prepared(
-    source: RecipeSource, overrides: list[str], fork: str | None, trusted: bool
+    recipe: Recipe, source: RecipeSource, overrides: list[str], fork: str | None, trusted: bool
 ) -> tuple[Run, tuple[str, ...]]:
     """The run, made or found, and the data rows that were skipped."""
     from ..launch import prepare, run_path
 
-    recipe = parse_source(source, overrides)
-    origin = None
+    path, origin = run_path(recipe, source), None
     if fork is not None:
-        origin = Run(run_path(recipe, source))
-        recipe = parse_source(source, [*overrides, f"run.name={fork}"])
-        if run_path(recipe, source) == origin.path:
+        origin = Run(path)
+        recipe = parse_source(source, [*overrides, to_override("run.name", fork)])
+        path = run_path(recipe, source)
+        if path == origin.path:
             raise UsageError(f"--fork {fork}: the new run needs another name than the old one")
-    path = run_path(recipe, source)
     if is_held(path):
         raise busy(path)
     launch = prepare(recipe, source, origin=origin, trusted=trusted)

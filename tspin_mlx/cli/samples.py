@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +13,7 @@ from ..runs.directory import Run, find_run
 from ..runs.samples import Order, Sample, iterations_of, ordered, trained_on
 from ..text import printable, shorten, signed
 from ..triplets import Response
+from .options import print_json
 
 
 def show_samples(name: str, folder: Path, *, iteration: int | None, order: Order, count: int, as_json: bool) -> None:
@@ -24,7 +23,7 @@ def show_samples(name: str, folder: Path, *, iteration: int | None, order: Order
     samples = ordered(trained_on(run, chosen), order)
     shown = samples[:count]
     if as_json:
-        typer.echo(json.dumps([sample.to_row() for sample in shown], ensure_ascii=False, indent=2))
+        print_json([sample.to_row() for sample in shown])
         return
     console = Console(highlight=False)
     by = "" if order == "file" else f", the smallest {order} advantage first"

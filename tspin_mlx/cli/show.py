@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .. import durable
 from ..catalog import RecipeSource, find_recipe, packaged_recipes, parse_source
 from ..data import is_remote
 from ..errors import UsageError
@@ -20,6 +21,7 @@ from ..policy_names import policy_name
 from ..runs.directory import find_run, run_paths
 from ..runs.summary import summary
 from ..text import printable
+from .options import print_json
 from .result import print_result, skipped_line
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def show_recipes(*, as_json: bool) -> None:
     """``recipes ls``."""
     rows = [(source.name, parse_source(source)) for source in packaged_recipes()]
     if as_json:
-        _json([{"name": name, "model": r.model.path, "description": r.description.strip()} for name, r in rows])
+        print_json([{"name": name, "model": r.model.path, "description": r.description.strip()} for name, r in rows])
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("recipe", "model", "what it teaches"):
@@ -54,8 +56,7 @@ def copy_recipe(name: str, target: Path) -> None:
     if taken:
         raise UsageError(f"{taken[0]} exists already", hint="give another name or folder")
     for original, copy in copies:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(original, copy)
+        durable.write_file(copy, partial(shutil.copyfile, original))
         typer.echo(str(copy))
 
 
@@ -67,7 +68,7 @@ def show_plan(name: str, overrides: list[str], *, as_json: bool) -> None:
     found = preview(parse_source(source, overrides), source)
     if as_json:
         row = {**found.plan.to_row(), "steps": found.plan.steps, "counts_are_assumed": found.assumed}
-        _json({**row, "skipped": found.skipped})
+        print_json({**row, "skipped": found.skipped})
         return
     _print_plan(found, source)
 
@@ -76,7 +77,7 @@ def show_runs(folder: Path, *, as_json: bool) -> None:
     """``runs ls``."""
     rows = [summary(path) for path in run_paths(folder)]
     if as_json:
-        _json(rows)
+        print_json(rows)
         return
     if not rows:
         typer.echo(f"no runs in {folder}; start one with: tspin-mlx quickstart", err=True)
@@ -96,7 +97,7 @@ def show_run(name: str, folder: Path, *, as_json: bool) -> None:
     run = find_run(name, folder)
     if as_json:
         found = {"evaluations": run.evaluations(), "test": run.test(), "result": run.result()}
-        _json({**summary(run.path), "decisions": [asdict(made) for made in run.decisions()], **found})
+        print_json({**summary(run.path), "decisions": [asdict(made) for made in run.decisions()], **found})
         return
     print_result(run, samples=run.plan_row["recipe"]["evaluation"]["samples"])
 
@@ -122,7 +123,3 @@ def _print_plan(found: Preview, source: RecipeSource) -> None:
         table.add_row(phase.title, steps, rate, beta, phase.target)
     console.print(table)
     console.print(f"{plan.steps} optimiser steps of up to {recipe.training.batch_size} examples")
-
-
-def _json(content: Any) -> None:
-    typer.echo(json.dumps(content, ensure_ascii=False, indent=2))

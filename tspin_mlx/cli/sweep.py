@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from ..sweeping import Change, Sweeping, alone
 from ..text import duration
 from .compare import comparison_row, print_comparison
 from .follow import forwarding
+from .options import print_json
 from .say import say
 
 _WIDE = 240  # characters; names are not cut
@@ -44,7 +44,7 @@ def run_sweep(
         sweeping.work(lambda: bool(signals))
     if as_json:
         runs = [member.run for member in members if member.exists]
-        typer.echo(json.dumps({"runs": _rows(members), **comparison_row(runs)}, ensure_ascii=False, indent=2))
+        print_json({"runs": _rows(members), **comparison_row(runs)})
     if signals:
         way_on = ["tspin-mlx", "sweep", str(file), *(f"--set={override}" for override in overrides)]
         way_on += [] if folder == Path("runs") else ["--folder", str(folder)]
@@ -87,7 +87,7 @@ def _best(member: Member) -> str:
 def _show_plan(members: Sequence[Member], *, as_json: bool) -> None:
     rows = _rows(members)
     if as_json:
-        typer.echo(json.dumps({"runs": rows}, ensure_ascii=False, indent=2))
+        print_json({"runs": rows})
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("run", "state", "steps", "phases", "made by another run"):

@@ -53,7 +53,7 @@ def keep(store: Store, name: str, origin: dict[str, Any], fill: Callable[[Path],
         raise UsageError(f"{name!r} cannot be the name of an export (letters, digits, '.', '_' and '-')")
     if store.has(name):
         return _found(store, name, origin)
-    store.root.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(store.root)
     store.recover()
     durable.remove_abandoned(store.root)
     with store.new_folder(name) as folder:

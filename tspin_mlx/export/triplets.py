@@ -21,13 +21,18 @@ from .keep import Export, keep
 FILE = "triplets.jsonl"
 
 
-def export_triplets(run: Run, iteration: int | None = None, name: str | None = None) -> Export:
+def export_triplets(
+    run: Run, iteration: int | None = None, name: str | None = None, *, trusted: bool = False
+) -> Export:
     """Export the triplets of one iteration, or of all that have them, as JSON lines.
 
     Each row has ``prompt``, ``chosen`` (the expert's answer), ``rejected`` (the model's answer at the start of the
     iteration), ``initial`` (its answer at the very start; null where the historical term was off), ``iteration`` and
     ``id``. Where the model's chat template makes of the turns the very tokens that the run was trained on, they are
     TRL's conversational columns, lists of messages; else texts, with the prompt as it was rendered.
+
+    Args:
+        trusted: code that comes with the model may run.
 
     Raises:
         UsageError: there are none (yet).
@@ -46,7 +51,7 @@ def export_triplets(run: Run, iteration: int | None = None, name: str | None = N
     }
 
     def fill(folder: Path) -> dict[str, Any]:
-        rows, conversational = _rows(run, files)
+        rows, conversational = _rows(run, files, trusted=trusted)
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         durable.fill_file(folder / FILE, lambda path: path.write_text(lines, encoding="utf-8"))
         return {"rows": len(rows), "conversational": conversational}
@@ -55,9 +60,9 @@ def export_triplets(run: Run, iteration: int | None = None, name: str | None = N
     return keep(run.exports, label if name is None else name, origin, fill)
 
 
-def _rows(run: Run, files: dict[int, str]) -> tuple[list[dict[str, Any]], bool]:
+def _rows(run: Run, files: dict[int, str], *, trusted: bool) -> tuple[list[dict[str, Any]], bool]:
     recipe = run.recipe()
-    data, model = recipe.data, find_model(run, recipe)
+    data, model = recipe.data, find_model(run, recipe, trusted=trusted)
     tokenizer = load_tokenizer(model)
     triplets = [(i, triplet_from_row(row)) for i, file in files.items() for row in run.store.read_jsonl(file)]
     prompts = {triplet.prompt.id: triplet.prompt for _, triplet in triplets}

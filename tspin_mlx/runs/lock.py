@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BusyError, StorageError
+from ..user_path import typed
 
 _PATIENCE_S = 0.3  # a look at the lock holds it for some microseconds
+_SIZE = 64  # bytes of what is written into it
 
 
 class RunLock:
@@ -40,6 +43,7 @@ class RunLock:
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _write(descriptor, os.getpid())
             except BlockingIOError:
                 if time.monotonic() < deadline:
                     time.sleep(0.02)
@@ -49,19 +53,22 @@ class RunLock:
             except OSError as error:
                 os.close(descriptor)
                 raise _unlockable(run, error) from None
-            lock = cls(descriptor)
-            lock.name_worker(os.getpid())
-            return lock
+            return cls(descriptor)
 
     def name_worker(self, pid: int) -> None:
-        """Write down which process to signal."""
-        content = json.dumps({"pid": pid, "since": round(time.time(), 3)}).encode()
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, content, 0)
+        """Write down which process to signal. Where that fails, the one before stays, which passes signals on."""
+        with contextlib.suppress(OSError):
+            _write(self.descriptor, pid)
 
     def close(self) -> None:
         """Let go, as far as this process is concerned."""
         os.close(self.descriptor)
+
+
+def _write(descriptor: int, pid: int) -> None:
+    """Over what is there, and of the same length: whoever reads meanwhile finds the one or the other."""
+    content = json.dumps({"pid": pid, "since": round(time.time(), 3)})
+    os.pwrite(descriptor, content.ljust(_SIZE).encode(), 0)
 
 
 def is_held(run: Path) -> bool:
@@ -99,7 +106,7 @@ def busy(run: Path) -> BusyError:
     who = f"process {first['pid']}" if first else "another process"
     return BusyError(
         f"the run {run.name!r} is being worked on by {who}",
-        hint=f"`tspin-mlx watch {run}` shows it, `tspin-mlx stop {run}` stops it",
+        hint=f"`tspin-mlx watch {typed(run)}` shows it, `tspin-mlx stop {typed(run)}` stops it",
     )
 
 
