@@ -9,6 +9,7 @@ import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.utils import load, load_model, quantize_model
 
+import tspin_mlx.export.fuse as fusing
 from tspin_mlx.errors import DamagedError, UsageError
 from tspin_mlx.export.agreement import agreement, distributions, held_out
 from tspin_mlx.export.fuse import MAX_KL, FusedAnother, fuse
@@ -134,7 +135,7 @@ def test_again_finds_what_is_there(run):
         fuse(open_source(run, 1))
 
 
-def test_the_stored_type_of_the_base_is_kept(tiny_model, tmp_path):
+def test_the_stored_type_of_the_base_is_kept_and_rounding_may_not_lose_the_adapter(tiny_model, tmp_path, monkeypatch):
     half = tmp_path / "half"
     shutil.copytree(tiny_model, half)
     weights = mx.load(str(tiny_model / "model.safetensors"))
@@ -142,4 +143,12 @@ def test_the_stored_type_of_the_base_is_kept(tiny_model, tmp_path):
     run = Run(make_small_run(half, tmp_path))
     made = fuse(open_source(run, 1))
     assert {value.dtype for value in mx.load(str(made.path / "model.safetensors")).values()} == {mx.bfloat16}
-    assert 0 < made.note["agreement"]["kl"] < MAX_KL  # rounding the sums to bfloat16 is seen, and is little
+    found = made.note["agreement"]
+    assert 0 < found["kl"] < MAX_KL  # rounding the sums to bfloat16 is seen, and is little
+    assert found["kl"] < found["adapter_kl"] / 10  # beside what the adapter changes
+    monkeypatch.setattr(fusing, "_NOTHING", 0)
+    monkeypatch.setattr(fusing, "_LOST", found["kl"] / found["adapter_kl"] / 2)
+    with pytest.raises(FusedAnother) as caught:
+        fuse(open_source(run, 1), name="lost")
+    assert "rounding has lost the adapter" in caught.value.hint
+    assert fuse(open_source(run, 1), name="allowed", max_kl=2 * MAX_KL).note["agreement"]["max_kl"] == 2 * MAX_KL

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tspin_mlx import generation
+from tspin_mlx import generation, models
 from tspin_mlx.generation import Decoding, common_length, generate
 from tspin_mlx.model_folder import resolve_model
 from tspin_mlx.models import folded, load_policy
@@ -162,7 +162,7 @@ def test_prompts_that_begin_alike_are_answered_as_if_each_came_alone(policy):
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
-def test_the_adapter_is_folded_while_answering_and_is_as_before_afterwards(tiny_model, kind):
+def test_the_adapter_is_folded_while_answering_and_is_as_before_afterwards(tiny_model, kind, monkeypatch):
     policy = load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=4, kind=kind), 0)
     moved = [(name, value + 0.1) for name, value in policy.adapter().items() if not name.endswith(".m")]
     policy.model.load_weights(moved, strict=False)
@@ -174,6 +174,10 @@ def test_the_adapter_is_folded_while_answering_and_is_as_before_afterwards(tiny_
         assert type(policy.model.layers[0].self_attn.q_proj).__name__ == "Linear"
     assert {name: type(layer) for name, layer in policy.model.named_modules()} == names
     np.testing.assert_array_equal(policy.model(tokens), before)
+    monkeypatch.setattr(models, "memory_budget", lambda: 1000)
+    with folded(policy):
+        assert policy.adapter()  # there is no room for weights twice
+    monkeypatch.undo()
     policy.model.set_dtype(mx.bfloat16)
     with folded(policy):
         assert policy.adapter()  # rounding would make it another policy

@@ -39,7 +39,7 @@ def policy(tiny_model):
 def weighed(monkeypatch):
     """A triplet takes 100 bytes, or 20 with layers computed again, beside a model of 1000."""
     monkeypatch.setattr(memory, "triplet_bytes", lambda *_: {"fast": 100, "lean": 20}[_[-1]])
-    monkeypatch.setattr(memory.mx, "get_active_memory", lambda: BASE_BYTES)
+    monkeypatch.setattr(memory, "resting_bytes", lambda policy: BASE_BYTES)
     monkeypatch.setattr(memory, "can_recompute", lambda policy: True)
 
 
@@ -86,6 +86,14 @@ def test_a_triplet_is_weighed_at_a_quarter_and_half_of_its_length(policy, monkey
     phase = [phase for phase in plan().phases if phase.updates][-1]
     assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, "fast") == 160  # 100 x + 60 x^2 at x = 1
     assert seen == [(10, [1, 4, 4]), (20, [3, 8, 8])]
+    monkeypatch.setattr(type(policy.scorer), "longest_shared", 54)  # 40 + 16 - 1 = 55 are not shared
+    assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, "fast") == 160  # 100 + 60, as it is
+    assert seen[2:] == [(40, [6, 16, 16])]
+
+
+def test_beside_the_gradients_there_are_model_optimiser_and_adapter(policy):
+    adapter = sum(value.nbytes for value in policy.adapter().values())
+    assert adapter > 0 and memory.resting_bytes(policy) == memory.mx.get_active_memory() + 4 * adapter
 
 
 @pytest.mark.parametrize(("kind", "responses"), [("warmup", 1), ("train", 3)])

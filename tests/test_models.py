@@ -15,6 +15,7 @@ from tspin_mlx.evaluation import measure
 from tspin_mlx.model_folder import open_model, resolve_model
 from tspin_mlx.models import (
     call_cost,
+    cast,
     load_policy,
     load_tensors,
     save_adapter,
@@ -86,6 +87,53 @@ def test_adapter_weights_are_float32_on_a_bfloat16_model(tiny_model):
     policy = load_policy(folder, "bfloat16", LoraSection(rank=2), 0)
     assert policy.model.model.embed_tokens.weight.dtype == mx.bfloat16
     assert {value.dtype for value in policy.adapter().values()} == {mx.float32}
+
+
+ROPE = {"rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64}  # fmt: skip
+
+
+@pytest.mark.parametrize("rope", [{"rope_theta": 500.0}, {**ROPE, "rope_type": "llama3"}], ids=["plain", "scaled"])
+def test_rotary_positions_as_transformers_5_writes_them(tiny_model, tmp_path, rope):
+    def logits(name, settings):
+        folder = shutil.copytree(tiny_model, tmp_path / name)
+        config = json.loads((folder / "config.json").read_text())
+        del config["rope_theta"]
+        (folder / "config.json").write_text(json.dumps(config | settings))
+        return np.array(policy_of(folder).model(PROBE))
+
+    theta = {"rope_theta": rope["rope_theta"]}
+    earlier = theta if len(rope) == 1 else theta | {"rope_scaling": rope}
+    expected = logits("earlier", earlier)
+    np.testing.assert_array_equal(logits("now", {"rope_parameters": {"rope_type": "default"} | rope}), expected)
+    assert np.abs(logits("neither", {}) - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("broken", [{"hidden_size": None}, {"hidden_size": 30}], ids=["without a key", "wrong shapes"])
+def test_a_model_that_mlx_lm_cannot_load_is_named(tiny_model, tmp_path, broken):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | broken
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    with pytest.raises(SetupError, match=f"^{folder}: mlx-lm cannot load it: "):
+        policy_of(folder)
+
+
+def test_layers_that_dora_does_not_know_are_a_matter_of_the_recipe(tiny_model, monkeypatch):
+    def refuse(*args, **options):
+        raise ValueError("SwitchLinear doesn't support DoRA yet.")
+
+    monkeypatch.setattr("mlx_lm.tuner.utils.linear_to_lora_layers", refuse)
+    with pytest.raises(SetupError, match=r"lora\.kind=dora: SwitchLinear") as caught:
+        policy_of(tiny_model, kind="dora")
+    assert caught.value.hint == "try lora.kind=lora"
+
+
+def test_weights_that_a_model_needs_as_they_are_are_not_cast(tiny_model):
+    model = policy_of(tiny_model).model
+    model.cast_predicate = lambda name: "embed_tokens" not in name
+    cast(model, mx.bfloat16)
+    assert model.model.embed_tokens.weight.dtype == mx.float32
+    assert model.model.norm.weight.dtype == mx.bfloat16
 
 
 def test_equal_adapters_have_equal_digests(tiny_model, tmp_path):

@@ -145,6 +145,19 @@ def test_recomputation_changes_nothing(name):
     assert can_recompute(Policy(model, None, {}))
 
 
+def test_layers_are_tried_as_they_are_trained_but_for_dropout(monkeypatch):
+    model, seen, score = tiny("llama"), [], Scorer.__call__
+    linear_to_lora_layers(model, 2, {"rank": 2, "scale": 1.0, "dropout": 0.5})
+
+    def watched(self, *args):
+        seen.append(model.training)
+        return score(self, *args)
+
+    monkeypatch.setattr(Scorer, "__call__", watched)
+    assert can_recompute(Policy(model.eval(), None, {}))
+    assert seen == [True, True] and not any(module.training for _, module in model.named_modules())
+
+
 def test_what_a_layer_hands_on_beside_its_result_is_noticed():
     assert not can_recompute(Policy(tiny("afm7"), None, {}))
 

@@ -62,7 +62,7 @@ def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget
     Returns:
         The sizes, and the bytes that training is expected to take with them at its most.
     """
-    resting, wanted = mx.get_active_memory(), plan.sizes
+    resting, wanted = resting_bytes(policy), plan.sizes
     phase = [phase for phase in plan.phases if phase.updates][-1]
     ways: tuple[Memory, ...] = ("fast", "lean")
     sizes, expected = wanted, resting
@@ -93,9 +93,18 @@ def triplet_bytes(policy: Policy, phase: Phase, prompts: Sequence[Prompt], max_t
     updates = replace(phase.updates, memory=memory, micro_batch_size=1)
     trainer = Trainer(policy, phase.objective, updates, seed=0)
     largest = largest_prompt(phase, prompts, policy.scorer.shares)
+    whole = _triplet(phase, largest, max_tokens, 1)
+    if _length(whole) > policy.scorer.longest_shared:  # shorter ones would share their prompt, and this one will not
+        return trainer.peak_bytes([whole])
     quarter, half = (trainer.peak_bytes([_triplet(phase, largest, max_tokens, share)]) for share in (1 / 4, 1 / 2))
     square = max(0, 8 * (half - 2 * quarter))
     return int(2 * half + square / 2)
+
+
+def resting_bytes(policy: Policy) -> int:
+    """What is there while gradients are computed: the model; of the adapter's size the optimiser's two moments, the
+    gradients that they are added to, and the untouched adapter."""
+    return mx.get_active_memory() + 4 * sum(value.nbytes for value in policy.adapter().values())
 
 
 def largest_prompt(phase: Phase, prompts: Sequence[Prompt], shared: bool) -> Prompt:
@@ -113,6 +122,12 @@ def _own_responses(phase: Phase) -> int:
     if phase.kind != "train":
         return 0
     return 2 if phase.objective and phase.objective.beta else 1
+
+
+def _length(example: Scored) -> int:
+    """Tokens of the longest sequence, before it is padded."""
+    prompt, responses = example
+    return len(prompt.tokens) + max(len(response.tokens) for response in responses) - 1
 
 
 def _triplet(phase: Phase, longest: Prompt, max_tokens: int, share: float) -> Scored:

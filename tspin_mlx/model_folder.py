@@ -131,6 +131,20 @@ def context_length(folder: ModelFolder) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def rope_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What transformers 5 says of rotary positions, under the keys of earlier versions.
+
+    Most models of mlx-lm read only those, and silently take their defaults where they are missing. Empty if the
+    configuration has them, or has ``rope_parameters`` for each kind of layer.
+    """
+    rope = config.get("rope_parameters")
+    if not isinstance(rope, dict) or "rope_theta" not in rope or "rope_theta" in config:
+        return {}
+    found = {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
+    kind = rope.get("rope_type", "default")
+    return found if kind == "default" else {**found, "rope_scaling": {**rope, "type": kind}}
+
+
 def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """The JSON object in a file of a model or an adapter.
 

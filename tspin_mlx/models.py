@@ -14,19 +14,21 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 
 from . import durable
 from .batching import CALL_COST
 from .errors import DamagedError, DivergedError, SetupError
-from .machine import bound_memory, keep_freed_memory, on_cpu
-from .model_folder import ModelFolder, context_length, load_tokenizer, read_json
+from .machine import bound_memory, keep_freed_memory, memory_budget, on_cpu
+from .model_folder import ModelFolder, context_length, load_tokenizer, read_json, rope_settings
 from .recipe import LoraSection
 from .scoring import Scorer, distance
 from .text import first_line
 
 _PROBE = 12  # tokens
 _ROUNDING = 0.1  # of the norm of the logits: in bfloat16 two ways to compute the same are far apart
+
+_ROOM = 0.7  # of the memory's budget, for weights that are there twice; the rest is for the caches of answers
 
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 
@@ -74,14 +76,19 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     if on_cpu():
         keep_freed_memory()
     try:
-        model, _ = load_model(folder.path, lazy=True, trust_remote_code=folder.trusted)
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
-        raise SetupError(f"{folder.path}: {error}") from None
+        rope = rope_settings(read_json(folder.path))
+        model, _ = load_model(folder.path, lazy=True, model_config=rope, trust_remote_code=folder.trusted)
+    except (ValueError, RuntimeError, FileNotFoundError, TypeError, KeyError) as error:
+        raise SetupError(f"{folder.path}: mlx-lm cannot load it: {first_line(error)}") from None
     wanted = "float32" if dtype == "auto" and on_cpu() else dtype
     if wanted != "auto":
-        model = dequantize_model(model)
-        model.set_dtype(getattr(mx, wanted))
-    adapter_config = {**_attach(model, lora, seed), "base": {"name": folder.name, "fingerprint": folder.fingerprint}}
+        model = cast(dequantize_model(model), getattr(mx, wanted))
+    try:
+        description = _attach(model, lora, seed)
+    except ValueError as error:  # DoRA knows fewer kinds of layers
+        about = f"{folder.path}: lora.kind={lora.kind}: {first_line(error)}"
+        raise SetupError(about, hint="try lora.kind=lora") from None
+    adapter_config = {**description, "base": {"name": folder.name, "fingerprint": folder.fingerprint}}
     model.eval()
     mx.eval(model.parameters())
     if not _answers_as_it_is_scored(model):
@@ -91,6 +98,17 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
         )
     tokenizer = load_tokenizer(folder)
     return Policy(model, tokenizer, adapter_config, context_length(folder))
+
+
+def cast(model: nn.Module, dtype: mx.Dtype) -> nn.Module:
+    """The model with its floating weights in one type, but for those that it says it needs as they are."""
+    in_type = getattr(model, "cast_predicate", lambda name: True)
+
+    def converted(name: str, value: mx.array) -> mx.array:
+        return value.astype(dtype) if in_type(name) and mx.issubdtype(value.dtype, mx.floating) else value
+
+    model.update(tree_map_with_path(converted, model.parameters()))
+    return model
 
 
 def _answers_as_it_is_scored(model: nn.Module) -> bool:
@@ -190,7 +208,7 @@ def _check_base(policy: Policy, source: Path) -> None:
 @contextmanager
 def folded(policy: Policy) -> Iterator[None]:
     """Within the block, in which nothing is trained, the adapter is part of the weights it adapts, where those are
-    dense float32.
+    dense float32 and there is room for them twice.
 
     Each token then costs one product per linear instead of three. In narrower types the sum would be rounded, and the
     policy that answers would not be quite the one that is trained; and quantised weights would have to be unpacked.
@@ -203,6 +221,9 @@ def folded(policy: Policy) -> Iterator[None]:
         for name, layer in policy.model.named_modules()
         if isinstance(layer, LoRALinear | DoRALinear) and layer.linear.weight.dtype == mx.float32
     ]
+    size = sum(layer.linear.weight.nbytes for _, layer in adapted)
+    if size + _nbytes(policy.model.parameters()) > _ROOM * memory_budget():
+        adapted = []
     folds = [(name, layer.fuse().freeze()) for name, layer in adapted]
     mx.eval([layer.parameters() for _, layer in folds])
     policy.model.update_modules(tree_unflatten(folds))
@@ -210,6 +231,10 @@ def folded(policy: Policy) -> Iterator[None]:
         yield
     finally:
         policy.model.update_modules(tree_unflatten(adapted))
+
+
+def _nbytes(parameters: Any) -> int:
+    return sum(value.nbytes for _, value in tree_flatten(parameters))
 
 
 def _attach(model: nn.Module, lora: LoraSection, seed: int) -> dict[str, Any]:

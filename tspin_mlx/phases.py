@@ -36,6 +36,8 @@ from .triplets import (
     triplet_from_row,
 )
 
+_BETWEEN = 20  # times as long as saving a checkpoint takes, at least, until the next one
+
 
 def _keep(desk: Desk, phase: Phase) -> None:
     """Save the untouched adapter, under which the model answers as it always did."""
@@ -254,15 +256,16 @@ def _optimise(
     trainer = Trainer(desk.policy, phase.objective, phase.updates, phase.seed, desk.gradients, reference)
     if done := checkpoints.restore(trainer):
         desk.emit("resumed", phase=phase.target, done=done, total=steps)
-    saved = time.monotonic()
+    due = time.monotonic() + pause
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
-        nonlocal saved
+        nonlocal due
         desk.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
-        if step < steps and (time.monotonic() - saved >= pause or desk.stop.now):
+        if step < steps and ((begun := time.monotonic()) >= due or desk.stop.now):
             checkpoints.save(trainer, step)
             desk.stop.check()
-            saved = time.monotonic()
+            now = time.monotonic()
+            due = now + (max(pause, _BETWEEN * (now - begun)) if pause else 0)
 
     trainer.run(examples, on_step, done)
     return trainer.first_logps

@@ -288,8 +288,8 @@ class RunSection(Section):
     seed: Count = 0
     """The one seed: it decides splits, order, dropout and samples."""
     checkpoint_seconds: NotNegative = 30.0
-    """Seconds between checkpoints, 0 for one after every step: what a killed run repeats at most. The results do not
-    depend on it."""
+    """Seconds between checkpoints, and at least 20 times as long as saving one takes: what a killed run repeats at
+    most. 0 saves one after every step. The results do not depend on it."""
 
 
 class Recipe(Section):

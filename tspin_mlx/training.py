@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections import Counter
@@ -167,6 +168,7 @@ class Trainer:
 
     def peak_bytes(self, batch: Sequence[Scored]) -> int:
         """Memory that the gradients of a batch take at their peak, beside what is there already; updates nothing."""
+        gc.collect()  # what is freed meanwhile would be subtracted
         mx.clear_cache()
         mx.reset_peak_memory()
         before = mx.get_active_memory()

@@ -201,8 +201,8 @@ def _tell_agreement(made: Export) -> None:
     found = made.note["agreement"]
     say(
         f"compared with the model and its adapter on {found['prompts']} held-out answers ({found['positions']} "
-        f"positions): mean KL {found['kl']:.2g} nats (at most {found['max_kl']:g} is allowed),\n"
-        f"the same greedy token at {found['greedy']:.1%}"
+        f"positions): mean KL {found['kl']:.2g} nats (at most {found['max_kl']:.2g} is allowed; the\n"
+        f"adapter itself makes {found['adapter_kl']:.2g}), the same greedy token at {found['greedy']:.1%}"
     )
 
 

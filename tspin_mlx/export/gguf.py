@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import UsageError
-from ..model_folder import read_json
+from ..model_folder import read_json, rope_settings
 from ..models import load_tensors
 from .adapter import origin_of
 from .fuse import MAX_KL, fuse
@@ -42,7 +42,7 @@ def check_gguf(base: Path) -> None:
     kind = config.get("model_type")
     if kind not in _TYPES:
         raise UsageError(f"GGUF files are made of {' and '.join(_TYPES)} models, not of {kind}", hint=_INSTEAD)
-    scaling = config.get("rope_scaling") or {}
+    scaling = {**config, **rope_settings(config)}.get("rope_scaling") or {}
     if scaling.get("rope_type", scaling.get("type", "default")) != "default":
         raise UsageError("GGUF files of models with scaled rotary positions are not made here", hint=_INSTEAD)
     if config.get("attention_bias") or config.get("mlp_bias"):
