@@ -10,9 +10,8 @@ import mlx.core as mx
 from .chat import BadExample, render_prompt, takes_conversations
 from .errors import UsageError
 from .generation import Decoding
-from .model_folder import context_length
 from .models import set_adapter
-from .run_model import find_model, load_run
+from .run_model import load_run
 from .runs.directory import Run
 from .runs.policies import find_policy, policies
 from .seeds import derive
@@ -42,7 +41,6 @@ class ChatSession:
         self.system = self._recipe.data.system or _shared_system(run)
         self.multi_turn = takes_conversations(self._recipe.data.template)
         self.max_tokens = self._recipe.evaluation.max_tokens or self._recipe.generation.max_tokens
-        self._window = context_length(find_model(run, self._recipe, trusted=trusted))
         self._policy = load_run(run, self._recipe, trusted=trusted)
         self._adapters: dict[str, dict[str, mx.array]] = {}
         self._caches: dict[str, PromptCache] = defaultdict(PromptCache)
@@ -85,14 +83,15 @@ class ChatSession:
         return stream(self._policy, prompt, decoding, sampled, self._caches[folder])
 
     def _room(self, prompt: int, wanted: int) -> int:
-        if self._window is None:
+        window = self._policy.window
+        if window is None:
             return wanted
-        if prompt >= self._window:
+        if prompt >= window:
             raise UsageError(
-                f"the conversation has {prompt} tokens, and the model's window {self._window}",
+                f"the conversation has {prompt} tokens, and the model's window {window}",
                 hint="begin a new one (/reset)",
             )
-        return min(wanted, self._window - prompt)
+        return min(wanted, window - prompt)
 
     def _use(self, folder: str) -> None:
         """Switch to the adapter in ``folder``; read once, then kept in memory."""

@@ -31,19 +31,18 @@ def run_harness(
     tasks: Sequence[str],
     *,
     template: str,
-    window: int | None,
     batch_size: int,
     folder: Path | None = None,
     system: str | None = None,
     limit: int | None = None,
     max_tokens: int | None = None,
 ) -> Results:
-    """Measure a policy on tasks of the harness. Answers are greedy; prompts have the template of the training.
+    """Measure a policy on tasks of the harness. Answers are greedy; prompts have the template of the training, and lose
+    their beginning where they and the answer are longer than the model's window.
 
     Args:
         tasks: names of tasks.
         template: ``data.template`` of the recipe.
-        window: the model's longest sequence; longer prompts lose their beginning.
         batch_size: answers generated at once.
         folder: YAML files of further tasks. They may name Python files beside them, which the harness then runs.
         system: system prompt, for tasks that have none of their own.
@@ -64,7 +63,7 @@ def run_harness(
             nearest = did_you_mean(name, manager.all_tasks)
             hint = f"did you mean {nearest}?" if nearest else "`lm_eval ls tasks` lists those of the harness"
             raise UsageError(f"the harness has no task {name!r}", hint=hint)
-    model = _adapter(policy, template, window, batch_size, max_tokens)
+    model = _adapter(policy, template, batch_size, max_tokens)
     try:
         found = lm_eval.simple_evaluate(
             model,
@@ -111,7 +110,7 @@ def _numbers(measures: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in measures.items() if isinstance(value, int | float)}
 
 
-def _adapter(policy: Policy, template: str, window: int | None, batch_size: int, max_tokens: int | None) -> Any:
+def _adapter(policy: Policy, template: str, batch_size: int, max_tokens: int | None) -> Any:
     """mlx-lm's model of the harness with our policy in it."""
     from lm_eval.api.model import LM
     from mlx_lm.evaluate import MLXLM
@@ -122,7 +121,7 @@ def _adapter(policy: Policy, template: str, window: int | None, batch_size: int,
         def __init__(self) -> None:
             LM.__init__(self)  # not MLXLM's, which loads a model
             self._model, self.tokenizer = policy.model, policy.tokenizer
-            self._max_tokens, self._batch_size = window, batch_size
+            self._max_tokens, self._batch_size = policy.window, batch_size
             self.use_chat_template = template == "chat"
 
         def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -136,7 +135,7 @@ def _adapter(policy: Policy, template: str, window: int | None, batch_size: int,
                 groups[max_tokens or request.args[1].get("max_gen_toks", DEFAULT_MAX_TOKENS)].append(i)
             answers = [""] * len(requests)
             for length, members in groups.items():
-                room = -max(1, window - length) if window else None
+                room = -max(1, policy.window - length) if policy.window else None
                 contexts = self._tokenize([requests[i].args[0] for i in members])
                 prompts = [Prompt(str(i), tokens[room:], "", Response((), ""), "") for i, tokens in
                            zip(members, contexts, strict=True)]  # fmt: skip

@@ -187,8 +187,7 @@ def set_adapter(policy: Policy, source: Path) -> None:
     expected = policy.adapter()
     tensors = load_tensors(source / "adapters.safetensors")
     _check_base(policy, source)
-    wrong = sorted(expected.keys() ^ tensors.keys())
-    wrong += [name for name in expected.keys() & tensors.keys() if tensors[name].shape != expected[name].shape]
+    wrong = differing(expected, tensors)
     wrong += [name for name, value in tensors.items() if not mx.isfinite(value).all().item()]
     if wrong:
         raise SetupError(
@@ -196,6 +195,13 @@ def set_adapter(policy: Policy, source: Path) -> None:
             f"or not finite: {', '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}"
         )
     policy.model.load_weights(list(tensors.items()), strict=False)
+
+
+def differing(expected: dict[str, mx.array], tensors: dict[str, mx.array]) -> list[str]:
+    """Names of tensors that are missing, extra, or of another shape."""
+    common = expected.keys() & tensors.keys()
+    other = {name for name in common if tensors[name].shape != expected[name].shape}
+    return sorted((expected.keys() ^ tensors.keys()) | other)
 
 
 def _check_base(policy: Policy, source: Path) -> None:

@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 from .batching import MicroBatch, Scored, Signature, batch_order, micro_batches
 from .errors import DivergedError, SetupError
 from .method import batch_loss
-from .models import Policy
+from .models import Policy, differing
 from .objective import Counts, Objective
 from .plan import Updates
 from .recompute import LayerSeeds, recomputed_layers
@@ -190,10 +190,7 @@ class Trainer:
         Raises:
             SetupError: not the state of this optimiser for this adapter.
         """
-        expected = self.optimizer_state()
-        wrong = sorted(expected.keys() ^ tensors.keys())
-        wrong += [name for name in expected.keys() & tensors.keys() if tensors[name].shape != expected[name].shape]
-        if wrong:
+        if wrong := differing(self.optimizer_state(), tensors):
             raise SetupError(f"not the optimiser's state of this run: {len(wrong)} tensors differ, such as {wrong[0]}")
         self.optimizer.state = tree_map_with_path(lambda name, _: tensors[name], self.optimizer.state)
 

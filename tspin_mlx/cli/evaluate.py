@@ -85,8 +85,7 @@ def evaluate_harness(
 ) -> None:
     """``eval --harness``."""
     from ..harness import require_harness, run_harness
-    from ..model_folder import context_length
-    from ..run_model import find_model, load_run, use_policy
+    from ..run_model import load_run, use_policy
 
     run = find_run(name, folder)
     recipe = run.recipe()
@@ -99,7 +98,6 @@ def evaluate_harness(
         raise UsageError("--harness needs the names of tasks", hint="for example: --harness gsm8k,ifeval")
     require_harness()
     policy = load_run(run, recipe, trusted=trusted)
-    window = context_length(find_model(run, recipe, trusted=trusted))
     rows = []
     for wanted in policies:
         where = use_policy(policy, run, wanted)
@@ -108,7 +106,6 @@ def evaluate_harness(
             policy,
             names,
             template=recipe.data.template,
-            window=window,
             batch_size=recipe.generation.batch_size,
             folder=tasks_folder,
             system=system,
