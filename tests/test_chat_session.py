@@ -177,11 +177,14 @@ def test_another_program_can_chat(run, session):
         ({**request, "messages": []}, "messages"),
         ({**request, "temperature": -1}, "temperature"),
         ({**request, "temprature": 0}, "temprature"),
-        ({**request, "messages": asked("x" * 300)}, "window 256"),
     ):
         server.ask(bad)
         row = server.read()
         assert row.keys() == {"error", "hint"} and complaint in row["error"]
+    server.ask({**request, "messages": asked("x" * 300)})
+    for name in ("base", "best"):
+        row = server.read()
+        assert row["policy"] == name and "window 256" in row["error"] and row["hint"]
     server.ask(request)
     assert server.read_answer()[1]["policy"] == "base"  # it lives
     assert server.read_answer()[1]["policy"] == "best"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tspin_mlx.text import did_you_mean, duration, printable, shorten, signed, sparkline
+from tspin_mlx.text import abridge, did_you_mean, duration, printable, shorten, signed, sparkline
 
 HOSTILE = {
     "clear screen": ("\x1b[2Jgone", "[2Jgone"),
@@ -68,9 +68,18 @@ def test_shortened_text_is_one_line_of_the_width(text, width, expected):
     assert shorten(text, width) == expected
 
 
-@given(st.text(st.characters()), st.integers(1, 30))
-def test_shortened_text_is_never_wider(text, width):
-    assert len(shorten(text, width)) <= width
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [("sweep-anchored-seed=3", 12, "sweep…seed=3"), ("a\nlong one", 4, "a…ne"), ("abc", 1, "…"), ("same", 4, "same")],
+)
+def test_what_is_abridged_keeps_both_ends(text, width, expected):
+    assert abridge(text, width) == expected
+
+
+@pytest.mark.parametrize("cut", [shorten, abridge])
+@given(text=st.text(st.characters()), width=st.integers(0, 30))
+def test_shortened_text_is_never_wider(cut, text, width):
+    assert len(cut(text, width)) <= width
 
 
 @pytest.mark.parametrize(

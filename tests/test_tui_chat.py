@@ -27,6 +27,9 @@ for line in sys.stdin:
         say(error="too long")
         continue
     for policy in asked["policies"]:
+        if asked["messages"][-1]["content"] == "half" and policy == "best":
+            say(policy=policy, error="too long for it", hint="ask less")
+            continue
         for piece in (f"{{policy}} says ", "\x1b[2J[/foo] ", str(len(asked["messages"]))):
             say(policy=policy, text=piece)
         say(policy=policy, done=True, tokens=3)
@@ -93,6 +96,45 @@ def test_what_cannot_be_answered_is_not_asked_again(chat):
     assert [turn["content"] for turn in asked()[-1]["messages"]] == ["Reply.", "hello"]
 
 
+def test_what_one_policy_refuses_the_other_answers(chat):
+    run, asked = chat
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "loading" not in text_of(app))
+        await pilot.press(*"half", "enter")
+        await until(pilot, lambda: "too long for it" in text_of(app) and "base says [2J[/foo] 2" in text_of(app))
+        assert "→ ask less" in text_of(app)
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: "base says [2J[/foo] 4" in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
+        assert "too long for it" not in text_of(app)
+
+    drive(story, run=run)
+    _, base, best = asked()
+    assert [turn["content"] for turn in base["messages"]] == ["Reply.", "half", "base says \x1b[2J[/foo] 2", "hello"]
+    assert [turn["content"] for turn in best["messages"]] == ["Reply.", "hello"]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (50, 16)])
+def test_what_was_said_before_is_reached_with_keys(chat, size):
+    run, _ = chat
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "loading" not in text_of(app))
+        for turn in range(1, 8):
+            await pilot.press(*"more", "enter")
+            await until(pilot, lambda turn=turn: text_of(app).count(f"[/foo] {2 * turn}") == 2)
+            assert turn > 1 or text_of(app).count("told first") == 2
+        assert "told first" not in text_of(app)
+        await pilot.press(*["pageup"] * 9)
+        await until(pilot, lambda: text_of(app).count("told first: Reply.") == 2)
+        await pilot.press(*["pagedown"] * 9)
+        await until(pilot, lambda: text_of(app).count("[/foo] 14") == 2)
+
+    drive(story, run=run, size=size)
+
+
 def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
     run, asked = chat
     chat_without_a_model(multi_turn=False)
@@ -108,7 +150,7 @@ def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
     assert [len(request["messages"]) for request in asked()] == [2, 2]
 
 
-def test_a_chat_that_dies_says_why(chat):
+def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
     run, _ = chat
 
     async def story(app, pilot):
@@ -116,6 +158,26 @@ def test_a_chat_that_dies_says_why(chat):
         await until(pilot, lambda: "loading" not in text_of(app))
         await pilot.press(*"die", "enter")
         await until(pilot, lambda: "the chat's process has ended: out of memory" in text_of(app))
+        await pilot.press(*"hello", "enter")
+        await pilot.pause(0.3)
+        assert "out of memory" in text_of(app) and "answering" not in text_of(app)
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "loading" not in text_of(app) and "out of memory" not in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "best says [2J[/foo] 2" in text_of(app))
+
+    drive(story, run=run)
+
+
+def test_a_chat_that_cannot_start_says_why(chat, tmp_path):
+    run, _ = chat
+    script = 'import sys\nprint(\'{"error": "no such model", "hint": "fetch it"}\')\nsys.exit("a last word")\n'
+    (tmp_path / "chat.py").write_text(script)
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "starts it again" in text_of(app))
+        assert "no such model" in text_of(app) and "→ fetch it" in text_of(app) and "last word" not in text_of(app)
 
     drive(story, run=run)
 

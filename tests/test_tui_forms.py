@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import threading
 from typing import get_args
 
 import pytest
@@ -10,6 +11,7 @@ from textual.widgets import Input
 from tspin_mlx_tui import processes
 from tspin_mlx_tui.draft import Draft, changes_of, earlier_speed, look_at
 from tspin_mlx_tui.export import ExportScreen
+from tspin_mlx_tui.help import HelpScreen
 from tspin_mlx_tui.home import HomeScreen
 from tspin_mlx_tui.new_run import NewRunScreen
 from tspin_mlx_tui.processes import Done, finished, lines_of
@@ -70,6 +72,48 @@ def test_a_new_run_is_planned_while_it_is_typed_and_started(commands, tmp_path):
 
     drive(story)
     assert ["run", "waves.yaml", "training.iterations=2", "--detach", "--json"] in commands()
+
+
+def test_a_run_that_starts_is_shown_whatever_lies_over_its_form(commands, monkeypatch):
+    async def story(app, pilot):
+        async def slowly(arguments):
+            await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+            return await finished(arguments)
+
+        await pilot.press("n")
+        app.screen.query_one("#recipe", Input).value = "waves.yaml"
+        monkeypatch.setattr("tspin_mlx_tui.new_run.finished", slowly)
+        await pilot.press("ctrl+s", "f1")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen))
+        await pilot.press("escape")
+        assert isinstance(app.screen, HomeScreen)
+
+    drive(story)
+
+
+def test_a_slow_look_does_not_replace_a_newer_one(commands, monkeypatch):
+    seen, late = [], threading.Event()
+
+    def slowly(draft):
+        if draft.recipe == "slow.yaml":
+            late.wait(10)
+        return look_at(draft)
+
+    monkeypatch.setattr("tspin_mlx_tui.draft.look_at", slowly)
+    monkeypatch.setattr(NewRunScreen, "_seen", lambda screen, looked, earlier: seen.append(looked.error))
+
+    async def story(app, pilot):
+        await pilot.press("n")
+        recipe = app.screen.query_one("#recipe", Input)
+        recipe.value = "slow.yaml"
+        await pilot.pause(1.0)
+        recipe.value = "waves.yaml"
+        await until(pilot, lambda: seen and not seen[-1])
+        late.set()
+        await pilot.pause(0.5)
+
+    drive(story)
+    assert not any(seen)
 
 
 def test_a_name_that_is_taken_by_a_finished_run_is_told(commands):

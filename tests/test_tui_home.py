@@ -1,10 +1,15 @@
 """The first screen, and comparing runs: driven by Textual's pilot on runs that no model has made."""
 
+import shutil
+
+import pytest
 from textual.widgets import DataTable
 from tspin_mlx_tui.compare import CompareScreen, differences
 from tspin_mlx_tui.home import HomeScreen
 from tspin_mlx_tui.new_run import NewRunScreen
 from tspin_mlx_tui.run_screen import RunScreen
+
+from tspin_mlx.chart import Plot, draw
 
 from .app_driver import TRAINING, drive, text_of, until
 
@@ -67,6 +72,42 @@ def test_runs_are_marked_and_compared(make_run):
         assert isinstance(app.screen, HomeScreen)
 
     drive(story)
+
+
+@pytest.mark.parametrize("how", ["another format", "removed"])
+def test_runs_that_cannot_be_compared_are_told(make_run, how):
+    runs = [make_run(name) for name in ("one", "two")]
+
+    async def story(app, pilot):
+        await until(pilot, lambda: "one" in text_of(app))
+        for run in runs:
+            if how == "removed":
+                shutil.rmtree(run.path)
+            else:
+                (run.path / "run.json").write_text('{"format": 0}')
+        await pilot.press("v")
+        await until(pilot, lambda: "none of these runs can be read" in text_of(app))
+        assert isinstance(app.screen, HomeScreen)
+
+    drive(story)
+
+
+def test_a_chart_without_curves_has_a_legend():
+    assert "".join(text for text, _ in draw(Plot((), unit="nats"), 20, 8)[0]) == f"{'nats':<20}"
+
+
+def test_names_that_begin_alike_are_told_apart(make_run):
+    for seed in (1, 2):
+        make_run(f"household-commands-anchored-seed-{seed}")
+
+    async def story(app, pilot):
+        await until(pilot, lambda: "household" in text_of(app))
+        assert "red-seed-1" in text_of(app) and "red-seed-2" in text_of(app)
+        await pilot.press("v")
+        await until(pilot, lambda: "━━ household…red-seed-1" in text_of(app))
+        assert "━━ household…red-seed-2" in text_of(app)
+
+    drive(story, size=(80, 24))
 
 
 def test_differences_leave_names_out():

@@ -10,7 +10,8 @@ from tspin_mlx_tui.chart_view import ChartView
 from tspin_mlx_tui.help import HelpScreen
 from tspin_mlx_tui.key_line import KeyLine
 from tspin_mlx_tui.keys import KEYS, keys_file, own_keys
-from tspin_mlx_tui.look import LIGHT, palette
+from tspin_mlx_tui.look import DARK, LIGHT, palette
+from tspin_mlx_tui.picture import picture
 from tspin_mlx_tui.run_screen import RunScreen
 
 from tspin_mlx.errors import UsageError
@@ -194,6 +195,23 @@ def test_all_colours_stand_out(make_run, dark):
     drive(story)
 
 
+def test_other_colours_are_everywhere_at_once(done, monkeypatch):
+    monkeypatch.setenv("COLORTERM", "truecolor")
+
+    async def story(app, pilot):
+        colours = palette(app)
+        dark = {colours.plain, colours.dim, colours.mark, *colours.lines, DARK.success, DARK.warning, DARK.background}
+        for key in ("1", "2", "3", "4", "5", "space", "escape", "v", "escape", "n"):
+            await pilot.press(key)
+            await pilot.pause(0.4)
+            app.theme = LIGHT.name
+            await until(pilot, lambda: not [colour for colour in dark if colour in picture(app)])
+            app.theme = DARK.name
+            await pilot.pause(0.4)
+
+    drive(story, run=done)
+
+
 @pytest.mark.parametrize(("name", "size"), [("120x36", (120, 36)), ("80x24", (80, 24)), ("50x16", (50, 16))])
 def test_the_advantage_screen(working, monkeypatch, same_as_kept, name, size):
     _snapshot(working, monkeypatch, same_as_kept, name, size)
@@ -209,8 +227,6 @@ def test_the_advantage_screen_without_colours(working, monkeypatch, same_as_kept
 
 
 def _snapshot(run, monkeypatch, same_as_kept, name, size, light=False):
-    from tspin_mlx_tui.picture import picture
-
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("TERM", "xterm-256color")
 

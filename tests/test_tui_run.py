@@ -1,16 +1,21 @@
 """The screen of a run, pane by pane: driven by Textual's pilot on runs that no model has made."""
 
 import json
+import threading
 
 import pytest
+from textual.widgets import RichLog
 from tspin_mlx_tui.chart_view import ChartView
 from tspin_mlx_tui.home import HomeScreen
+from tspin_mlx_tui.machine_stats import Stats
 from tspin_mlx_tui.metrics_pane import MetricsGrid
+from tspin_mlx_tui.now import Now, headline
 from tspin_mlx_tui.run_screen import RunScreen
 from tspin_mlx_tui.samples_pane import SamplesPane
 from tspin_mlx_tui.stop_dialog import StopDialog
 
 from tspin_mlx.errors import UsageError
+from tspin_mlx.run_view import RunView
 from tspin_mlx.runs.lock import RunLock
 
 from .app_driver import TRAINING, drive, text_of, until
@@ -45,6 +50,16 @@ def test_a_working_run_shows_its_phase_and_what_is_left(working):
         assert "✓ answer the prompts" in seen and "s stop" in seen and "r resume" not in seen
 
     drive(story, run=working)
+
+
+@pytest.mark.parametrize("width", [48, 78])
+def test_a_long_name_leaves_room_for_the_state(working, width):
+    name = "household-commands-" * 3 + "arm=anchored-seed=3"
+    for state, words in (("running", "● running   iteration 1 (2 of 2)"), ("interrupted", "‖ interrupted: r resumes")):
+        view = RunView(name=name, phase=TRAINING, iteration=1)
+        line = headline(Now(view, state, working.plan_row, {}), width).plain
+        assert line.startswith("househo") and "seed=3     " in line and words[:24] in line
+        assert len(line) <= width
 
 
 def test_a_dead_engine_is_told_within_two_seconds(make_run):
@@ -195,6 +210,86 @@ def test_samples_step_through_iterations_are_ordered_and_switch_to_the_training_
         assert "8 trained on" in text_of(app) and "please do train number" in text_of(app)
 
     drive(story, run=done)
+
+
+def tell(run, **event):
+    """Add to the log of a run, as its engine would."""
+    with run.events_path.open("a") as log:
+        log.write(json.dumps({"time": 1_800_000_000.0, **event}) + "\n")
+
+
+def test_only_what_is_new_is_added_to_a_long_log(working, monkeypatch):
+    step = json.loads(working.events_path.read_text().splitlines()[-1]) | {"steps": 2000}
+    for number in range(7, 1200):
+        tell(working, **step | {"step": number, "time": 1_700_001_000.0 + number})
+    cleared = []
+
+    def seen(app):
+        return [line[:-3] for line in text_of(app).splitlines()[5:-1]]  # without the scroll bar
+
+    async def story(app, pilot):
+        await pilot.press("5", "t")
+        log = app.screen.query_one(RichLog)
+        await until(pilot, lambda: any("step 1199/2000" in line.text for line in log.lines))
+        await until(pilot, lambda: log.is_vertical_scroll_end)
+        monkeypatch.setattr(log, "clear", lambda: cleared.append(1))
+        tell(working, kind="warning", message="first")
+        await until(pilot, lambda: "first" in text_of(app))
+        await pilot.press("pageup")
+        await until(pilot, lambda: "first" not in text_of(app))
+        before = seen(app)
+        tell(working, kind="warning", message="second")
+        await until(pilot, lambda: "second" in log.lines[-1].text)
+        await pilot.pause(0.3)
+        assert seen(app) == before
+        await pilot.press("end")
+        tell(working, kind="warning", message="third")
+        await until(pilot, lambda: "third" in text_of(app) and len(log.lines) == 1000)
+
+    drive(story, run=working)
+    assert not cleared
+
+
+@pytest.mark.parametrize("size", [(120, 36), (80, 24), (50, 16)])
+def test_a_failure_and_its_hint_are_seen(make_run, size):
+    run = make_run("failed", until=TRAINING)
+    tell(run, kind="run_failed", message="memory ran out", hint="use a smaller batch", exit_code=8)
+
+    async def story(app, pilot):
+        await until(pilot, lambda: "failed: r tries again" in text_of(app))
+        assert size[0] < 76 or "→ use a smaller batch" in text_of(app)
+        await pilot.press("5")
+        await until(pilot, lambda: "failed: memory ran out" in text_of(app) and "→ use a smaller batch" in text_of(app))
+
+    drive(story, run=run, size=size)
+
+
+@pytest.mark.parametrize(("key", "size", "last"), [("1", (80, 14), "★ iteration 1"), ("4", (50, 16), "runs/done")])
+def test_keys_reach_the_end_of_a_panel(done, key, size, last):
+    async def story(app, pilot):
+        await pilot.press(key)
+        await pilot.pause(0.3)
+        assert last not in text_of(app)
+        await pilot.press(*["pagedown"] * 5)
+        await until(pilot, lambda: last in text_of(app))
+        await pilot.press(*["pageup"] * 5)
+        await until(pilot, lambda: last not in text_of(app))
+
+    drive(story, run=done, size=size)
+
+
+def test_the_system_is_asked_at_once(working, monkeypatch):
+    asked = threading.Event()
+    monkeypatch.setattr("tspin_mlx_tui.system_pane._EVERY_S", 1000.0)
+    monkeypatch.setattr("tspin_mlx_tui.system_pane.stats_of", lambda _: asked.wait(10) and Stats(4711, 1 << 30, 99.0))
+
+    async def story(app, pilot):
+        await pilot.press("4")
+        await until(pilot, lambda: "asking the system …" in text_of(app))
+        asked.set()
+        await until(pilot, lambda: "4711" in text_of(app))
+
+    drive(story, run=working)
 
 
 def test_events_with_steps(done):

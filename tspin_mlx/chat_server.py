@@ -11,8 +11,8 @@ It says first what there is, then answers one request after another, policy by p
 
 ``text`` is what the model said, unfiltered (but ASCII on the wire): who shows it must make it printable.
 ``finish_reason`` is ``stop``, ``length``, or ``interrupted`` after a SIGINT, which ends all that was requested. What
-cannot be done is answered by ``{"error": ..., "hint": ...}``; the process then waits for the next request, unless
-it could not even start.
+cannot be done is answered by ``{"error": ..., "hint": ...}``, with the ``policy`` if only that one cannot; the next
+policy is then asked. After it the process waits for the next request, unless it could not even start.
 """
 
 from __future__ import annotations
@@ -85,17 +85,19 @@ def _answer(session: ChatSession, request: Request, send: Send, interruption: In
     for name in request.policies:
         find_policy(session.run, name)  # before anybody answers
     for name in request.policies:
-        pieces = session.answer(
-            messages, name, temperature=request.temperature, max_tokens=request.max_tokens, seed=request.seed
-        )
         tokens, reason = 0, None
-        for piece in pieces:
-            tokens, reason = piece.tokens, piece.finish_reason
-            if piece.text:
-                send({"policy": name, "text": piece.text})
-            if interruption.wanted:
-                break
-        send({"policy": name, "done": True, "tokens": tokens, "finish_reason": reason or "interrupted"})
+        try:
+            for piece in session.answer(
+                messages, name, temperature=request.temperature, max_tokens=request.max_tokens, seed=request.seed
+            ):
+                tokens, reason = piece.tokens, piece.finish_reason
+                if piece.text:
+                    send({"policy": name, "text": piece.text})
+                if interruption.wanted:
+                    break
+            send({"policy": name, "done": True, "tokens": tokens, "finish_reason": reason or "interrupted"})
+        except TspinError as error:
+            send({"policy": name, "error": error.message, "hint": error.hint})
         if interruption.wanted:
             return
 

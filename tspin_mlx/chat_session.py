@@ -89,7 +89,7 @@ class ChatSession:
         if prompt >= window:
             raise UsageError(
                 f"the conversation has {prompt} tokens, and the model's window {window}",
-                hint="begin a new one (/reset)",
+                hint="begin a new one (/reset; ctrl+n in the app)",
             )
         return min(wanted, window - prompt)
 

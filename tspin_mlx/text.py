@@ -29,8 +29,19 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
 
 def shorten(text: str, width: int) -> str:
     """``text`` on one line of at most ``width`` characters."""
-    line = " ".join(printable(text).split())
+    line = _one_line(text)
     return line if len(line) <= width else line[: max(0, width - 1)] + "…"[:width]
+
+
+def abridge(text: str, width: int) -> str:
+    """``text`` on one line of at most ``width`` characters: what is too long loses its middle, as names of runs that
+    begin alike."""
+    line, end = _one_line(text), width // 2
+    return line if len(line) <= width else line[: max(0, width - 1 - end)] + "…"[:width] + line[len(line) - end :]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(printable(text).split())
 
 
 def first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
@@ -73,6 +73,11 @@ class TspinApp(App[None]):
             self.push_screen(RunScreen(Run(path)))
         except TspinError as error:
             self.tell(error)
+
+    def leave(self, screen: Screen[Any]) -> None:
+        """Take a screen away, with whatever lies over it: help, the palette, a file picker."""
+        while screen in self.screen_stack:
+            self.pop_screen()
 
     def tell(self, error: TspinError) -> None:
         """Show what went wrong, and what to do about it."""

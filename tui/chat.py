@@ -19,12 +19,14 @@ from .bindings import bound
 from .chat_process import ChatProcess
 from .colours import words_of
 from .key_line import KeyLine
+from .paging import PAGE_KEYS, scroll_pages
 
 if TYPE_CHECKING:
     from .app import TspinApp
 
 _POLICIES = {"base": "before", "best": "after"}
 _REDRAW_S = 0.1
+_LOADING = "loading the models …"
 
 
 class ChatScreen(Screen[None]):
@@ -40,6 +42,7 @@ class ChatScreen(Screen[None]):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("again", "again", "new conversation", tooltip="Forget what was said"),
+        *PAGE_KEYS,
         bound("back", "back", "back"),
     ]
 
@@ -51,8 +54,9 @@ class ChatScreen(Screen[None]):
         self._multi_turn = True
         self._said: dict[str, list[dict[str, str]]] = {}
         self._waiting: set[str] = set()
+        self._refused: dict[str, str] = {}  # what a policy did not answer, and why
         self._ready = False
-        self._state = "loading the models …"
+        self._state = _LOADING
         self._stale = False
 
     @property
@@ -79,14 +83,20 @@ class ChatScreen(Screen[None]):
         line = self.query_one(Input)
         line.cursor_blink = False
         line.focus()
+        self._to_the_end()
         self.set_interval(_REDRAW_S, self._redraw)
-        self.run_worker(self._listen(), exclusive=True)
+        self.app.theme_changed_signal.subscribe(self, lambda _: setattr(self, "_stale", True))
+        self._start()
         if is_held(self.run.path):
             self.tspin.say("training goes on: two more models share the memory with it", warning=True)
 
     def on_unmount(self) -> None:
         """No model stays behind."""
         self._process.close()
+
+    def _start(self) -> None:
+        self._state, self._stale = _LOADING, True
+        self.run_worker(self._listen(), exclusive=True)
 
     async def _listen(self) -> None:
         async for message in self._process.messages():
@@ -95,18 +105,36 @@ class ChatScreen(Screen[None]):
     def _hear(self, message: dict[str, Any]) -> None:
         policy = message.get("policy")
         if "error" in message:
-            self._state = printable(str(message["error"]))
-            self._take_back()
+            self._regret(message)
         elif message.get("ready"):
             self._state, self._ready = "", True
             self._system, self._multi_turn = message["system"], message["multi_turn"]
             self._forget()
-        elif policy in self._said and "text" in message:
+        elif policy in self._waiting and "text" in message:
             self._said[policy][-1]["content"] += str(message["text"])
-        elif message.get("done"):
-            self._waiting.discard(str(policy))
-            self._state = "" if not self._waiting else self._state
+        elif policy in self._waiting and message.get("done"):
+            self._settle(policy)
         self._stale = True
+
+    def _regret(self, message: dict[str, Any]) -> None:
+        """Of what was asked in vain nothing stays: the next request would be the same again."""
+        policy, words = message.get("policy"), (message["error"], message.get("hint"))
+        told = printable("\n→ ".join(str(part) for part in words if part), keep_newlines=True)
+        for name in [policy] if policy in self._waiting else list(self._waiting):
+            if not self._said[name][-1]["content"]:
+                del self._said[name][-2:]
+            self._settle(name)
+        if policy in self._said:
+            self._refused[policy] = told
+        elif not message.get("ended"):
+            self._state = told
+        else:  # one that could not even start has said why
+            why = told if self._ready or self._state == _LOADING else self._state
+            self._ready, self._state = False, f"{why}\n→ a new conversation starts it again"
+
+    def _settle(self, policy: str) -> None:
+        self._waiting.discard(policy)
+        self._state = self._state if self._waiting else ""
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Ask both; each is told its own answers so far."""
@@ -115,6 +143,8 @@ class ChatScreen(Screen[None]):
         if not self._multi_turn:
             self._forget()
         event.input.value = ""
+        self._to_the_end()
+        self._refused.clear()
         self._waiting = set(_POLICIES)
         self._state = "answering …"
         asked = {}
@@ -136,7 +166,6 @@ class ChatScreen(Screen[None]):
         self._stale = False
         for policy, said in self._said.items():
             self.query_one(f"#said-{policy}", Static).update(self._transcript(policy, said))
-            self.query_one(f"#chat-{policy}").scroll_end(animate=False)
         self.query_one("#chat-state", Static).update(Text(self._state, style=words_of(self.app)["dim"]))
 
     def _transcript(self, policy: str, said: list[dict[str, str]]) -> Text:
@@ -150,24 +179,34 @@ class ChatScreen(Screen[None]):
                 parts.append(Text.assemble(("› ", colours["accent"]), (text, colours["dim"])))
             else:
                 parts.append(Text(text or ("…" if policy in self._waiting else "(nothing)")))
+        if policy in self._refused:
+            parts.append(Text(self._refused[policy], style=colours["error"]))
         return Text("\n\n").join(parts)
 
-    def _take_back(self) -> None:
-        """Of what was asked in vain nothing stays: the next request would be the same again."""
-        for policy in self._waiting:
-            if not self._said[policy][-1]["content"]:
-                del self._said[policy][-2:]
-        self._waiting.clear()
+    def _to_the_end(self) -> None:
+        """Show what comes, until somebody scrolls back."""
+        for column in self.query(VerticalScroll):
+            column.anchor()
 
     def _forget(self) -> None:
         start = [{"role": "system", "content": self._system}] if self._system else []
         self._said = {policy: list(start) for policy in _POLICIES}
+        self._refused.clear()
         self._stale = True
 
     def action_again(self) -> None:
-        """Begin anew."""
-        if not self._waiting:
-            self._forget()
+        """Begin anew; with another process, if this one has ended."""
+        if self._waiting or self._state == _LOADING:
+            return
+        self._forget()
+        if self._ready:
+            self._state = ""
+        else:
+            self._start()
+
+    def action_page(self, by: int) -> None:
+        """Scroll both columns."""
+        scroll_pages(self, by)
 
     def action_back(self) -> None:
         """Leave."""

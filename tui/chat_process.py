@@ -33,7 +33,7 @@ class ChatProcess:
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         """Start it, and give what it says: ``ready``, pieces of ``text`` by ``policy``, ``done``, ``error``.
 
-        The last message is an ``error`` that tells how it ended, unless it was closed.
+        The last message is an ``error`` that tells how it ended, unless it was closed. It can then be started anew.
         """
         process = self._process = await spawned(
             [*COMMAND, str(self._run)],
@@ -57,6 +57,7 @@ class ChatProcess:
             raise
         said = (await errors).decode(errors="replace").strip()[-_LAST_WORDS:]
         if self._process is not None:
+            self._process = None
             last = said.splitlines()[-1] if said else f"exit code {code}"
             yield {"error": f"the chat's process has ended: {last}", "ended": True}
 

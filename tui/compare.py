@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.table import Table
 from rich.text import Text
@@ -14,12 +15,12 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from tspin_mlx.chart import Plot, Series
-from tspin_mlx.errors import DamagedError
+from tspin_mlx.errors import TspinError
 from tspin_mlx.policy_names import policy_label
 from tspin_mlx.run_view import RunView
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import view_of
-from tspin_mlx.text import printable, shorten
+from tspin_mlx.text import abridge, printable
 
 from .bindings import bound
 from .chart_view import ChartView
@@ -27,6 +28,9 @@ from .colours import words_of
 from .key_line import KeyLine
 from .look import palette
 from .now import HEADINGS, short
+
+if TYPE_CHECKING:
+    from .app import TspinApp
 
 #: How many runs can be told apart.
 MOST = 6
@@ -56,6 +60,11 @@ class CompareScreen(Screen[None]):
         self._runs: list[tuple[Run, RunView]] = []
         self._at = 0
 
+    @property
+    def tspin(self) -> TspinApp:
+        """The app."""
+        return cast("TspinApp", self.app)
+
     def compose(self) -> ComposeResult:
         """Title, chart, table."""
         yield Static(id="compare-title", classes="line")
@@ -67,26 +76,32 @@ class CompareScreen(Screen[None]):
     def on_mount(self) -> None:
         """Read the runs in a thread of its own: logs can be long."""
         self.query_one("#compare-title", Static).update("reading …")
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
         self.run_worker(self._read, thread=True)
 
     def _read(self) -> None:
         found = []
         for path in self._paths:
-            try:
+            with contextlib.suppress(TspinError):  # damaged, or removed meanwhile
                 run = Run(path)
                 found.append((run, view_of(run.events_path)))
-            except DamagedError:
-                continue
-        self.app.call_from_thread(self._show, found)
+        self.app.call_from_thread(self._found, found)
 
-    def _show(self, runs: list[tuple[Run, RunView]]) -> None:
+    def _found(self, runs: list[tuple[Run, RunView]]) -> None:
         self._runs = runs
+        if runs:
+            self._show()
+        else:
+            self.tspin.say("none of these runs can be read", warning=True)
+            self.tspin.leave(self)
+
+    def _show(self) -> None:
         self._draw()
         self.query_one("#compare-table", Static).update(self._table())
 
     def _draw(self) -> None:
         metric, colours = _METRICS[self._at], words_of(self.app)
-        series = tuple(Series(shorten(run.name, 20), _self_play(view, metric)) for run, view in self._runs)
+        series = tuple(Series(abridge(run.name, 20), _self_play(view, metric)) for run, view in self._runs)
         zero = metric.startswith("advantage")
         self.query_one(ChartView).plot = Plot(series, unit="nats" if zero or "logps" in metric else "", zero=zero)
         title = Text.assemble((metric, "bold"), (f"   {self._at + 1} of {len(_METRICS)}, ← and →", colours["dim"]))

@@ -29,7 +29,7 @@ _MORE = {
     "machine": lambda event: f"on {event['device']}, {event['memory_bytes'] / 1e9:.0f} GB",
     "run_finished": lambda event: "finished",
     "run_stopped": lambda event: f"stopped: {event['message']}",
-    "run_failed": lambda event: f"failed: {event['message']}",
+    "run_failed": lambda event: f"failed: {event['message']}" + (f"\n→ {event['hint']}" if event.get("hint") else ""),
 }
 
 
@@ -63,15 +63,21 @@ class EventsPane(Pane):
             self._width, self._shown = width, []
         if not width:
             return
-        known = len(self._shown)
-        if self._shown != events[:known] or not known:
+        kept = self._shown[self._shown.index(events[0]) :] if events and events[0] in self._shown else []
+        if not kept or kept != events[: len(kept)]:
             log.clear()
-            known = 0
-        for event in events[known:]:
+            kept = []
+        follow = not kept or log.is_vertical_scroll_end
+        log.max_lines = _MOST if follow else None  # whoever reads further up keeps the place
+        for event in events[len(kept) :]:
             line = describe(event)
             if line is not None:
-                log.write(_line(event, line, words_of(self.app)), width=width)
+                log.write(_line(event, line, words_of(self.app)), width=width, scroll_end=follow)
         self._shown = events
+
+    def recolour(self) -> None:
+        """Write all lines anew."""
+        self._shown = []
 
     def on_resize(self) -> None:
         """Wrap anew."""
@@ -93,7 +99,7 @@ class EventsPane(Pane):
 def describe(event: Event) -> str | None:
     """An event in words, also those that a pipe is not told of."""
     told = _MORE[event["kind"]](event) if event["kind"] in _MORE else narrate(event)
-    return None if told is None else printable(told)
+    return None if told is None else printable(told, keep_newlines=True)
 
 
 def _line(event: Event, told: str, colours: dict[str, str]) -> Table:

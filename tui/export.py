@@ -90,6 +90,7 @@ class ExportScreen(Screen[None]):
     def on_mount(self) -> None:
         """Begin with what to do."""
         self.query_one("#what", Choice).focus()
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
         self._show()
 
     @property

@@ -15,7 +15,7 @@ from textual.worker import get_current_worker
 
 from tspin_mlx.errors import TspinError
 from tspin_mlx.policy_names import policy_label
-from tspin_mlx.text import printable, shorten, signed
+from tspin_mlx.text import abridge, printable, shorten, signed
 
 from .bindings import bound
 from .colours import words_of
@@ -147,7 +147,7 @@ class HomeScreen(Screen[None]):
         if heading == "run":
             mark = "▪ " if run.path.name in self._marked else "  "
             return Text.assemble(
-                (mark, colours["accent"]), shorten(about["name"], 28 if self.has_class("-wide") else 20)
+                (mark, colours["accent"]), abridge(about["name"], 28 if self.has_class("-wide") else 20)
             )
         if heading == "state":
             return (

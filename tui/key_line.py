@@ -21,7 +21,8 @@ class KeyLine(Static):
     def on_mount(self) -> None:
         """Follow what can be done."""
         self._spans: list[tuple[int, int, str, DOMNode]] = []
-        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh_keys())
+        for signal in (self.screen.bindings_updated_signal, self.app.theme_changed_signal):
+            signal.subscribe(self, lambda _: self.refresh_keys())
         self.refresh_keys()
 
     def on_resize(self) -> None:

@@ -15,6 +15,7 @@ from textual.screen import Screen
 from textual.suggester import SuggestFromList
 from textual.timer import Timer
 from textual.widgets import Static
+from textual.worker import get_current_worker
 
 from tspin_mlx.errors import TspinError
 from tspin_mlx.runs.directory import Run
@@ -104,6 +105,7 @@ class NewRunScreen(Screen[None]):
         if self.origin is not None:
             self._take_over(self.origin)
         self.query_one("#recipe", Line).focus()
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
         self._settle(0.05)
 
     def _take_over(self, origin: Run) -> None:
@@ -154,11 +156,12 @@ class NewRunScreen(Screen[None]):
     def _look(self) -> None:
         from .draft import earlier_speed, look_at
 
-        draft = self.app.call_from_thread(lambda: self.draft)
+        worker, draft = get_current_worker(), self.app.call_from_thread(lambda: self.draft)
         looked = look_at(draft)
         model = next((c.split("=", 1)[1] for c in draft.changes if c.startswith("model.path=")), None)
         earlier = earlier_speed(self.tspin.folder, model or str(looked.defaults.get("model.path")))
-        self.app.call_from_thread(self._seen, looked, earlier)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._seen, looked, earlier)
 
     def _seen(self, looked: Outlook, earlier: tuple[Any, int] | None) -> None:
         self._looked, self._earlier = looked, earlier
@@ -283,7 +286,7 @@ class NewRunScreen(Screen[None]):
             self._plan = f"{made['run']} is there already, and finished.\n→ Give the new run another name."
             self._show()
             return
-        self.dismiss()
+        self.tspin.leave(self)
         self.tspin.open_run(Path(made["run"]))
 
     def action_back(self) -> None:

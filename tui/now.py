@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tspin_mlx.policy_names import policy_label
 from tspin_mlx.run_view import RunView, remaining_s
-from tspin_mlx.text import duration, printable, shorten, signed
+from tspin_mlx.text import abridge, duration, printable, shorten, signed
 
 _STATES = {
     "running": ("●", "success", "running"),
@@ -70,13 +70,13 @@ def state_text(state: str, colours: Mapping[str, str]) -> Text:
 
 
 def headline(now: Now, width: int) -> Text:
-    """The run's name, state, place in the plan and remaining time in one line."""
+    """The run's name, state, place in the plan and remaining time in one line; a long name gets what is left, and a
+    third of the line at least."""
     view = now.view
-    parts = [now.text((printable(view.name), "bold"), ("  ", ""))]
     if now.state == "replayed":
-        parts.append(now.text(("▸ ", "accent"), (f"replay at {now.speed:g}×", "")))
+        parts = [now.text(("▸ ", "accent"), (f"replay at {now.speed:g}×", ""))]
     else:
-        parts.append(state_text(now.state, now.colours))
+        parts = [state_text(now.state, now.colours)]
     if now.frozen:
         parts.append(now.text(("frozen: space goes on", "warning")))
     if view.stopping and now.state in ("running", "stalled"):
@@ -87,9 +87,11 @@ def headline(now: Now, width: int) -> Text:
         left = remaining_s(view, now.plan["phases"])
         if left is not None:
             parts.append(now.text((f"about {duration(left)} left", "dim")))
-    line = Text("   ").join(parts)
-    if line.cell_len > width and view.phase is not None and parts[-1].plain.startswith("about"):
-        line = Text("   ").join(parts[:-1])
+    rest, least = Text("   ").join(parts), width // 3
+    if min(len(view.name), least) + 5 + rest.cell_len > width and parts[-1].plain.startswith("about"):
+        rest = Text("   ").join(parts[:-1])
+    name = abridge(view.name, max(least, width - 5 - rest.cell_len))
+    line = Text.assemble((name, "bold"), "     ", rest)
     line.truncate(width, overflow="ellipsis")
     return line
 
@@ -116,7 +118,7 @@ def bar_of(share: float, width: int) -> tuple[str, str]:
 
 def panel(now: Now, width: int) -> Text:
     """Everything about this moment, in a column of so many cells."""
-    sections = [_phases(now, width), _measures(now, width), _held_out(now, width), _troubles(now, width)]
+    sections = [_troubles(now, width), _phases(now, width), _measures(now, width), _held_out(now, width)]
     return Text("\n\n").join(Text("\n").join(lines) for lines in map(list, sections) if lines)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from textual.binding import BindingType
 from textual.containers import Container
 
 from tspin_mlx.runs.directory import Run
 
 from .now import Now
+from .paging import PAGE_KEYS, scroll_pages
 
 
 class Pane(Container):
@@ -18,6 +22,7 @@ class Pane(Container):
 
     DEFAULT_CSS = "Pane { width: 1fr; height: 1fr; }"
     HELP = ""
+    BINDINGS: ClassVar[list[BindingType]] = [*PAGE_KEYS]
 
     can_focus = True
 
@@ -28,6 +33,13 @@ class Pane(Container):
     def show(self, now: Now) -> None:
         """Show a moment of the run; called only while the pane is seen."""
         raise NotImplementedError
+
+    def recolour(self) -> None:
+        """The colours have changed: what is kept in the old ones is out of date."""
+
+    def action_page(self, by: int) -> None:
+        """Scroll what is longer than the screen."""
+        scroll_pages(self, by)
 
     def take_focus(self) -> None:
         """Come to the front."""

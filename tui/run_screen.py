@@ -124,6 +124,7 @@ class RunScreen(Screen[None]):
     def on_mount(self) -> None:
         """Begin to follow."""
         self.source = LiveSource(self.run, self.tspin.clock)
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._recolour())
         self.set_interval(_EVERY_S, self.tick)
         self.tick()
         self.pane.focus()
@@ -160,6 +161,13 @@ class RunScreen(Screen[None]):
         if now.state != self._state:  # other keys make sense
             self._state = now.state
             self.refresh_bindings()
+
+    def _recolour(self) -> None:
+        if self.frozen is not None:
+            self.frozen = replace(self.frozen, colours=words_of(self.app))
+        for pane in self.query(Pane):
+            pane.recolour()
+        self.refresh_view()
 
     def on_resize(self) -> None:
         """The lines are made for a width."""

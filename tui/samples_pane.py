@@ -64,6 +64,10 @@ class SamplesPane(Pane):
         """Nothing yet."""
         self._list()
 
+    def recolour(self) -> None:
+        """Write title, list and answers anew."""
+        self._list()
+
     def take_focus(self) -> None:
         """The cursor keys belong to the list."""
         self.query_one(DataTable).focus()

@@ -29,6 +29,7 @@ class SystemPane(Pane):
         "its share of the processor and, on macOS, of the GPU are asked of the system every two seconds."
     )
     _stats: Stats | None = None
+    _answered = False
     _last: Now | None = None
 
     def compose(self) -> ComposeResult:
@@ -53,13 +54,15 @@ class SystemPane(Pane):
         self.app.call_from_thread(self._told, found)
 
     def _told(self, stats: Stats | None) -> None:
-        self._stats = stats
+        self._stats, self._answered = stats, True
         if self._last is not None:
             self._numbers(self._last)
 
     def show(self, now: Now) -> None:
         """Draw the curves so far."""
         before, self._last = self._last, now
+        if before is None:
+            self._ask()
         if before is None or before.view.steps is not now.view.steps:
             self.query_one("#memory-chart", ChartView).plot = memory_plot(now.view)
             self.query_one("#speed-chart", ChartView).plot = speed_plot(now.view)
@@ -84,7 +87,8 @@ class SystemPane(Pane):
             if stats.gpu_percent is not None:
                 yield row(now, "GPU", f"{stats.gpu_percent:.0f} %", width)
         else:
-            yield now.text(("no process of this machine works on it", "dim"))
+            told = "no process of this machine works on it" if self._answered else "asking the system …"
+            yield now.text((told, "dim"))
         yield Text()
         if view.steps:
             last = view.steps[-1]

@@ -15,4 +15,9 @@ class Told(Static):
         """Show another text."""
         before, self._last = self._last, text
         if before is None or before != text or before.spans != text.spans:
-            self.update(text, layout=before is None or before.plain.count("\n") != text.plain.count("\n"))
+            self.update(text, layout=before is None or _shape(before) != _shape(text))
+
+
+def _shape(text: Text) -> list[int]:
+    """What decides how high it is: lines that are too long are wrapped."""
+    return [len(line) for line in text.plain.split("\n")]
