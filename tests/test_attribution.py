@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from benchmarks.claims.attribution import attribute, gradient, kinds, places, pushes, pushes_by_advantage
+from benchmarks.claims.attribution import attribute, gradient, kinds, merged, places, pushes, pushes_by_advantage
 from tspin_mlx.method import tspin_loss
 from tspin_mlx.model_folder import resolve_model
 from tspin_mlx.models import load_policy
@@ -83,3 +83,10 @@ def test_a_run_is_attributed_by_place_and_by_advantage_alike(small_run):
     assert {*by_place} >= {"expert content", "expert structure", "expert end", "own content"}
     assert by_place == pytest.approx(by_advantage, rel=0.02, abs=0.02)
     assert any(abs(value) > 0.05 for value in by_place.values())
+
+
+def test_what_y_and_y_prime_begin_with_is_one_part():
+    effects = {"y up": {"end": 3.0}, "y' down, before it differs": {"end": -2.0}, "y' down, after": {"end": 0.5}}
+    assert merged(effects) == {"y up, from the first difference on": {"end": 1.0}, "y' down, after": {"end": 0.5}}
+    without = {"y up": {"end": 3.0}, "y' down, after": {"end": 0.5}}
+    assert merged(without) == without

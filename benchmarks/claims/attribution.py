@@ -215,9 +215,19 @@ def _kinds(tokenizer: Any, examples: Sequence[tuple[Prompt, Response]]) -> np.nd
     return np.array(kinds(tokens, [tokenizer.decode([token]) for token in tokens], tokenizer.eos_token_id))
 
 
+def merged(effects: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """What y and y' begin with is raised in the one and lowered in the other, by the same tokens after the same
+    prompt: only the sum of the two says anything."""
+    others = dict(effects)
+    raised, begun = others.pop("y up"), others.pop("y' down, before it differs", None)
+    if begun is None:
+        return effects
+    return {"y up, from the first difference on": {key: raised[key] + begun[key] for key in raised}, **others}
+
+
 def show(found: dict[str, Any]) -> None:
     """As two tables, with the sum of all parts below."""
-    for rows in (found["effects"], found["by_advantage"]):
+    for rows in (merged(found["effects"]), found["by_advantage"]):
         table = Table(box=None, pad_edge=False, header_style="dim")
         columns = list(next(iter(rows.values())))
         for heading in ("part of the gradient", *columns):
