@@ -385,6 +385,24 @@ def test_sources_on_the_hub_are_told_from_files():
 
 
 @pytest.mark.parametrize(
+    ("source", "asked"), [("hub:org/data:train", ["org/data"]), ("hub:org/data:main:train", ["org/data", "main"])]
+)
+def test_a_dataset_of_the_hub_is_read_like_a_file(monkeypatch, source, asked):
+    rows = [{"prompt": f"say {i}", "response": "yes"} for i in range(4)]
+
+    def load_dataset(*parts, split):
+        assert (list(parts), split) == (asked, "train")
+        return rows
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    found = load_examples(DataSection(train=source, validation_size=1), Path(), 0)
+    assert {row.example.messages[-1]["content"] for row in (*found.train, *found.validation)} == {
+        row["prompt"] for row in rows
+    }
+    assert {row.place for row in (*found.train, *found.validation)} == {f"{source} row {i}" for i in (1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize(
     ("raised", "kind", "said"),
     [
         (TimeoutError(), HubError, "dataset 'org/data' could not be fetched: TimeoutError"),

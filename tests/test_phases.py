@@ -1,8 +1,12 @@
 """Parts of phases that are not seen in a whole run."""
 
+from types import SimpleNamespace as Fake
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tspin_mlx import phases
 from tspin_mlx.phases import shards
 from tspin_mlx.recipe import GenerationSection
 from tspin_mlx.triplets import Prompt, Response
@@ -27,3 +31,31 @@ def test_every_prompt_is_in_one_shard_and_none_is_larger_than_allowed(lengths, m
     assert sorted(prompt.id for part in parts for prompt in part) == sorted(map(str, range(len(lengths))))
     for part in parts:
         assert len(part) == 1 or sum(len(prompt.tokens) + max_tokens for prompt in part) <= shard_tokens
+
+
+@pytest.mark.parametrize(
+    ("pause", "saving_s", "saved"),
+    [(10, 0, [3, 6, 9]), (0, 0, [1, 2, 3, 4, 5, 6, 7, 8, 9]), (10, 1, [3, 8]), (100, 0, [])],
+    ids=["now and then", "always", "rarely, because it takes long", "not at all in so short a phase"],
+)
+def test_checkpoints_come_after_a_pause_that_grows_with_what_they_cost(monkeypatch, pause, saving_s, saved):
+    """Ten steps of four seconds."""
+    clock, seen = Fake(now=0.0), []
+
+    def run(examples, on_step, done):
+        for step in range(done + 1, 11):
+            clock.now += 4
+            on_step(step, {})
+
+    def save(trainer, step):
+        seen.append(step)
+        clock.now += saving_s
+
+    monkeypatch.setattr(phases, "time", Fake(monotonic=lambda: clock.now))
+    monkeypatch.setattr(phases, "Trainer", lambda *_: Fake(run=run, first_logps={}))
+    monkeypatch.setattr(phases, "Checkpoints", lambda *_: Fake(restore=lambda trainer: 0, save=save))
+    recipe = Fake(run=Fake(checkpoint_seconds=pause))
+    desk = Fake(plan=Fake(recipe=recipe), store=None, policy=None, gradients=None, emit=lambda *_, **__: None,
+                stop=Fake(now=False, check=lambda: None))  # fmt: skip
+    phases._optimise(desk, Fake(updates=Fake(steps=10), objective=Fake(), target="x", iteration=0, seed=0), [])
+    assert seen == saved

@@ -5,7 +5,7 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 from tspin_mlx import training
 from tspin_mlx.batching import micro_batches
@@ -176,6 +176,23 @@ def test_clipping_bounds_the_update(tiny_model):
     start = {name: np.array(value) for name, value in fresh(tiny_model).adapter().items()}
     assert max(np.abs(moved[n] - start[n]).max() for n in start) > 1e-3
     assert max(np.abs(still[n] - start[n]).max() for n in start) < 1e-3
+
+
+@pytest.mark.parametrize("broken", [float("inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_is_no_update(tiny_model, monkeypatch, broken):
+    trainer, accumulated = Trainer(fresh(tiny_model), SUPERVISED, UPDATES, 0), Trainer._accumulated
+
+    def one_is_broken(self, batch):
+        loss, grads, seen = accumulated(self, batch)
+        name, value = tree_flatten(grads)[0]
+        return loss, tree_unflatten([*tree_flatten(grads)[1:], (name, mx.full(value.shape, broken))]), seen
+
+    monkeypatch.setattr(Trainer, "_accumulated", one_is_broken)
+    before = {n: np.array(v) for n, v in (trainer.policy.adapter() | trainer.optimizer_state()).items()}
+    with pytest.raises(DivergedError, match=r"step 1: the gradient is not finite \(examples: row-"):
+        trainer.run(examples(1), lambda *_: None)
+    for n, v in (trainer.policy.adapter() | trainer.optimizer_state()).items():
+        np.testing.assert_array_equal(np.array(v), before[n])
 
 
 def test_a_step_logs_the_metrics_of_the_design(tiny_model):
