@@ -449,3 +449,9 @@ def test_two_processes_may_make_the_same_and_one_of_them_does(tmp_path):
         pass
     assert (tmp_path / "run" / "whole").read_text() == "ours"
     assert names(tmp_path) == [theirs.name, "run"]
+
+
+def test_a_file_in_the_way_of_a_folder_is_no_race(tmp_path):
+    (tmp_path / "x").touch()
+    with pytest.raises(StorageError, match="x is no folder"):
+        durable.make_folder(tmp_path / "x")

@@ -151,4 +151,4 @@ def test_the_stored_type_of_the_base_is_kept_and_rounding_may_not_lose_the_adapt
     with pytest.raises(FusedAnother) as caught:
         fuse(open_source(run, 1), name="lost")
     assert "rounding has lost the adapter" in caught.value.hint
-    assert fuse(open_source(run, 1), name="allowed", max_kl=2 * MAX_KL).note["agreement"]["max_kl"] == 2 * MAX_KL
+    assert fuse(open_source(run, 1), name="allowed", max_kl=MAX_KL).note["agreement"]["max_kl"] == MAX_KL

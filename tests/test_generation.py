@@ -174,7 +174,7 @@ def test_the_adapter_is_folded_while_answering_and_is_as_before_afterwards(tiny_
         assert type(policy.model.layers[0].self_attn.q_proj).__name__ == "Linear"
     assert {name: type(layer) for name, layer in policy.model.named_modules()} == names
     np.testing.assert_array_equal(policy.model(tokens), before)
-    monkeypatch.setattr(models, "memory_budget", lambda: 1000)
+    monkeypatch.setattr(models, "device_bytes", lambda: 1000)
     with folded(policy):
         assert policy.adapter()  # there is no room for weights twice
     monkeypatch.undo()

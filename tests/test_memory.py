@@ -74,11 +74,12 @@ def test_a_prompt_that_each_response_brings_weighs_more():
 
 
 def test_a_triplet_is_weighed_at_a_quarter_and_half_of_its_length(policy, monkeypatch):
-    seen = []
+    seen, shared = [], []
 
     def peak_bytes(trainer, batch):
         [(prompt, responses)] = batch
         seen.append((len(prompt.tokens), [len(response.tokens) for response in responses]))
+        shared.append(trainer.policy.scorer.shares)
         share = len(prompt.tokens) / 40
         return 100 * share + 60 * share**2
 
@@ -86,9 +87,9 @@ def test_a_triplet_is_weighed_at_a_quarter_and_half_of_its_length(policy, monkey
     phase = [phase for phase in plan().phases if phase.updates][-1]
     assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, "fast") == 160  # 100 x + 60 x^2 at x = 1
     assert seen == [(10, [1, 4, 4]), (20, [3, 8, 8])]
-    monkeypatch.setattr(type(policy.scorer), "longest_shared", 54)  # 40 + 16 - 1 = 55 are not shared
-    assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, "fast") == 160  # 100 + 60, as it is
-    assert seen[2:] == [(40, [6, 16, 16])]
+    monkeypatch.setattr(type(policy.scorer), "longest_shared", 54)  # a whole one has 40 + 16 - 1, and does not share
+    assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, "fast") == 160
+    assert shared == [True, True, False, False] and policy.scorer.shares
 
 
 def test_beside_the_gradients_there_are_model_optimiser_and_adapter(policy):

@@ -23,6 +23,7 @@ from tspin_mlx.models import (
     set_adapter,
 )
 from tspin_mlx.recipe import EvaluationSection, LoraSection, ModelSection
+from tspin_mlx.rope import rope_settings
 from tspin_mlx.scoring import Scorer, score
 from tspin_mlx.triplets import Prompt, Response
 
@@ -100,13 +101,26 @@ def test_rotary_positions_as_transformers_5_writes_them(tiny_model, tmp_path, ro
         config = json.loads((folder / "config.json").read_text())
         del config["rope_theta"]
         (folder / "config.json").write_text(json.dumps(config | settings))
-        return np.array(policy_of(folder).model(PROBE))
+        policy = policy_of(folder)
+        assert policy.mlx_lm_agrees == (name != "now")
+        return np.array(policy.model(PROBE))
 
     theta = {"rope_theta": rope["rope_theta"]}
     earlier = theta if len(rope) == 1 else theta | {"rope_scaling": rope}
     expected = logits("earlier", earlier)
     np.testing.assert_array_equal(logits("now", {"rope_parameters": {"rope_type": "default"} | rope}), expected)
     assert np.abs(logits("neither", {}) - expected).max() > 1e-3
+
+
+def test_rotary_settings_within_a_text_model_and_of_each_kind_of_layer():
+    scaled = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}
+    both = {"rope_parameters": {"full_attention": scaled, "sliding_attention": {"rope_theta": 1e4}}}
+    found = {"rope_theta": 1e6, "rope_scaling": {**scaled, "type": "linear"}, "rope_local_base_freq": 1e4}
+    assert rope_settings(both) == found
+    inner = {"vocab_size": 9, **both}
+    assert rope_settings({"model_type": "gemma3", "text_config": inner}) == {"text_config": {**inner, **found}}
+    for known in ({}, {"rope_theta": 5, **both}, {"rope_parameters": None}, {"text_config": {"rope_theta": 5, **both}}):
+        assert rope_settings(known) == {}
 
 
 @pytest.mark.parametrize("broken", [{"hidden_size": None}, {"hidden_size": 30}], ids=["without a key", "wrong shapes"])
@@ -123,9 +137,9 @@ def test_layers_that_dora_does_not_know_are_a_matter_of_the_recipe(tiny_model, m
         raise ValueError("SwitchLinear doesn't support DoRA yet.")
 
     monkeypatch.setattr("mlx_lm.tuner.utils.linear_to_lora_layers", refuse)
-    with pytest.raises(SetupError, match=r"lora\.kind=dora: SwitchLinear") as caught:
+    with pytest.raises(SetupError, match=r"no adapter: SwitchLinear") as caught:
         policy_of(tiny_model, kind="dora")
-    assert caught.value.hint == "try lora.kind=lora"
+    assert caught.value.hint == "lora.kind=lora takes more kinds of layers"
 
 
 def test_weights_that_a_model_needs_as_they_are_are_not_cast(tiny_model):

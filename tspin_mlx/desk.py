@@ -27,6 +27,8 @@ class Desk:
         self._untouched = policy.adapter()
         self._current = BASE
         self.gradients = Gradients(policy)
+        if not policy.mlx_lm_agrees:
+            emit("warning", message="mlx-lm alone does not find this model's rotary settings: fuse the adapter for it")
         if not policy.scorer.split:
             emit("warning", message="this model's head is not known: training computes all logits, which is slower")
         elif not policy.scorer.shares:

@@ -173,6 +173,8 @@ def cut_torn_tail(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """A folder, if it is not there."""
+    if path.exists() and not path.is_dir():
+        raise StorageError(f"{path} is no folder", hint="move it away")
     with _storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 

@@ -59,6 +59,16 @@ def _budget_of_all() -> int:
     return memory_bytes() * 3 // 4
 
 
+def device_bytes() -> int:
+    """All memory of what MLX computes on, whoever uses it: a run that goes on decides by it as before."""
+    import mlx.core as mx
+
+    if on_cpu():
+        return memory_bytes()
+    known = mx.device_info()
+    return int(known.get("max_recommended_working_set_size") or known.get("total_memory") or memory_bytes())
+
+
 def bound_memory() -> None:
     """On a GPU, keep MLX within the budget: what it frees for reuse to half of it; on macOS, keep weights resident."""
     import mlx.core as mx

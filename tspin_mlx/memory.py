@@ -92,11 +92,13 @@ def triplet_bytes(policy: Policy, phase: Phase, prompts: Sequence[Prompt], max_t
     assert phase.updates is not None and phase.objective is not None
     updates = replace(phase.updates, memory=memory, micro_batch_size=1)
     trainer = Trainer(policy, phase.objective, updates, seed=0)
-    largest = largest_prompt(phase, prompts, policy.scorer.shares)
-    whole = _triplet(phase, largest, max_tokens, 1)
-    if _length(whole) > policy.scorer.longest_shared:  # shorter ones would share their prompt, and this one will not
-        return trainer.peak_bytes([whole])
-    quarter, half = (trainer.peak_bytes([_triplet(phase, largest, max_tokens, share)]) for share in (1 / 4, 1 / 2))
+    scorer, shares = policy.scorer, policy.scorer.shares
+    largest = largest_prompt(phase, prompts, shares)
+    try:  # a whole one may be too long for a sliding window to share its prompt, where parts of it would
+        scorer.shares = bool(scorer.collate([_triplet(phase, largest, max_tokens, 1)]).parts[0].prefix.size)
+        quarter, half = (trainer.peak_bytes([_triplet(phase, largest, max_tokens, share)]) for share in (1 / 4, 1 / 2))
+    finally:
+        scorer.shares = shares
     square = max(0, 8 * (half - 2 * quarter))
     return int(2 * half + square / 2)
 
@@ -122,12 +124,6 @@ def _own_responses(phase: Phase) -> int:
     if phase.kind != "train":
         return 0
     return 2 if phase.objective and phase.objective.beta else 1
-
-
-def _length(example: Scored) -> int:
-    """Tokens of the longest sequence, before it is padded."""
-    prompt, responses = example
-    return len(prompt.tokens) + max(len(response.tokens) for response in responses) - 1
 
 
 def _triplet(phase: Phase, longest: Prompt, max_tokens: int, share: float) -> Scored:

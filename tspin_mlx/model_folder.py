@@ -16,6 +16,7 @@ from .errors import SetupError
 from .gguf import convert_gguf
 from .hub import hub_errors
 from .recipe import ModelSection
+from .rope import rope_settings
 from .text import first_line
 from .user_path import user_path
 
@@ -87,6 +88,8 @@ def _fingerprint(path: Path) -> str:
     try:
         for file in sorted({file for pattern in _TEXTS for file in path.glob(pattern)}):
             digest.update(f"{file.name}:".encode() + file.read_bytes())
+        if renamed := rope_settings(read_json(path)):  # not read by versions before
+            digest.update(json.dumps(renamed, sort_keys=True).encode())
         for file in sorted(path.glob("model*.safetensors")):
             size = file.stat().st_size
             digest.update(f"{file.name}:{size}:".encode())
@@ -129,20 +132,6 @@ def context_length(folder: ModelFolder) -> int | None:
     name = "max_position_embeddings"
     found = config.get(name) or config.get("text_config", {}).get(name)
     return found if isinstance(found, int) else None
-
-
-def rope_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What transformers 5 says of rotary positions, under the keys of earlier versions.
-
-    Most models of mlx-lm read only those, and silently take their defaults where they are missing. Empty if the
-    configuration has them, or has ``rope_parameters`` for each kind of layer.
-    """
-    rope = config.get("rope_parameters")
-    if not isinstance(rope, dict) or "rope_theta" not in rope or "rope_theta" in config:
-        return {}
-    found = {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
-    kind = rope.get("rope_type", "default")
-    return found if kind == "default" else {**found, "rope_scaling": {**rope, "type": kind}}
 
 
 def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:

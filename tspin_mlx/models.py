@@ -19,16 +19,17 @@ from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 from . import durable
 from .batching import CALL_COST
 from .errors import DamagedError, DivergedError, SetupError
-from .machine import bound_memory, keep_freed_memory, memory_budget, on_cpu
-from .model_folder import ModelFolder, context_length, load_tokenizer, read_json, rope_settings
+from .machine import bound_memory, device_bytes, keep_freed_memory, on_cpu
+from .model_folder import ModelFolder, context_length, load_tokenizer, read_json
 from .recipe import LoraSection
+from .rope import rope_settings
 from .scoring import Scorer, distance
 from .text import first_line
 
 _PROBE = 12  # tokens
 _ROUNDING = 0.1  # of the norm of the logits: in bfloat16 two ways to compute the same are far apart
 
-_ROOM = 0.7  # of the memory's budget, for weights that are there twice; the rest is for the caches of answers
+_ROOM = 0.5  # of all memory, for weights that are there twice; the rest is for the caches of answers
 
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 
@@ -46,12 +47,14 @@ class Policy:
         tokenizer: mlx-lm's tokenizer wrapper.
         adapter_config: mlx-lm's ``adapter_config.json``.
         window: the longest sequence that the model was made for, in tokens, if it is known.
+        mlx_lm_agrees: whether mlx-lm by itself finds all of the model's settings, so that the adapter fits there, too.
     """
 
     model: nn.Module
     tokenizer: Any
     adapter_config: dict[str, Any]
     window: int | None = None
+    mlx_lm_agrees: bool = True
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -85,9 +88,9 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
         model = cast(dequantize_model(model), getattr(mx, wanted))
     try:
         description = _attach(model, lora, seed)
-    except ValueError as error:  # DoRA knows fewer kinds of layers
-        about = f"{folder.path}: lora.kind={lora.kind}: {first_line(error)}"
-        raise SetupError(about, hint="try lora.kind=lora") from None
+    except ValueError as error:
+        hint = "lora.kind=lora takes more kinds of layers" if lora.kind == "dora" else "lora.keys names other layers"
+        raise SetupError(f"{folder.path}: no adapter: {first_line(error)}", hint=hint) from None
     adapter_config = {**description, "base": {"name": folder.name, "fingerprint": folder.fingerprint}}
     model.eval()
     mx.eval(model.parameters())
@@ -97,7 +100,13 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
             hint="its answers would not be those of the model that is trained: take another one",
         )
     tokenizer = load_tokenizer(folder)
-    return Policy(model, tokenizer, adapter_config, context_length(folder))
+    agrees = not rope or _knows_rope_parameters(model)
+    return Policy(model, tokenizer, adapter_config, context_length(folder), agrees)
+
+
+def _knows_rope_parameters(model: nn.Module) -> bool:
+    parts = (model, getattr(model, "language_model", model))
+    return any(hasattr(getattr(part, "args", None), "rope_parameters") for part in parts)
 
 
 def cast(model: nn.Module, dtype: mx.Dtype) -> nn.Module:
@@ -228,7 +237,7 @@ def folded(policy: Policy) -> Iterator[None]:
         if isinstance(layer, LoRALinear | DoRALinear) and layer.linear.weight.dtype == mx.float32
     ]
     size = sum(layer.linear.weight.nbytes for _, layer in adapted)
-    if size + _nbytes(policy.model.parameters()) > _ROOM * memory_budget():
+    if size + _nbytes(policy.model.parameters()) > _ROOM * device_bytes():
         adapted = []
     folds = [(name, layer.fuse().freeze()) for name, layer in adapted]
     mx.eval([layer.parameters() for _, layer in folds])

@@ -48,12 +48,10 @@ def fuse(
 
     Example: tspin-mlx fuse quickstart --iteration 2 --quantize 8
     """
-    from ..export.fuse import MAX_KL
     from .export import fuse_run
 
     bits = int(quantize) if quantize else None
-    limit = MAX_KL if max_kl is None else max_kl
-    fuse_run(run, folder, policy=chosen_policy(iteration, policy), out=out, bits=bits, max_kl=limit, as_json=json)
+    fuse_run(run, folder, policy=chosen_policy(iteration, policy), out=out, bits=bits, max_kl=max_kl, as_json=json)
 
 
 @app.command(rich_help_panel=PANEL)

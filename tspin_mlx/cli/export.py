@@ -30,7 +30,7 @@ from .say import say
 
 
 def fuse_run(
-    name: str, folder: Path, *, policy: str, out: str | None, bits: int | None, max_kl: float, as_json: bool
+    name: str, folder: Path, *, policy: str, out: str | None, bits: int | None, max_kl: float | None, as_json: bool
 ) -> None:
     """``fuse``."""
     source = open_source(find_run(name, folder), policy, trusted=True)  # fuse refuses such models itself
@@ -199,10 +199,12 @@ def _tell(made: Export) -> None:
 
 def _tell_agreement(made: Export) -> None:
     found = made.note["agreement"]
+    known = "adapter_kl" in found  # not in exports of earlier versions
+    itself = f"; the adapter itself makes {found['adapter_kl']:.2g}" if known else ""
     say(
         f"compared with the model and its adapter on {found['prompts']} held-out answers ({found['positions']} "
-        f"positions): mean KL {found['kl']:.2g} nats (at most {found['max_kl']:.2g} is allowed; the\n"
-        f"adapter itself makes {found['adapter_kl']:.2g}), the same greedy token at {found['greedy']:.1%}"
+        f"positions): mean KL {found['kl']:.2g} nats (at most {found['max_kl']:.2g} is allowed{itself}),\n"
+        f"the same greedy token at {found['greedy']:.1%}"
     )
 
 

@@ -19,8 +19,9 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..durable import check_space
 from ..errors import SetupError, TspinError
 from ..machine import on_cpu
-from ..model_folder import open_model, read_json, rope_settings
+from ..model_folder import open_model, read_json
 from ..models import cast, load_policy, set_adapter
+from ..rope import rope_settings
 from ..seeds import derive
 from .adapter import origin_of
 from .agreement import Agreement, agreement, distributions, held_out
@@ -48,13 +49,13 @@ class FusedAnother(TspinError):
     def __init__(self, found: Agreement, max_kl: float, bits: int | None) -> None:
         what = f"the model fused and quantised to {bits} bits" if bits else "the fused model"
         super().__init__(
-            f"{what} is not the model with the adapter: mean KL {found.kl:.4f} nats (at most {max_kl:.2g} is allowed), "
+            f"{what} is not the model with the adapter: mean KL {found.kl:.2g} nats (at most {max_kl:.2g} is allowed), "
             f"the same greedy token at {found.greedy:.1%} of {found.positions} held-out positions; nothing was kept",
             hint=(
                 "quantise to 8 bits, or not at all; or allow what was measured with --max-kl"
                 if bits
                 else "rounding has lost the adapter, or please report this; `tspin-mlx export --format mlx` gives the "
-                f"adapter itself, and --max-kl above {MAX_KL:g} allows what was measured"
+                "adapter itself, and --max-kl allows what was measured"
             ),
         )
 
@@ -63,7 +64,7 @@ def fuse(
     source: Source,
     name: str | None = None,
     bits: int | None = None,
-    max_kl: float = MAX_KL,
+    max_kl: float | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Export:
     """Make a model of its own of a policy, checked against the model with the adapter.
@@ -73,7 +74,8 @@ def fuse(
     Args:
         name: of the export.
         bits: quantise the result again.
-        max_kl: see :data:`MAX_KL`.
+        max_kl: largest mean KL divergence, in nats; None is :data:`MAX_KL`, and without ``bits`` half of what the
+            adapter itself makes, if that is less.
         on_stage: hears what is done next.
 
     Raises:
@@ -88,15 +90,15 @@ def fuse(
         prompts = source.run.prompts()
         examples = held_out(prompts.validation)
         on_stage("loading the model with its adapter")
-        model, without, expected = _with_adapter(source, examples)
+        model, expected, adapter_kl = _with_adapter(source, examples)
         on_stage(f"fusing{f' and quantising to {bits} bits' if bits else ''}")
         _write(source, _fused(model, _dtype_of(source.base.folder)), bits, folder)
         del model
         on_stage("comparing the fused model with the adapter's")
         found = agreement(expected, distributions(_load(folder), examples))
-        adapter_kl, allowed = agreement(expected, without).kl, max_kl
-        if bits is None and max_kl <= MAX_KL:  # a small adapter can be lost in rounding that changes little
-            allowed = min(max_kl, max(_LOST * adapter_kl, _NOTHING))
+        allowed = MAX_KL if max_kl is None else max_kl
+        if max_kl is None and bits is None:  # a small adapter can be lost in rounding that changes little
+            allowed = min(MAX_KL, max(_LOST * adapter_kl, _NOTHING))
         if not found.kl <= allowed:
             raise FusedAnother(found, allowed, bits)
         return {"agreement": {**found.to_row(), "max_kl": allowed, "adapter_kl": adapter_kl}}
@@ -112,14 +114,15 @@ def _check_needs_no_code(base: Path) -> None:
         )
 
 
-def _with_adapter(source: Source, examples: list[Any]) -> tuple[nn.Module, list[mx.array], list[mx.array]]:
-    """The model as it was trained, the distributions of the base model, and its own."""
+def _with_adapter(source: Source, examples: list[Any]) -> tuple[nn.Module, list[mx.array], float]:
+    """The model as it was trained, its distributions, and their mean KL divergence to those of the base model."""
     recipe = source.recipe
     folder = open_model(source.base.folder, source.run.about["model"]["name"])
     policy = load_policy(folder, recipe.model.dtype, recipe.lora, derive(recipe.run.seed, "lora"))
     without = distributions(policy.model, examples)
     set_adapter(policy, source.adapter)
-    return policy.model, without, distributions(policy.model, examples)
+    expected = distributions(policy.model, examples)
+    return policy.model, expected, agreement(expected, without).kl
 
 
 def _fused(model: nn.Module, dtype: mx.Dtype) -> nn.Module:

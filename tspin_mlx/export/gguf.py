@@ -13,10 +13,11 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import UsageError
-from ..model_folder import read_json, rope_settings
+from ..model_folder import read_json
 from ..models import load_tensors
+from ..rope import rope_settings
 from .adapter import origin_of
-from .fuse import MAX_KL, fuse
+from .fuse import fuse
 from .keep import Export, keep
 from .source import Source
 
@@ -53,7 +54,7 @@ def check_gguf(base: Path) -> None:
         )
 
 
-def export_gguf(source: Source, name: str | None = None, max_kl: float = MAX_KL) -> Export:
+def export_gguf(source: Source, name: str | None = None, max_kl: float | None = None) -> Export:
     """Fuse, check, and write the fused model as ``model-f16.gguf`` with an Ollama ``Modelfile`` beside it.
 
     Raises:
