@@ -201,10 +201,16 @@ def test_ctrl_c_finishes_the_step_and_says_how_to_go_on(task, reference, number,
 
 def test_the_second_run_exits_and_names_the_first(task, reference):
     run = started(task, "twice")
-    for again in (("run", "task.yaml", "run.name=twice"), ("resume", "twice")):
-        done = cli(task, *again)
-        assert done.returncode == 4
-        assert re.search(r"error: the run 'twice' is being worked on by process \d+", done.stderr)
+    until(lambda: steps(run) >= 1)
+    engine = holder(run.path)["pid"]
+    os.kill(engine, signal.SIGSTOP)  # on a slow machine it would be done before the others have started
+    try:
+        for again in (("run", "task.yaml", "run.name=twice"), ("resume", "twice")):
+            done = cli(task, *again)
+            assert done.returncode == 4
+            assert f"error: the run 'twice' is being worked on by process {engine}" in done.stderr
+    finally:
+        os.kill(engine, signal.SIGCONT)
     until(lambda: not is_held(run.path))
     assert digests(run) == reference[1]
 
@@ -230,6 +236,45 @@ def test_a_closed_terminal_ends_nothing_and_watch_shows_the_same(task, reference
 def without_times(text):
     kept = (re.sub(r"[\d.]+ tokens/s", "", line) for line in text.splitlines())
     return [line for line in kept if not line.startswith("  took") and "warning" not in line and line.strip()]
+
+
+#: Supervises an engine that is broken.
+SUPERVISED = """
+import sys
+from tspin_mlx import supervisor
+supervisor._python = lambda module, path, trusted: [sys.executable, "-c", {engine!r}, path]
+supervisor.main()
+"""
+#: A step that is as long as nobody asks for a stop.
+UNTIL_ASKED = "while b'\"stopping\"' not in open(sys.argv[1] + '/events.jsonl', 'rb').read(): time.sleep(0.01)"
+
+
+@pytest.mark.parametrize(
+    ("options", "fifth_step", "count"),
+    [((), UNTIL_ASKED, 5), (("--now",), "time.sleep(60)", 4)],
+    ids=["step", "now"],
+)
+def test_stop_waits_for_the_step_unless_it_is_now(task, reference, monkeypatch, options, fifth_step, count):
+    run = made(task, f"stop-{count}")
+    fault = f"print('in the step', flush=True)\n        {fifth_step}"
+    script = SUPERVISED.format(engine=BROKEN.format(fault=fault, size=0))
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "tspin_mlx.supervisor._python", lambda module, *args, trusted: [sys.executable, "-c", script, *args]
+        )
+        supervisor = resume(run)
+    try:
+        until(lambda: b"in the step" in run.engine_log.read_bytes())
+        asked = cli(task, "stop", run.name, *options, timeout=120)
+    finally:
+        if is_held(run.path):
+            os.killpg(supervisor.pid, signal.SIGKILL)
+        code = supervisor.wait(timeout=30)
+    assert asked.returncode == 0 and f"{run.name} has stopped" in asked.stderr
+    last = list(read_events(run.events_path))[-1]
+    assert (last["kind"], last["exit_code"], code, steps(run)) == ("run_stopped", 143, 143, count)
+    assert state_of(run, time.time()) == "interrupted"
+    assert resumed(task, run) == reference[1]
 
 
 def test_stop_after_the_iteration_finishes_it(task):

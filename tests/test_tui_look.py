@@ -8,6 +8,7 @@ from textual.color import Color
 from textual.widgets import Input
 from tspin_mlx_tui.chart_view import ChartView
 from tspin_mlx_tui.help import HelpScreen
+from tspin_mlx_tui.home import HomeScreen
 from tspin_mlx_tui.key_line import KeyLine
 from tspin_mlx_tui.keys import KEYS, keys_file, own_keys
 from tspin_mlx_tui.look import DARK, LIGHT, palette
@@ -116,14 +117,38 @@ def test_every_key_is_in_the_documentation():
     assert not [name for name in KEYS if f"`{name}`" not in text]
 
 
-def test_no_two_actions_of_a_screen_share_a_key(done):
+#: What keeps the key of one of our actions, on purpose: of Textual's, what the focus itself scrolls by.
+GIVES_WAY = {"quit": "detach", "page-up": "page_up", "page-down": "page_down"}
+
+
+def hidden(screen):
+    """Our actions that a key does not do where the focus is, with what it does instead."""
+    chain = [item for _, bindings in screen._modal_binding_chain for item in bindings]
+    first = {}
+    for key, binding in sorted(chain, key=lambda item: not item[1].priority):
+        does = first.setdefault(key, binding)
+        if binding.id in KEYS and binding.id != does.id:
+            yield binding.id, does.id or does.action
+
+
+def test_no_two_actions_of_a_screen_share_a_key(make_run, done):
+    make_run("another")  # to compare with
+
     async def story(app, pilot):
-        for key in "12345":
+        screens = {type(app.screen)}
+        for key in (*"12345", "f", "e", "v", "f1", "c", "d"):
             await pilot.press(key)
-            bindings = [binding for _, binding, _, _ in app.screen.active_bindings.values()]
-            assert "replay" in {binding.action for binding in bindings}
-        bound = {binding.id for binding in bindings if binding.id}
-        assert bound <= KEYS.keys() | {"command-palette"}
+            await pilot.pause(0.2)
+            await until(pilot, lambda: app.screen.focus_chain)
+            screens.add(type(app.screen))
+            for part in app.screen.focus_chain:
+                app.screen.set_focus(part)
+                assert set(hidden(app.screen)) <= GIVES_WAY.items(), (key, part)
+                bound = {binding.id for _, binding, _, _ in app.screen.active_bindings.values() if binding.id}
+                assert bound <= KEYS.keys() | {"command-palette"}
+            if not isinstance(app.screen, RunScreen | HomeScreen):
+                await app.pop_screen()
+        assert len(screens) == 7
 
     drive(story, run=done)
 
@@ -180,7 +205,9 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])
-def test_all_colours_stand_out(make_run, dark):
+def test_all_colours_stand_out(make_run, monkeypatch, dark):
+    monkeypatch.setenv("COLORTERM", "truecolor")
+
     async def story(app, pilot):
         if not dark:
             app.theme = LIGHT.name
@@ -188,6 +215,7 @@ def test_all_colours_stand_out(make_run, dark):
         colours = palette(app)
         for colour in (colours.plain, colours.dim, *colours.lines):
             assert contrast(colour, ground) >= 4.5, colour
+        assert len(colours.bands) == 3
         for colour in (*colours.lines[:2], colours.plain):
             for band in colours.bands:
                 assert contrast(colour, band) >= 3.0, (colour, band)

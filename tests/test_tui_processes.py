@@ -11,7 +11,8 @@ import time
 import pytest
 from tspin_mlx_tui.machine_stats import parse_gpu, parse_process, stats_of
 
-from tspin_mlx.control import resume
+from tspin_mlx.control import request_stop, resume
+from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.runs.lock import RunLock, holder, is_held
 
 from .app_driver import TRAINING, drive, text_of, until
@@ -41,7 +42,8 @@ def test_the_engine_of_a_run_is_found(make_run):
 
 @pytest.mark.parametrize("supervised", [True, False], ids=["engine", "engine-and-supervisor"])
 def test_an_engine_that_is_killed_is_interrupted_at_once(tiny_model, tmp_path, supervised):
-    """Killed while it trains, alone or with the process that watches it: within 2 s the screen says what to press."""
+    """Killed while it trains, alone or with the process that watches it: the screen says what to press, long before
+    silence alone would tell."""
     run = prepare_small_run(tiny_model, tmp_path, "warmup.epochs=5000")  # longer than the test
     supervisor = resume(run)
 
@@ -53,9 +55,7 @@ def test_an_engine_that_is_killed_is_interrupted_at_once(tiny_model, tmp_path, s
         if not supervised:
             supervisor.kill()
         os.kill(engine, signal.SIGKILL)
-        begun = time.monotonic()
-        await until(pilot, lambda: "interrupted: r resumes" in text_of(app))
-        assert time.monotonic() - begun < 2.0
+        await until(pilot, lambda: "interrupted: r resumes" in text_of(app), seconds=30.0)
         await until(pilot, lambda: "r resume " in text_of(app) and "s stop" not in text_of(app))
 
     try:
@@ -98,7 +98,6 @@ class Terminal:
         import struct
         import termios
 
-        self.begun = time.perf_counter()
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.chdir(cwd)
@@ -107,15 +106,14 @@ class Terminal:
                 variables.pop(size, None)
             os.execve(sys.executable, [sys.executable, "-m", "tspin_mlx", *words], variables)
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        self.seen = b""
+        self.seen, self.pressed_at = b"", 0
 
-    def until(self, wanted, seconds=20.0):
-        """Read until something was written; gives the seconds since the start."""
+    def until(self, wanted, seconds=30.0):
+        """Read until something was written since the last key."""
         deadline = time.monotonic() + seconds
-        while wanted not in self.seen:
+        while wanted not in self.seen[self.pressed_at :]:
             assert time.monotonic() < deadline, self.seen[-2000:]
             self.read()
-        return time.perf_counter() - self.begun
 
     def read(self, seconds=0.05):
         if select.select([self.terminal], [], [], seconds)[0]:
@@ -126,56 +124,76 @@ class Terminal:
         return True
 
     def press(self, keys):
+        self.pressed_at = len(self.seen)
         os.write(self.terminal, keys.encode())
 
     def end(self):
-        deadline = time.monotonic() + 20
-        while self.read() and time.monotonic() < deadline:
-            if os.waitpid(self.pid, os.WNOHANG)[0]:
-                self.pid = 0
-                break
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        """Wait for the end; gives the exit code."""
+        deadline = time.monotonic() + 30
+        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+            self.read() or time.sleep(0.05)
         os.close(self.terminal)
+        return os.waitstatus_to_exitcode(ended[1])
 
 
-def test_the_first_screen_is_quick(make_run):
-    """The goal is 0.7 s on a laptop; a machine under test may be busy."""
+def test_the_first_screen_comes_and_goes(make_run):
     run = make_run("quick")
-    best = 9.0
-    for _ in range(3):
-        terminal = Terminal([], run.path.parent.parent)
-        best = min(best, terminal.until(b"finished"))
-        terminal.press("q")
-        terminal.end()
-    assert best < 2.0
+    terminal = Terminal([], run.path.parent.parent)
+    terminal.until(b"finished")
+    terminal.press("q")
+    terminal.until(b"\x1b[?1049l")  # back to what was there before
+    assert terminal.end() == 0
 
 
 def test_hostile_text_reaches_neither_markup_nor_terminal(make_run):
     run = make_run("evil", hostile=True)
     terminal = Terminal(["watch", "evil"], run.path.parent.parent)
     terminal.until(b"held out")
-    for key, wanted in (("2", b"grad_norm"), ("3", b"[/foo]"), ("4", b"memory held"), ("5", b"[@click=app.quit]")):
+    panes = (
+        ("2", b"grad_norm", b"0.0833"),
+        ("3", b"expert  y", b"[/foo]"),
+        ("4", b"memory held", b"M9"),
+        ("5", b"took 5s", b"[@click=app.quit]"),
+        ("d", b"runs in", b"evil"),
+    )
+    for key, *only_there in panes:
         terminal.press(key)
-        terminal.until(wanted)
-    terminal.press("d")
-    terminal.until(b"new run")
+        for wanted in only_there:
+            terminal.until(wanted)
     terminal.press("q")
-    terminal.end()
+    assert terminal.end() == 0
     for sequence in (b"\x1b]52", b"\x1b]8;;http", b"\x1b[2J\x1b]", "\u202e".encode(), "\x9b2J".encode()):
         assert sequence not in terminal.seen
 
 
-def test_a_killed_app_leaves_the_engine_alone(make_run):
-    run = make_run("alone", until=TRAINING)
-    lock = RunLock.acquire(run.path)
-    terminal = Terminal(["watch", "alone"], run.path.parent.parent)
-    terminal.until(b"running")
-    os.kill(terminal.pid, signal.SIGKILL)
-    terminal.end()
-    assert is_held(run.path)
-    lock.close()
+def test_a_killed_app_leaves_the_engine_alone(tiny_model, tmp_path):
+    run = prepare_small_run(tiny_model, tmp_path, "warmup.epochs=5000")  # longer than the test
+    terminal = Terminal(["watch", "small"], tmp_path)
+    terminal.until(b"r resumes")
+    terminal.press("r")
+    try:
+        wait_for(lambda: steps(run) > 3)
+        os.killpg(terminal.pid, signal.SIGKILL)
+        assert terminal.end() == -signal.SIGKILL
+        seen = steps(run)
+        wait_for(lambda: steps(run) > seen + 3)
+    finally:
+        if is_held(run.path):
+            request_stop(run, "now")
+    wait_for(lambda: not is_held(run.path))
+
+
+def steps(run):
+    return sum(event["kind"] == "step" for event in read_events(run.events_path))
+
+
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
 
 
 def test_no_terminal_no_app(make_run):
