@@ -56,6 +56,12 @@ def chat_without_a_model(tmp_path, monkeypatch):
     return write
 
 
+async def begun(app, pilot):
+    """Open the chat, and wait for the models."""
+    await pilot.press("c")
+    await until(pilot, lambda: "loading" not in text_of(app))
+
+
 @pytest.mark.parametrize("size", [(120, 36), (50, 16)])
 def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat, size):
     run, asked = chat
@@ -85,8 +91,7 @@ def test_what_cannot_be_answered_is_not_asked_again(chat):
     run, asked = chat
 
     async def story(app, pilot):
-        await pilot.press("c")
-        await until(pilot, lambda: "loading" not in text_of(app))
+        await begun(app, pilot)
         await pilot.press(*"long", "enter")
         await until(pilot, lambda: "too long" in text_of(app))
         await pilot.press(*"hello", "enter")
@@ -100,8 +105,7 @@ def test_what_one_policy_refuses_the_other_answers(chat):
     run, asked = chat
 
     async def story(app, pilot):
-        await pilot.press("c")
-        await until(pilot, lambda: "loading" not in text_of(app))
+        await begun(app, pilot)
         await pilot.press(*"half", "enter")
         await until(pilot, lambda: "too long for it" in text_of(app) and "base says [2J[/foo] 2" in text_of(app))
         assert "→ ask less" in text_of(app)
@@ -120,8 +124,7 @@ def test_what_was_said_before_is_reached_with_keys(chat, size):
     run, _ = chat
 
     async def story(app, pilot):
-        await pilot.press("c")
-        await until(pilot, lambda: "loading" not in text_of(app))
+        await begun(app, pilot)
         for turn in range(1, 8):
             await pilot.press(*"more", "enter")
             await until(pilot, lambda turn=turn: text_of(app).count(f"[/foo] {2 * turn}") == 2)
@@ -140,8 +143,7 @@ def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
     chat_without_a_model(multi_turn=False)
 
     async def story(app, pilot):
-        await pilot.press("c")
-        await until(pilot, lambda: "loading" not in text_of(app))
+        await begun(app, pilot)
         for word in ("hello", "more"):
             await pilot.press(*word, "enter")
             await until(pilot, lambda word=word: word in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
@@ -154,8 +156,7 @@ def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
     run, _ = chat
 
     async def story(app, pilot):
-        await pilot.press("c")
-        await until(pilot, lambda: "loading" not in text_of(app))
+        await begun(app, pilot)
         await pilot.press(*"die", "enter")
         await until(pilot, lambda: "the chat's process has ended: out of memory" in text_of(app))
         await pilot.press(*"hello", "enter")
@@ -187,8 +188,7 @@ def test_no_chat_process_stays_behind(chat):
     seen = []
 
     async def story(app, pilot):
-        await pilot.press("c")
-        await until(pilot, lambda: "loading" not in text_of(app))
+        await begun(app, pilot)
         process = app.screen._process._process
         seen.append(process)
         await pilot.press("escape")
