@@ -10,7 +10,7 @@ def facts(kind):
     recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml", [f"objective.kind={kind}"])
     return Facts(
         repo="jane/m", base="org/base", trained_on=None, license=None, fused=False, policy="iterations/000",
-        system=None, recipe=recipe, measured={"iterations/000": {"nll": 1.0}}, split="validation",
+        system=None, thinks=False, recipe=recipe, measured={"iterations/000": {"nll": 1.0}}, split="validation",
         examples={"train": 8, "validation": 4, "test": 0}, versions={"tspin-mlx": "0.1.0"}, machine="M9",
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ class ChatSession:
         self._recipe = run.recipe()
         self.system = self._recipe.data.system or _shared_system(run)
         self.multi_turn = takes_conversations(self._recipe.data.template)
-        self.max_tokens = self._recipe.evaluation.max_tokens or self._recipe.generation.max_tokens
+        self.max_tokens = self._recipe.answer_tokens
         self._policy = load_run(run, self._recipe, trusted=trusted)
         self._adapters: dict[str, dict[str, mx.array]] = {}
         self._caches: dict[str, PromptCache] = defaultdict(PromptCache)

@@ -134,6 +134,16 @@ def context_length(folder: ModelFolder) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def chat_template(folder: Path) -> str | None:
+    """The model's chat template, as it is written; None if it has none, or several."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    settings = folder / "tokenizer_config.json"
+    found = read_json(folder, settings.name).get("chat_template") if settings.is_file() else None
+    return found if isinstance(found, str) else None
+
+
 def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """The JSON object in a file of a model or an adapter.
 

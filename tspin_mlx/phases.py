@@ -282,13 +282,12 @@ def _measured(
 ) -> tuple[dict[str, float], dict[str, list[float]], list[Response]]:
     """Answer greedily and measure; within self-play also against the policies before."""
     recipe = desk.plan.recipe
-    max_tokens = recipe.evaluation.max_tokens or recipe.generation.max_tokens
     report = desk.progress(phase, len(prompts))
 
     def on_answered(done: int, tokens: int, seconds: float) -> None:
         report(done // 2, tokens, seconds)  # what is not yet scored counts half
 
-    own = answer_greedily(desk.policy, prompts, max_tokens, recipe.generation.batch_size, on_answered)
+    own = answer_greedily(desk.policy, prompts, recipe.answer_tokens, recipe.generation.batch_size, on_answered)
     opponent = initial = None
     if phase.target == f"{INITIAL}/eval.json":
         opponent = own

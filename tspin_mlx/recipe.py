@@ -314,6 +314,11 @@ class Recipe(Section):
         """``model: org/name`` is short for ``model: {path: org/name}``."""
         return {"path": value} if isinstance(value, str) else value
 
+    @property
+    def answer_tokens(self) -> int:
+        """Longest greedy answer in tokens, where answers are measured and shown."""
+        return self.evaluation.max_tokens or self.generation.max_tokens
+
     @model_validator(mode="after")
     def _does_something(self) -> Recipe:
         if not self.training.iterations and not self.warmup.epochs:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..errors import UsageError
 from ..export.adapter import export_adapter
+from ..export.ask import first_ask
 from ..export.fuse import fuse
 from ..export.gguf import export_gguf
 from ..export.keep import Export
@@ -21,10 +22,9 @@ from ..export.push import Target, find_target, push, size_of
 from ..export.source import Source, open_source
 from ..export.triplets import FILE, export_triplets
 from ..export.upstream import no_base
-from ..export.usage import Example, Way, mlx_adapter, mlx_model, ollama_gguf, peft, transformers_model
+from ..export.usage import Way, mlx_adapter, mlx_model, ollama_gguf, peft, transformers_model
 from ..runs.directory import Run, find_run
 from ..runs.policies import BEST
-from ..text import printable, shorten
 from .options import print_json
 from .say import say
 
@@ -39,8 +39,9 @@ def fuse_run(
         return _print_json(made)
     _tell(made)
     _tell_agreement(made)
-    ways = [mlx_model(str(made.path), _ask(source))]
-    _show([*ways, transformers_model(str(made.path), _ask(source))] if bits is None else ways)
+    ask = first_ask(source.run, source.recipe)
+    ways = [mlx_model(str(made.path), ask)]
+    _show([*ways, transformers_model(str(made.path), ask)] if bits is None else ways)
     return None
 
 
@@ -134,10 +135,10 @@ def _export_triplets(run: Run, policy: str, out: str | None, *, trusted: bool, a
 
 
 def _ways(source: Source, made: Export, form: str) -> list[Way]:
-    ask, path = _ask(source), str(made.path)
+    path = str(made.path)
     if form == "gguf":
         return [ollama_gguf(path, source.run.name.lower())]
-    ways = []
+    ask, ways = first_ask(source.run, source.recipe), []
     if form in ("mlx", "both"):
         ways.append(mlx_adapter(source.run.about["model"]["path"], path, ask))
     if form in ("peft", "both"):
@@ -146,14 +147,10 @@ def _ways(source: Source, made: Export, form: str) -> list[Way]:
 
 
 def _fetched(source: Source, repo: str, fused: bool) -> Way:
+    ask = first_ask(source.run, source.recipe)
     if fused:
-        return mlx_model(repo, _ask(source))
-    return mlx_adapter(source.base.id or "", repo.split("/")[-1], _ask(source), fetch=repo)
-
-
-def _ask(source: Source) -> Example:
-    prompt = source.run.prompts().validation[0]
-    return Example(shorten(prompt.text, 200), printable(prompt.system) if prompt.system else None)
+        return mlx_model(repo, ask)
+    return mlx_adapter(source.base.id or "", repo.split("/")[-1], ask, fetch=repo)
 
 
 def _list(target: Target, files: dict[str, Path | bytes]) -> None:

@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..export.ask import first_ask
+from ..export.usage import mlx_adapter
 from ..policy_names import BASE, INITIAL, policy_label, policy_name
 from ..runs.directory import MEASURED, Run
 from ..text import shorten, signed
+from ..user_path import typed
 
 _HEADINGS = {
     "nll": "NLL",
@@ -41,7 +44,7 @@ def print_result(run: Run, samples: int) -> None:
         console.print(Text(note, style="yellow"))
     if result:
         _print_samples(console, run, best or INITIAL, samples)
-        _print_next(console, run)
+        _print_next(console, run, best or INITIAL, warm)
 
 
 def skipped_line(skipped: Sequence[str]) -> str:
@@ -138,13 +141,19 @@ def _python() -> str:
     return "python" if shutil.which("python") == sys.executable else sys.executable
 
 
-def _print_next(console: Console, run: Run) -> None:
-    """The command that lets mlx-lm answer with the best adapter."""
-    prompt = run.prompts().validation[0]
-    words = [_python(), "-m", "mlx_lm", "generate", "--model", run.about["model"]["path"]]
-    words += ["--adapter-path", str(run.path / "best")]
-    if prompt.system:
-        words += ["--system-prompt", shorten(prompt.system, 60)]
-    words += ["--prompt", shorten(prompt.text, 200)]
-    console.print(Text("\nTry the best adapter:", style="dim"))
-    console.print(Text("  " + shlex.join(words)), soft_wrap=True)
+def _print_next(console: Console, run: Run, best: str, warm: bool) -> None:
+    """The commands with which one goes on."""
+    name = typed(run.path)
+    ways = [("chat", "--compare", "ask it, before and after"), ("watch", "", "its curves and samples")]
+    if best != (BASE if warm else INITIAL):
+        ways.append(("push", "MODEL-NAME", "to a private repository on the Hub"))
+    rows = [(" ".join(filter(None, ("tspin-mlx", verb, name, rest))), what) for verb, rest, what in ways]
+    wide = max(len(command) for command, _ in rows)
+    console.print(Text("\nGo on:", style="dim"))
+    for command, what in rows:
+        console.print(Text(f"  {command:<{wide}}  ").append(what, style="dim"), soft_wrap=True)
+    ask = first_ask(run, run.recipe())
+    generate = f"{shlex.quote(_python())} -m mlx_lm generate"
+    way = mlx_adapter(run.about["model"]["path"], str(run.path / "best"), ask, generate=generate)
+    console.print(Text("\nThe best adapter in mlx-lm:", style="dim"))
+    console.print(Text(f"  {way.text}"), soft_wrap=True)

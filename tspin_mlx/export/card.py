@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ..chat import PAPER_TEMPLATE, takes_conversations
 from ..data import is_remote
 from ..policy_names import BASE, INITIAL, policy_name
 from ..recipe import Recipe
@@ -79,6 +80,7 @@ class Facts:
         fused: whether this is a whole model.
         policy: folder of the policy.
         system: the system prompt of the training examples, if all have the same.
+        thinks: whether the chat template has a switch for thinking, which training turned off.
         measured: measures by policy folder, of the test examples or else the validation examples.
         split: which of the two.
         examples: how many of the run's examples are in each split.
@@ -93,6 +95,7 @@ class Facts:
     fused: bool
     policy: str
     system: str | None
+    thinks: bool
     recipe: Recipe
     measured: dict[str, dict[str, float]]
     split: str
@@ -115,7 +118,7 @@ def card(facts: Facts, ways: Iterable[Way], *, curve: bool) -> str:
         _introduction(facts),
         *([_curve(facts)] if curve else []),
         "## Measured\n\n" + _measured(facts),
-        "## Use\n\n" + "\n\n".join(map(_way, ways)),
+        "\n\n".join(["## Use", *_rendering(facts), *map(_way, ways)]),
         "## Training\n\n" + _training(facts),
         *_citations(facts),
     ]
@@ -215,6 +218,17 @@ def _title(folder: str, warm: bool, policy: str) -> str:
     if folder == policy:
         return f"this model ({policy_name(folder)})"
     return "after the warm-up" if folder == INITIAL and warm else "base model"
+
+
+def _rendering(facts: Facts) -> list[str]:
+    """How a prompt has to look, where the chat template alone does not see to it."""
+    template = facts.recipe.data.template
+    if not takes_conversations(template):
+        form = PAPER_TEMPLATE if template == "paper" else template
+        return [f"Prompts had this form in training, and not that of the chat template:\n\n```\n{form}\n```"]
+    if facts.thinks:
+        return ["Thinking was off in training: what asks the model has to set `enable_thinking` to false, as below."]
+    return []
 
 
 def _way(way: Way) -> str:

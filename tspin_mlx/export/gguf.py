@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import UsageError
-from ..model_folder import read_json
+from ..model_folder import chat_template, read_json
 from ..models import load_tensors
 from ..rope import rope_settings
 from .adapter import origin_of
@@ -135,9 +135,7 @@ def _vocabulary(config: dict[str, Any], model: Path, rows: int) -> dict[str, Any
         token = token.get("content") if isinstance(token, dict) else token
         if token in numbers:
             found[f"tokenizer.ggml.{key}_token_id"] = mx.array(numbers[token], mx.uint32)
-    template = model / "chat_template.jinja"
-    chat = template.read_text(encoding="utf-8") if template.is_file() else settings.get("chat_template")
-    if isinstance(chat, str):
+    if (chat := chat_template(model)) is not None:
         found["tokenizer.chat_template"] = chat
     return found
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from ..chart import advantage_svg
 from ..runs.event_log import view_of
+from .ask import ask
 from .card import CURVE, Facts, card
 from .keep import Export
 from .source import Source
 from .upstream import no_base
 from .usage import (
-    Example,
+    Ask,
     Way,
     mlx_adapter,
     mlx_model,
@@ -36,7 +37,8 @@ def repository(source: Source, export: Export, repo: str, *, fused: bool) -> dic
         UsageError: the base model is not known.
     """
     curve = _curve(source)
-    text = card(_facts(source, export, repo, fused), _ways(source, repo, fused), curve=curve is not None)
+    asked = ask(source.run, source.recipe, _ASKED, system_prompt(source))
+    text = card(_facts(source, export, repo, fused, asked), _ways(source, repo, fused, asked), curve=curve is not None)
     files: dict[str, Path | bytes] = {path.relative_to(export.path).as_posix(): path for path in export.files()}
     made: dict[str, bytes] = {"README.md": text.encode()}
     if curve is not None:
@@ -50,7 +52,7 @@ def _curve(source: Source) -> str | None:
     return advantage_svg(view, title="Advantages during self-play") if view.self_play else None
 
 
-def _facts(source: Source, export: Export, repo: str, fused: bool) -> Facts:
+def _facts(source: Source, export: Export, repo: str, fused: bool, asked: Ask) -> Facts:
     run, base = source.run, source.base
     if base.id is None:
         raise no_base(base)
@@ -67,6 +69,7 @@ def _facts(source: Source, export: Export, repo: str, fused: bool) -> Facts:
         fused=fused,
         policy=source.policy,
         system=system_prompt(source),
+        thinks=asked.thinks,
         recipe=source.recipe,
         measured={folder: content["metrics"] for folder, content in kept.items()},
         split=split,
@@ -77,14 +80,13 @@ def _facts(source: Source, export: Export, repo: str, fused: bool) -> Facts:
     )
 
 
-def _ways(source: Source, repo: str, fused: bool) -> list[Way]:
-    ask = Example(_ASKED, system_prompt(source))
+def _ways(source: Source, repo: str, fused: bool, asked: Ask) -> list[Way]:
     if fused:
-        return [mlx_model(repo, ask), transformers_model(repo, ask), vllm_model(repo), ollama_model(repo)]
+        return [mlx_model(repo, asked), transformers_model(repo, asked), vllm_model(repo), ollama_model(repo)]
     base = source.base.id or ""
     return [
-        mlx_adapter(base, repo.split("/")[-1], ask, fetch=repo),
-        peft(base, repo, ask),
+        mlx_adapter(base, repo.split("/")[-1], asked, fetch=repo),
+        peft(base, repo, asked),
         vllm_adapter(base, repo, source.recipe.lora.rank),
         ollama_adapter(base, repo),
     ]

@@ -27,37 +27,44 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Example:
-    """What to ask.
+class Ask:
+    """What to ask, so that each program renders it as training did.
 
     Attributes:
-        prompt: the user's turn.
+        prompt: the user's turn; where no chat template is used, the whole text before the answer.
         system: the system prompt that the training data had, if any.
+        max_tokens: longest answer, in tokens.
+        chat: whether the model's chat template renders it.
+        thinks: whether that template has a switch for thinking, which training turned off.
     """
 
     prompt: str
     system: str | None
+    max_tokens: int
+    chat: bool = True
+    thinks: bool = False
 
 
-def mlx_adapter(model: str, adapter: str, ask: Example, fetch: str | None = None) -> Way:
+def mlx_adapter(model: str, adapter: str, ask: Ask, fetch: str | None = None, generate: str = "mlx_lm.generate") -> Way:
     """mlx-lm with the adapter.
 
     Args:
         model: a Hub id or a folder.
         adapter: the adapter's folder.
         fetch: a repository to fetch it from first.
+        generate: how to call mlx-lm in a terminal.
     """
     lines = [f"hf download {fetch} --local-dir {adapter}"] if fetch else []
-    generate = ["mlx_lm.generate", "--model", model, "--adapter-path", adapter]
-    return Way("MLX", "sh", "\n".join([*lines, shlex.join([*generate, *_asked(ask)])]))
+    words = ["--model", model, "--adapter-path", adapter, *_asked(ask)]
+    return Way("MLX", "sh", "\n".join([*lines, f"{generate} {shlex.join(words)}"]))
 
 
-def mlx_model(model: str, ask: Example) -> Way:
+def mlx_model(model: str, ask: Ask) -> Way:
     """mlx-lm with a whole model."""
     return Way("MLX", "sh", shlex.join(["mlx_lm.generate", "--model", model, *_asked(ask)]))
 
 
-def peft(base: str, adapter: str, ask: Example) -> Way:
+def peft(base: str, adapter: str, ask: Ask) -> Way:
     """transformers with PEFT."""
     text = f"""\
 from peft import PeftModel
@@ -71,7 +78,7 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ad
     return Way("transformers with PEFT", "python", text)
 
 
-def transformers_model(model: str, ask: Example) -> Way:
+def transformers_model(model: str, ask: Ask) -> Way:
     """transformers with a whole model."""
     text = f"""\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -122,18 +129,30 @@ def ollama_gguf(folder: str, name: str) -> Way:
     return Way("Ollama", "sh", f"ollama create {name} -f {shlex.quote(folder)}/Modelfile\nollama run {name}")
 
 
-def _asked(ask: Example) -> list[str]:
-    system = ["--system-prompt", ask.system] if ask.system else []
-    return [*system, "--prompt", ask.prompt]
+def _asked(ask: Ask) -> list[str]:
+    words = ["--system-prompt", ask.system] if ask.system else []
+    words += ["--prompt", ask.prompt, "--max-tokens", str(ask.max_tokens)]
+    if not ask.chat:
+        words += ["--ignore-chat-template"]
+    if ask.thinks:
+        words += ["--chat-template-config", json.dumps({"enable_thinking": False})]
+    return words
 
 
-def _transformers_call(ask: Example) -> str:
+def _transformers_call(ask: Ask) -> str:
+    return f"""\
+{_tokenized(ask)}
+answer = model.generate(**inputs, max_new_tokens={ask.max_tokens}, do_sample=False)
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+
+def _tokenized(ask: Ask) -> str:
+    if not ask.chat:
+        return f'inputs = tokenizer({json.dumps(ask.prompt, ensure_ascii=False)}, return_tensors="pt")'
     turns = [("system", ask.system)] if ask.system else []
     rows = [{"role": role, "content": content} for role, content in [*turns, ("user", ask.prompt)]]
     messages = "".join(f"    {json.dumps(row, ensure_ascii=False)},\n" for row in rows)
-    return f"""\
-messages = [
-{messages}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-answer = model.generate(**inputs, max_new_tokens=256, do_sample=False)
-print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
+    how = 'add_generation_prompt=True, return_tensors="pt", return_dict=True'
+    if ask.thinks:
+        how += ", enable_thinking=False"
+    return f"messages = [\n{messages}]\ninputs = tokenizer.apply_chat_template(messages, {how})"
