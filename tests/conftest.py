@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ.setdefault("MLX_ENABLE_TF32", "0")  # where a GPU has it, float32 would not be float32
+
 import tspin_mlx  # noqa: F401  before any test imports MLX: on a Linux CPU it loads OpenBLAS, which has to come first
 
 # No property fails because the machine is busy.
@@ -39,7 +41,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def save_tiny_model(folder: Path, *, tied: bool = True) -> None:
+def save_tiny_model(folder: Path, *, tied: bool = True, head_dim: int = 8) -> None:
     """Write config, weights and tokenizer of a tiny llama."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
@@ -56,7 +58,7 @@ def save_tiny_model(folder: Path, *, tied: bool = True) -> None:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 8,
+        "head_dim": head_dim,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "max_position_embeddings": 256,

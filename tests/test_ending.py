@@ -61,6 +61,9 @@ BAD_ALLOC = "terminate called after throwing an instance of 'std::bad_alloc'\n  
 INTERACTIVITY = "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)"
 ILLEGAL = "an illegal memory access was encountered"
 GONE = "MPS server is not ready to accept new MPS client requests"
+IGNORED = (
+    "Ignored (for causing prior/excessive GPU errors) (00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)"
+)
 VICTIM = "Discarded (victim of GPU error/recovery) (00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)"
 
 SYMPTOMS = {
@@ -84,6 +87,7 @@ SYMPTOMS = {
     "the GPU watchdog": [
         (-6, terminated(f"{METAL}Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)")),
         (-6, terminated(f"{METAL}Caused GPU Timeout Error (IOAF code 2)")),
+        (-6, terminated(f"{METAL}{IGNORED}")),
         (-6, terminated(f"{METAL}Caused GPU Hang Error (00000003:kIOGPUCommandBufferCallbackErrorHang)")),
         (-6, terminated(METAL + INTERACTIVITY)),
         (1, traceback(f"RuntimeError: {METAL}{INTERACTIVITY}")),

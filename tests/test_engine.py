@@ -20,6 +20,7 @@ from tspin_mlx.stop import Stop
 from tspin_mlx.triplets import triplet_from_row
 from tspin_mlx.worker import work
 
+from .conftest import make_small_run, save_tiny_model
 from .digests import adapter_digest
 
 RECIPE = """
@@ -279,6 +280,13 @@ def test_a_collapse_can_end_self_play(workshop, tmp_path):
     assert not (launch.run.path / "iterations/001").exists()
     assert set(launch.run.test()) == {BASE, INITIAL}
     assert [event["kind"] for event in started(launch)] == ["run_started", "run_finished"]
+
+
+@pytest.mark.parametrize("memory", ["fast", "lean"])
+def test_heads_of_a_size_for_which_gpus_have_kernels(tmp_path, memory):
+    save_tiny_model(tmp_path, head_dim=64)  # on a Mac attention for few queries is another kernel, without a gradient
+    run = Run(make_small_run(tmp_path, tmp_path, f"training.memory={memory}"))
+    assert run.is_finished
 
 
 def test_if_everything_makes_it_worse_best_is_the_untouched_model(workshop, tmp_path, tiny_model):

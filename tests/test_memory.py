@@ -105,10 +105,10 @@ def test_the_phase_decides_how_many_responses_there_are(policy, kind, responses)
 
 def test_more_tokens_and_kept_activations_take_more(policy):
     phase = [phase for phase in plan().phases if phase.updates][-1]
-    short, long = (triplet_bytes(policy, phase, prompts(n), 32, "fast") for n in (20, 80))
+    short, long = (triplet_bytes(policy, phase, prompts(n), 32, "fast") for n in (60, 240))
     assert 0 < short < long
     # of so few layers the activations weigh something only while attention's squares are small
-    assert triplet_bytes(policy, phase, prompts(20), 32, "lean") < short
+    assert triplet_bytes(policy, phase, prompts(60), 32, "lean") < short
 
 
 class FakeRun:

@@ -27,6 +27,11 @@ Signature = tuple[tuple[int, ...], ...]
 CALL_COST = 24
 
 
+#: Fewest tokens that a row or a prefix has. Metal's attention for up to 8 queries cannot be differentiated
+#: (MLX 0.32.4: "the vector kernels do not produce a logsumexp").
+_LEAST = 10
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of similar lengths.
@@ -173,7 +178,7 @@ def shared_length(lengths: Sequence[int]) -> int:
     """
     shortest = min(lengths) - 1
     step = max(2, _step(shortest) // 4)
-    return shortest // step * step if shortest >= 8 else 0
+    return shortest // step * step if shortest >= _LEAST else 0
 
 
 def group_rows(lengths: Sequence[int], call_cost: int = CALL_COST) -> list[list[int]]:
@@ -203,10 +208,10 @@ def cheapest_cuts(count: int, cost: Callable[[int, int], int]) -> list[tuple[int
 
 
 def bucket(length: int) -> int:
-    """The next of a ladder of sizes, 8, 10, ..., 64, 68, ..., 128, 136, ...: few shapes, and from 8 tokens on padding
+    """The next of a ladder of sizes, 10, 12, ..., 64, 68, ..., 128, 136, ...: few shapes, and from 10 tokens on padding
     of one token or below 7 %."""
     step = _step(length - 1)
-    return max(8, -(-length // step) * step)
+    return max(_LEAST, -(-length // step) * step)
 
 
 def _step(length: int) -> int:

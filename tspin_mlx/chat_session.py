@@ -27,7 +27,7 @@ class ChatSession:
         trusted: code that comes with the model may run.
 
     Attributes:
-        system: the system prompt that training used: the recipe's, or the one that all held-out examples share.
+        system: the system prompt that training used: the recipe's, or the one that all examples share.
         multi_turn: whether the recipe's template takes conversations; if not, each prompt stands alone.
         max_tokens: longest answer in tokens that the recipe evaluates.
 
@@ -38,7 +38,7 @@ class ChatSession:
     def __init__(self, run: Run, *, trusted: bool = False) -> None:
         self.run = run
         self._recipe = run.recipe()
-        self.system = self._recipe.data.system or _shared_system(run)
+        self.system = self._recipe.data.system or run.system_prompt()
         self.multi_turn = takes_conversations(self._recipe.data.template)
         self.max_tokens = self._recipe.answer_tokens
         self._policy = load_run(run, self._recipe, trusted=trusted)
@@ -100,9 +100,3 @@ class ChatSession:
         else:
             set_adapter(self._policy, self.run.path / folder / "adapter")
             self._adapters[folder] = self._policy.adapter()
-
-
-def _shared_system(run: Run) -> str | None:
-    """The system prompt of the validation examples, if they all have the same."""
-    systems = {prompt.system for prompt in run.prompts().validation}
-    return systems.pop() if len(systems) == 1 else None

@@ -53,6 +53,7 @@ _SYMPTOMS: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
         "the GPU watchdog",
         (
             "kiogpucommandbuffercallbackerrortimeout",
+            "kiogpucommandbuffercallbackerrorsubmissionsignored",  # of buffers after the one that hung
             "gpu timeout",
             "impactinginteractivity",
             "gpu hang",

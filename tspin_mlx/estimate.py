@@ -35,15 +35,13 @@ class Estimate:
 
     Attributes:
         steps: of the optimiser.
-        answers: that are generated, at most ``answer_tokens`` in all.
-        answer_tokens: an upper bound.
+        answers: that are generated.
         train_tokens: that go through the model while training, roughly.
         seconds: None without an earlier run with the same model.
     """
 
     steps: int
     answers: int
-    answer_tokens: int
     train_tokens: int
     seconds: float | None
 
@@ -76,7 +74,6 @@ def estimate(plan: Mapping[str, Any], characters: tuple[float, float] | None, sp
         speed: of an earlier run.
     """
     prompt, answer = (length / _CHARACTERS_PER_TOKEN for length in characters or (0, 0))
-    most = plan["recipe"]["generation"]["max_tokens"]
     steps = answers = examples = tokens = 0
     for row in plan["phases"]:
         answers += _answers(row, plan)
@@ -87,7 +84,13 @@ def estimate(plan: Mapping[str, Any], characters: tuple[float, float] | None, sp
         responses = 1 if row["kind"] != "train" else 3 if row["objective"]["beta"] else 2
         tokens += round(updates["steps"] * updates["batch_size"] * responses * (prompt + answer))
     seconds = None if speed is None else examples * speed.train_s + answers * speed.answer_s
-    return Estimate(steps, answers, answers * most, tokens, seconds)
+    return Estimate(steps, answers, tokens, seconds)
+
+
+def disk_bytes(iterations: int, adapter_bytes: int) -> int:
+    """What a run may need on the disk: an adapter per policy, checkpoints with the optimiser's two moments, and as much
+    again of text."""
+    return adapter_bytes * (2 + iterations + 9) + (16 << 20)
 
 
 def _answers(row: Mapping[str, Any], plan: Mapping[str, Any]) -> int:

@@ -6,7 +6,10 @@ import contextlib
 import ctypes
 import os
 import platform
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 
 #: Set for the engines of a sweep: how many of them share the machine.
 SHARED_BY = "TSPIN_MLX_SHARED_BY"
@@ -70,16 +73,18 @@ def device_bytes() -> int:
 
 
 def bound_memory() -> None:
-    """On a GPU, keep MLX within the budget: what it frees for reuse to half of it; on macOS, keep weights resident."""
+    """On a GPU, keep MLX within the budget: what it frees for reuse to half of it, on macOS to a quarter.
+
+    Nothing is wired down there: what MLX keeps for reuse would be wired as well, and with it macOS was seen to panic
+    (https://github.com/ml-explore/mlx/issues/3186), and not without.
+    """
     import mlx.core as mx
 
     if on_cpu():
         return
     budget = memory_budget()
     mx.set_memory_limit(budget)
-    mx.set_cache_limit(budget // 2)
-    if mx.metal.is_available():
-        mx.set_wired_limit(budget)
+    mx.set_cache_limit(budget // (4 if mx.metal.is_available() else 2))
 
 
 def device_name() -> str:
@@ -93,6 +98,20 @@ def device_name() -> str:
 def memory_bytes() -> int:
     """All memory of the machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@contextlib.contextmanager
+def awake(pid: int | None = None) -> Iterator[None]:
+    """On macOS, keep the system (not its display) from sleeping while a process lives, by default this one."""
+    if sys.platform != "darwin" or shutil.which("caffeinate") is None:
+        yield
+        return
+    guardian = subprocess.Popen(["caffeinate", "-i", "-s", "-w", str(pid or os.getpid())], stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        guardian.terminate()
+        guardian.wait()
 
 
 def keep_freed_memory() -> None:

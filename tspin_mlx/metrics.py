@@ -7,6 +7,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+#: Held-out measures under the short names that stand over columns.
+HEADINGS = {
+    "nll": "NLL", "stop_rate": "stops", "exact_match": "exact", "json_valid": "valid", "json_exact": "equal",
+    "json_field_f1": "F1", "advantage_current": "current", "advantage_historical": "historical",
+}  # fmt: skip
+
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 
 

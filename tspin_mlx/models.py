@@ -5,6 +5,7 @@ One of the few modules that touch mlx-lm.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,9 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     except ValueError as error:
         hint = "lora.kind=lora takes more kinds of layers" if lora.kind == "dora" else "lora.keys names other layers"
         raise SetupError(f"{folder.path}: no adapter: {first_line(error)}", hint=hint) from None
+    if any("sink" in name for name, _ in tree_flatten(model.parameters())):
+        # Metal's own gradient of attention knows no sinks (MLX 0.32.4); with this MLX takes the general one.
+        os.environ.setdefault("MLX_SDPA_VJP_FALLBACK", "1")
     adapter_config = {**description, "base": {"name": folder.name, "fingerprint": folder.fingerprint}}
     model.eval()
     mx.eval(model.parameters())

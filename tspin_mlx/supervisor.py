@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from types import FrameType
 from .ending import Ending, classify
 from .errors import StorageError
 from .events import LAST
-from .machine import SHARED_BY
+from .machine import SHARED_BY, awake
 from .runs.directory import Run
 from .runs.event_log import EventLog, EventTail, log_size
 from .runs.lock import RunLock
@@ -89,7 +88,7 @@ class Supervisor:
         self._lock.name_worker(self._engine.pid)
         if self._stopped_by is not None:
             self._engine.send_signal(self._stopped_by)
-        with _awake(self._engine.pid):
+        with awake(self._engine.pid):
             returncode = self._wait(self._engine)
         self._lock.name_worker(os.getpid())  # whoever wants to stop it now must not signal the dead
         with log.open("rb") as file:
@@ -141,20 +140,6 @@ def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _awake(pid: int) -> Iterator[None]:
-    """On macOS, keep the system (not its display) from sleeping while a process lives."""
-    if sys.platform != "darwin" or shutil.which("caffeinate") is None:
-        yield
-        return
-    guardian = subprocess.Popen(["caffeinate", "-i", "-s", "-w", str(pid)], stdin=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        guardian.terminate()
-        guardian.wait()
 
 
 def _python(module: str, *arguments: str, trusted: bool) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from .durable import check_space
 from .engine import run_plan
 from .errors import Stopped, StorageError, TspinError
+from .estimate import disk_bytes
 from .events import Emit, Event
 from .machine import device_name, memory_bytes
 from .models import Policy
@@ -59,16 +60,9 @@ def _report(emit: Emit, error: TspinError) -> None:
 def _load(run: Run, plan: Plan, trusted: bool, emit: Emit) -> Policy:
     emit("machine", device=device_name(), memory_bytes=memory_bytes())
     policy = load_run(run, plan.recipe, trusted=trusted)
-    check_space(run.path, _space(plan, policy))
-    return policy
-
-
-def _space(plan: Plan, policy: Policy) -> int:
-    """Bytes that the run may still need: an adapter per policy, checkpoints with the optimiser's two moments, and
-    as much again of text."""
     adapter = sum(value.nbytes for value in policy.adapter().values())
-    policies = 2 + plan.recipe.training.iterations
-    return adapter * (policies + 9) + (16 << 20)
+    check_space(run.path, disk_bytes(plan.recipe.training.iterations, adapter))
+    return policy
 
 
 def main() -> None:

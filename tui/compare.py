@@ -16,6 +16,7 @@ from textual.widgets import Static
 
 from tspin_mlx.chart import Plot, Series
 from tspin_mlx.errors import TspinError
+from tspin_mlx.metrics import HEADINGS
 from tspin_mlx.policy_names import policy_label
 from tspin_mlx.run_view import RunView
 from tspin_mlx.runs.directory import Run
@@ -27,7 +28,7 @@ from .chart_view import ChartView
 from .colours import words_of
 from .key_line import KeyLine
 from .look import palette
-from .now import HEADINGS, short
+from .now import short
 
 if TYPE_CHECKING:
     from .app import TspinApp
@@ -150,4 +151,4 @@ def _best(run: Run, view: RunView) -> Text:
     value = view.evaluations.get(view.best or "", {}).get(metric)
     if view.best is None:
         return Text("–")
-    return Text(f"{policy_label(view.best, True)} {HEADINGS.get(metric, metric)} {short(value)}")
+    return Text(f"{policy_label(view.best, run.warm)} {HEADINGS.get(metric, metric)} {short(value)}")

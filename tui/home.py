@@ -14,6 +14,7 @@ from textual.widgets import DataTable, Static
 from textual.worker import get_current_worker
 
 from tspin_mlx.errors import TspinError
+from tspin_mlx.metrics import HEADINGS
 from tspin_mlx.policy_names import policy_label
 from tspin_mlx.text import abridge, printable, shorten, signed
 
@@ -21,7 +22,7 @@ from .bindings import bound
 from .colours import words_of
 from .key_line import KeyLine
 from .listing import Listed, ago, listed
-from .now import HEADINGS, short, state_text
+from .now import short, state_text
 
 if TYPE_CHECKING:
     from .app import TspinApp
@@ -239,4 +240,4 @@ def _best(about: dict[str, object]) -> str:
     if not about["best"]:
         return "–"
     metric, value = str(about["metric"]), cast("float", about["value"])
-    return f"{policy_label(str(about['best']), True)} {HEADINGS.get(metric, metric)} {short(value)}"
+    return f"{policy_label(str(about['best']), bool(about['warm']))} {HEADINGS.get(metric, metric)} {short(value)}"

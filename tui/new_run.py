@@ -238,6 +238,8 @@ class NewRunScreen(Screen[None]):
 
     def _measured(self, plan: dict[str, Any], seconds: float | None) -> Iterator[tuple[str, str]]:
         """Time, memory and disk, from an earlier run with the model."""
+        from tspin_mlx.estimate import disk_bytes
+
         if self._earlier is None or seconds is None:
             yield "time", "known after the first steps: no run with this model is here yet"
             return
@@ -246,7 +248,8 @@ class NewRunScreen(Screen[None]):
         if speed.peak_bytes is not None:
             yield "memory", f"about {memory(speed.peak_bytes, None)}, as that run needed"
         if adapter:
-            yield "disk", f"about {adapter * (4 + plan['recipe']['training']['iterations']) / 1e6:.0f} MB"
+            needed = disk_bytes(plan["recipe"]["training"]["iterations"], adapter)
+            yield "disk", f"up to {needed / 1e6:.0f} MB"
 
     # --- what the keys do
 

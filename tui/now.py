@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from tspin_mlx.metrics import HEADINGS
 from tspin_mlx.policy_names import policy_label
 from tspin_mlx.run_view import RunView, remaining_s
 from tspin_mlx.text import abridge, duration, printable, shorten, signed
@@ -20,12 +21,6 @@ _STATES = {
     "finished": ("✓", "success", "finished"),
     "damaged": ("✗", "error", "damaged"),
 }
-
-#: Held-out measures under shorter names.
-HEADINGS = {
-    "nll": "NLL", "stop_rate": "stops", "exact_match": "exact", "json_valid": "valid", "json_exact": "right",
-    "json_field_f1": "F1",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

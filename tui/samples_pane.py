@@ -50,7 +50,7 @@ class SamplesPane(Pane):
         self._places: tuple[str | int, ...] = ()
         self._samples: list[Sample] = []
         self._damage, self._seen = "", False
-        self._warm = bool(run.plan_row["recipe"]["warmup"]["epochs"])
+        self._warm = run.warm
 
     def compose(self) -> ComposeResult:
         """A line that says what is shown, the list, the answers."""

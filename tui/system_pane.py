@@ -82,7 +82,7 @@ class SystemPane(Pane):
         yield Text()
         if (stats := self._stats) is not None:
             yield row(now, "process", str(stats.pid), width)
-            yield row(now, "its memory", memory(stats.resident_bytes, total), width)
+            yield row(now, "resident memory", memory(stats.resident_bytes, total), width)
             yield row(now, "processor", f"{stats.cpu_percent:.0f} % of a core", width)
             if stats.gpu_percent is not None:
                 yield row(now, "GPU", f"{stats.gpu_percent:.0f} %", width)

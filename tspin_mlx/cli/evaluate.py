@@ -18,6 +18,7 @@ from rich.text import Text
 from .. import durable
 from ..errors import UsageError
 from ..held_out import Measured, OnProgress, held_out_prompts, measure_policies
+from ..machine import awake
 from ..metrics import metric
 from ..policy_names import policy_name
 from ..recipe import EvaluationSection, MetricName
@@ -30,6 +31,7 @@ from .result import measures_table
 from .say import say
 
 
+@awake()
 def evaluate(
     name: str,
     folder: Path,
@@ -70,6 +72,7 @@ def evaluate(
     console.print(measures_table(f"{printable(source)} ({len(prompts)} examples)", table))
 
 
+@awake()
 def evaluate_harness(
     name: str,
     folder: Path,

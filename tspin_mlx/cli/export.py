@@ -23,12 +23,14 @@ from ..export.source import Source, open_source
 from ..export.triplets import FILE, export_triplets
 from ..export.upstream import no_base
 from ..export.usage import Way, mlx_adapter, mlx_model, ollama_gguf, peft, transformers_model
+from ..machine import awake
 from ..runs.directory import Run, find_run
 from ..runs.policies import BEST
 from .options import print_json
 from .say import say
 
 
+@awake()
 def fuse_run(
     name: str, folder: Path, *, policy: str, out: str | None, bits: int | None, max_kl: float | None, as_json: bool
 ) -> None:
@@ -45,6 +47,7 @@ def fuse_run(
     return None
 
 
+@awake()
 def export_run(
     name: str,
     folder: Path,

@@ -14,17 +14,11 @@ from rich.text import Text
 
 from ..export.ask import first_ask
 from ..export.usage import mlx_adapter
+from ..metrics import HEADINGS
 from ..policy_names import BASE, INITIAL, policy_label, policy_name
 from ..runs.directory import MEASURED, Run
 from ..text import shorten, signed
 from ..user_path import typed
-
-_HEADINGS = {
-    "nll": "NLL",
-    "stop_rate": "stops",
-    "advantage_current": "current",
-    "advantage_historical": "historical",
-}
 
 
 def print_result(run: Run, samples: int) -> None:
@@ -32,7 +26,7 @@ def print_result(run: Run, samples: int) -> None:
     console = Console(highlight=False, soft_wrap=False)
     result, test = run.result(), run.test()
     best = result["best"] if result else None
-    warm = bool(run.plan_row["recipe"]["warmup"]["epochs"])
+    warm = run.warm
     validation = {name: content["metrics"] for name, content in run.evaluations().items()}
     counts = run.plan_row["counts"]
     console.print(_table(f"Validation ({counts['validation']} examples)", validation, best, warm))
@@ -78,7 +72,7 @@ def measures_table(title: str, measures: dict[str, dict[str, float]], best: str 
     )
     table.add_column("", no_wrap=True)
     for name in names:
-        table.add_column(_HEADINGS.get(name, name.removeprefix("json_").replace("_", " ")), justify="right")
+        table.add_column(HEADINGS.get(name, name), justify="right")
     for label, values in measures.items():
         chosen = label == best
         heading = Text(("★ " if chosen else "  ") + label)

@@ -52,10 +52,10 @@ class FusedAnother(TspinError):
             f"{what} is not the model with the adapter: mean KL {found.kl:.2g} nats (at most {max_kl:.2g} is allowed), "
             f"the same greedy token at {found.greedy:.1%} of {found.positions} held-out positions; nothing was kept",
             hint=(
-                "quantise to 8 bits, or not at all; or allow what was measured with --max-kl"
+                "quantise to 8 bits, or not at all; or allow what was measured: `tspin-mlx fuse` has --max-kl"
                 if bits
                 else "rounding has lost the adapter, or please report this; `tspin-mlx export --format mlx` gives the "
-                "adapter itself, and --max-kl allows what was measured"
+                "adapter itself, and `tspin-mlx fuse --max-kl` allows what was measured, here as well"
             ),
         )
 

@@ -54,7 +54,7 @@ def check_gguf(base: Path) -> None:
         )
 
 
-def export_gguf(source: Source, name: str | None = None, max_kl: float | None = None) -> Export:
+def export_gguf(source: Source, name: str | None = None) -> Export:
     """Fuse, check, and write the fused model as ``model-f16.gguf`` with an Ollama ``Modelfile`` beside it.
 
     Raises:
@@ -62,7 +62,7 @@ def export_gguf(source: Source, name: str | None = None, max_kl: float | None = 
         FusedAnother: see :func:`tspin_mlx.export.fuse.fuse`.
     """
     check_gguf(source.base.folder)
-    fused = fuse(source, max_kl=max_kl)
+    fused = fuse(source)
 
     def fill(folder: Path) -> dict[str, Any]:
         write_gguf(fused.path, folder / "model-f16.gguf")
@@ -153,6 +153,6 @@ def _pre_tokenizer(tokenizer: dict[str, Any]) -> str | None:
 
 
 def _modelfile(source: Source) -> str:
-    system = next((prompt.system for prompt in source.run.prompts().validation if prompt.system), None)
+    system = source.run.system_prompt()
     said = f'SYSTEM """{system}"""\n' if system and '"""' not in system else ""
     return f"FROM ./model-f16.gguf\n{said}PARAMETER temperature 0\n"

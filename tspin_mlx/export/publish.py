@@ -37,7 +37,7 @@ def repository(source: Source, export: Export, repo: str, *, fused: bool) -> dic
         UsageError: the base model is not known.
     """
     curve = _curve(source)
-    asked = ask(source.run, source.recipe, _ASKED, system_prompt(source))
+    asked = ask(source.run, source.recipe, _ASKED, source.run.system_prompt())
     text = card(_facts(source, export, repo, fused, asked), _ways(source, repo, fused, asked), curve=curve is not None)
     files: dict[str, Path | bytes] = {path.relative_to(export.path).as_posix(): path for path in export.files()}
     made: dict[str, bytes] = {"README.md": text.encode()}
@@ -68,7 +68,7 @@ def _facts(source: Source, export: Export, repo: str, fused: bool, asked: Ask) -
         license=base.license,
         fused=fused,
         policy=source.policy,
-        system=system_prompt(source),
+        system=source.run.system_prompt(),
         thinks=asked.thinks,
         recipe=source.recipe,
         measured={folder: content["metrics"] for folder, content in kept.items()},
@@ -90,9 +90,3 @@ def _ways(source: Source, repo: str, fused: bool, asked: Ask) -> list[Way]:
         vllm_adapter(base, repo, source.recipe.lora.rank),
         ollama_adapter(base, repo),
     ]
-
-
-def system_prompt(source: Source) -> str | None:
-    """The system prompt of the training examples, if all have the same."""
-    found = {prompt.system for prompt in source.run.prompts().train}
-    return found.pop() if len(found) == 1 else None

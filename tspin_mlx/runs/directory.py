@@ -76,6 +76,11 @@ class Run:
         return self.path.name
 
     @property
+    def warm(self) -> bool:
+        """Whether it has a warm-up, after which the initial policy is not the model as it came."""
+        return bool(self.plan_row["recipe"]["warmup"]["epochs"])
+
+    @property
     def events_path(self) -> Path:
         """The event log."""
         return self.path / "events.jsonl"
@@ -193,6 +198,12 @@ class Run:
         for row in self.store.read_jsonl("prompts.jsonl"):
             parts[row.pop("split")].append(prompt_from_row(row))
         return Splits(tuple(parts["train"]), tuple(parts["validation"]), tuple(parts["test"]))
+
+    def system_prompt(self) -> str | None:
+        """The system prompt that all examples for training and validation have, if it is the same."""
+        prompts = self.prompts()
+        found = {prompt.system for prompt in (*prompts.train, *prompts.validation)}
+        return found.pop() if len(found) == 1 else None
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """``eval.json`` of every policy measured so far, by the policy's folder, in their order."""

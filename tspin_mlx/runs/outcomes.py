@@ -62,15 +62,14 @@ def outcomes(runs: Sequence[Run], metric: str) -> list[Outcome]:
 
 def _outcome(run: Run, metric: str) -> Outcome:
     evaluations = run.evaluations()
-    warm = bool(run.plan_row["recipe"]["warmup"]["epochs"])
     return Outcome(
         name=run.name,
         seed=run.plan_row["recipe"]["run"]["seed"],
         settings=_settings(run),
         finished=run.is_finished,
         best=best_so_far(run)["best"] if run.is_finished else None,
-        validation=_values(evaluations, metric, warm),
-        test=_values(run.test() or {}, metric, warm),
+        validation=_values(evaluations, metric, run.warm),
+        test=_values(run.test() or {}, metric, run.warm),
     )
 
 

@@ -1,4 +1,4 @@
-"""A run in one line of a list, and the words for its policies."""
+"""A run in one line of a list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .state import state_of
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """``name``, ``state``, ``done``, ``phases``, ``model``, and the ``best`` policy with its ``metric`` and ``value``.
+    """``name``, ``state``, ``done``, ``phases``, ``model``, ``warm`` (it has a warm-up), and the ``best`` policy with
+    its ``metric`` and ``value``.
 
     A run that cannot be read is ``damaged``, and ``message`` says why.
     """
@@ -23,7 +24,7 @@ def summary(path: Path) -> dict[str, Any]:
         pending = run.pending()
     except DamagedError as error:
         return {"name": path.name, "state": "damaged", "message": error.message, "done": 0, "phases": 0, "model": "–",
-                **nothing}  # fmt: skip
+                "warm": False, **nothing}  # fmt: skip
     phases = len(run.plan_row["phases"])
     return {
         "name": run.name,
@@ -31,5 +32,6 @@ def summary(path: Path) -> dict[str, Any]:
         "done": phases - len(pending),
         "phases": phases,
         "model": run.about["model"]["name"],
+        "warm": run.warm,
         **{name: result[name] for name in nothing},
     }
