@@ -105,7 +105,7 @@ CASES = [(kind, *case) for kind, cases in SYMPTOMS.items() for case in cases]
 @pytest.mark.parametrize(("kind", "returncode", "log"), CASES, ids=range(len(CASES)))
 def test_what_ran_out_is_told_from_the_log_and_less_may_help(kind, returncode, log):
     ending = classify(returncode, log)
-    assert (ending.kind, ending.exit_code, ending.restartable) == (kind, 8, True)
+    assert (ending.kind, ending.exit_code, ending.restartable) == (kind, 4, True)
     assert ending.message == f"the engine stopped: {kind}"
     assert ending.hint.startswith("resume it" if kind != "out of memory" else "resume with what it has")
 
@@ -142,12 +142,12 @@ def test_a_process_that_was_asked_to_stop_has_stopped(returncode, exit_code):
         (RecipeError, 2),
         (DataError, 2),
         (SetupError, 3),
-        (BusyError, 4),
+        (BusyError, 8),
         (HubError, 5),
         (DivergedError, 6),
         (StorageError, 7),
         (DamagedError, 7),
-        (ResourcesError, 8),
+        (ResourcesError, 4),
     ],
 )
 def test_what_the_engine_has_reported_itself_keeps_its_exit_code(error, code):

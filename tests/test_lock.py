@@ -69,7 +69,7 @@ def test_who_comes_second_is_told_who_was_first(tmp_path, other, hasty):
     error = caught.value
     assert error.message == f"the run {tmp_path.name!r} is being worked on by process {other.pid}"
     assert f"`tspin-mlx watch {tmp_path}`" in error.hint and f"`tspin-mlx stop {tmp_path}`" in error.hint
-    assert error.exit_code == 4
+    assert error.exit_code == 8
     assert holder(tmp_path)["pid"] == other.pid
 
 

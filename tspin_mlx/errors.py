@@ -42,7 +42,7 @@ class SetupError(TspinError):
 class BusyError(TspinError):
     """Another process works on the run."""
 
-    exit_code = 4
+    exit_code = 8
 
 
 class HubError(TspinError):
@@ -68,9 +68,9 @@ class DamagedError(StorageError):
 
 
 class ResourcesError(TspinError):
-    """Memory or the GPU's patience ran out."""
+    """It does not fit into memory, or took longer than the GPU waits."""
 
-    exit_code = 8
+    exit_code = 4
 
 
 class Stopped(Exception):

@@ -72,21 +72,35 @@ def run_path(recipe: Recipe, source: RecipeSource) -> Path:
     return path
 
 
-def prepare(recipe: Recipe, source: RecipeSource, *, origin: Run | None = None, trusted: bool = False) -> Launch:
+def prepare(
+    recipe: Recipe,
+    source: RecipeSource,
+    *,
+    origin: Run | None = None,
+    trusted: bool = False,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Launch:
     """Check everything a run needs, then create its folder or open the one that is there.
 
     Args:
         origin: when a new run is made, a run to take over what is still valid of.
         trusted: code that comes with the model may run.
+        on_stage: hears what is done next, where it takes a while.
 
     Raises:
         TspinError: of the kind that fits; nothing was written.
     """
-    return make(check(recipe, source, partial(read_inputs, trusted=trusted)), origin)
+    return make(check(recipe, source, partial(read_inputs, trusted=trusted, on_stage=on_stage)), origin)
 
 
 def read_inputs(
-    model: ModelSection, data: DataSection, folder: Path, seed: int, *, trusted: bool
+    model: ModelSection,
+    data: DataSection,
+    folder: Path,
+    seed: int,
+    *,
+    trusted: bool,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[ModelFolder, Splits[Prompt]]:
     """What a run works on: its model on disk, and its examples rendered for it.
 
@@ -97,7 +111,7 @@ def read_inputs(
         TspinError: of the kind that fits.
     """
     examples = load_examples(data, folder, seed)
-    found = resolve_model(model, trusted=trusted)
+    found = resolve_model(model, trusted=trusted, on_stage=on_stage)
     return found, render_examples(examples, data, load_tokenizer(found), vocabulary_size(found), context_length(found))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,17 +51,20 @@ class ModelFolder:
     trusted: bool = False
 
 
-def resolve_model(section: ModelSection, *, trusted: bool = False) -> ModelFolder:
+def resolve_model(
+    section: ModelSection, *, trusted: bool = False, on_stage: Callable[[str], None] = lambda stage: None
+) -> ModelFolder:
     """Find, download or convert the model that a recipe names.
 
     Args:
         trusted: fetch and run code that comes with the model.
+        on_stage: hears what is done next, where it takes a while.
 
     Raises:
         SetupError: no such folder or file, or not a model mlx-lm can load.
         HubError: the Hub refused or could not be reached.
     """
-    return open_model(_locate(section, trusted), section.path, trusted=trusted)
+    return open_model(_locate(section, trusted, on_stage), section.path, trusted=trusted)
 
 
 def open_model(path: Path, name: str, *, trusted: bool = False) -> ModelFolder:
@@ -159,36 +163,38 @@ def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
     return found
 
 
-def _locate(section: ModelSection, trusted: bool) -> Path:
+def _locate(section: ModelSection, trusted: bool, on_stage: Callable[[str], None]) -> Path:
     if section.path == builtin.ALIAS:
-        return builtin.builtin_model()
+        return builtin.builtin_model(on_stage)
     path = user_path(section.path)
     if path.suffix == ".gguf":
-        return _converted(path)
+        return _converted(path, on_stage)
     if path.is_dir():
         return path
     if section.path.count("/") == 1 and not section.path.startswith((".", "/", "~")):
-        return _download(section, trusted)
+        return _download(section, trusted, on_stage)
     raise SetupError(
         f"model {section.path!r}: no such folder, and not a Hub id (org/name)",
         hint=f"the built-in model is {builtin.ALIAS}",
     )
 
 
-def _converted(path: Path) -> Path:
+def _converted(path: Path, on_stage: Callable[[str], None]) -> Path:
     if not path.is_file():
         raise SetupError(f"model {str(path)!r}: no such file")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     target = builtin.cache_folder() / "models" / f"{path.stem}-{digest[:12]}"
     if not target.exists():
+        on_stage(f"converting {path.name} for MLX …")
         convert_gguf(path, target)
     return target
 
 
-def _download(section: ModelSection, trusted: bool) -> Path:
+def _download(section: ModelSection, trusted: bool, on_stage: Callable[[str], None]) -> Path:
     from huggingface_hub import snapshot_download
 
+    on_stage(f"looking for {section.path} on the Hub, and fetching what is not here yet …")
     files = [*_HUB_FILES, "*.py"] if trusted else list(_HUB_FILES)
     with hub_errors(f"model {section.path!r}", section.path, "fetched"):
         return Path(snapshot_download(section.path, revision=section.revision, allow_patterns=files))

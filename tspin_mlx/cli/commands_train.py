@@ -11,6 +11,7 @@ from .options import (
     Detach,
     Json,
     Overrides,
+    Plain,
     RecipeName,
     RunName,
     RunsFolder,
@@ -26,7 +27,9 @@ PANEL = "Train"
 
 
 @app.command(rich_help_panel=PANEL)
-def quickstart(overrides: Overrides = None, json: Json = False, detach: Detach = False, tui: Tui = False) -> None:
+def quickstart(
+    overrides: Overrides = None, json: Json = False, detach: Detach = False, tui: Tui = False, plain: Plain = False
+) -> None:
     """Watch the built-in model learn household commands, in a few minutes.
 
     Fetches a model of 93 MB the first time. The same as `tspin-mlx run quickstart`.
@@ -35,7 +38,7 @@ def quickstart(overrides: Overrides = None, json: Json = False, detach: Detach =
     """
     from .run import run_recipe
 
-    run_recipe("quickstart", overrides or [], as_json=json, introduce=True, detach=detach, tui=tui)
+    run_recipe("quickstart", overrides or [], as_json=json, introduce=True, detach=detach, tui=tui, plain=plain)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -45,6 +48,7 @@ def run(
     json: Json = False,
     detach: Detach = False,
     tui: Tui = False,
+    plain: Plain = False,
     fork: Annotated[
         str | None,
         typer.Option("--fork", metavar="NAME", help="Make a new run NAME with these settings; keep what still holds."),
@@ -62,7 +66,16 @@ def run(
     """
     from .run import run_recipe
 
-    run_recipe(recipe, overrides or [], as_json=json, detach=detach, tui=tui, fork=fork, trusted=trust_remote_code)
+    run_recipe(
+        recipe,
+        overrides or [],
+        as_json=json,
+        detach=detach,
+        tui=tui,
+        plain=plain,
+        fork=fork,
+        trusted=trust_remote_code,
+    )
 
 
 @app.command(rich_help_panel=PANEL)
@@ -105,6 +118,7 @@ def resume(
     json: Json = False,
     detach: Detach = False,
     tui: Tui = False,
+    plain: Plain = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Go on with a run that was stopped, killed or failed, exactly where it was.
@@ -113,14 +127,14 @@ def resume(
     """
     from .run import resume_run
 
-    resume_run(run, folder, as_json=json, detach=detach, tui=tui, trusted=trust_remote_code)
+    resume_run(run, folder, as_json=json, detach=detach, tui=tui, plain=plain, trusted=trust_remote_code)
 
 
 @app.command(rich_help_panel=PANEL)
 def watch(
     run: RunName,
     folder: RunsFolder = Path("runs"),
-    plain: Annotated[bool, typer.Option("--plain", help="Lines only, also on a terminal.")] = False,
+    plain: Plain = False,
     json: Json = False,
 ) -> None:
     """Watch a run, whether it goes on in the background, has ended, or comes from elsewhere; leaving stops nothing.

@@ -33,42 +33,49 @@ def run_recipe(
     introduce: bool = False,
     detach: bool = False,
     tui: bool = False,
+    plain: bool = False,
     fork: str | None = None,
     trusted: bool = False,
 ) -> None:
     """Prepare and run; progress goes to stderr, the result (or with ``as_json`` every event) to stdout."""
     if tui:
-        require_terminal(as_json=as_json, detach=detach)
+        require_terminal(as_json=as_json, detach=detach, plain=plain)
     source = find_recipe(name)
     recipe = parse_source(source, overrides)
     tell = _quiet if as_json else say
     if introduce:
         tell(recipe.description.strip() + "\n")
     tell(f"model    {recipe.model.path}")
-    run, skipped = _prepared(recipe, source, overrides, fork, trusted)
+    run, skipped = _prepared(recipe, source, overrides, fork, trusted, tell)
     counts = run.plan_row["counts"]
     tell(f"data     {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples")
     if skipped:
         tell(skipped_line(skipped))
     _tell_of_run(run, tell)
-    _start(run, as_json=as_json, detach=detach, tui=tui, trusted=trusted, samples=recipe.evaluation.samples)
+    samples = recipe.evaluation.samples
+    _start(run, as_json=as_json, detach=detach, tui=tui, plain=plain, trusted=trusted, samples=samples)
 
 
-def resume_run(name: str, folder: Path, *, as_json: bool, detach: bool, tui: bool, trusted: bool) -> None:
+def resume_run(name: str, folder: Path, *, as_json: bool, detach: bool, tui: bool, plain: bool, trusted: bool) -> None:
     """``resume``."""
     if tui:
-        require_terminal(as_json=as_json, detach=detach)
+        require_terminal(as_json=as_json, detach=detach, plain=plain)
     run = find_run(name, folder)
     if is_held(run.path):
         raise busy(run.path)
     tell = _quiet if as_json else say
     tell(f"model    {run.about['model']['name']}")
     _tell_of_run(run, tell)
-    _start(run, as_json=as_json, detach=detach, tui=tui, trusted=trusted)
+    _start(run, as_json=as_json, detach=detach, tui=tui, plain=plain, trusted=trusted)
 
 
 def _prepared(
-    recipe: Recipe, source: RecipeSource, overrides: list[str], fork: str | None, trusted: bool
+    recipe: Recipe,
+    source: RecipeSource,
+    overrides: list[str],
+    fork: str | None,
+    trusted: bool,
+    tell: Callable[[str], None],
 ) -> tuple[Run, tuple[str, ...]]:
     """The run, made or found, and the data rows that were skipped."""
     from ..launch import prepare, run_path
@@ -82,7 +89,7 @@ def _prepared(
             raise UsageError(f"--fork {fork}: the new run needs another name than the old one")
     if is_held(path):
         raise busy(path)
-    launch = prepare(recipe, source, origin=origin, trusted=trusted)
+    launch = prepare(recipe, source, origin=origin, trusted=trusted, on_stage=tell)
     return launch.run, launch.skipped
 
 
@@ -97,7 +104,16 @@ def _tell_of_run(run: Run, tell: Callable[[str], None]) -> None:
     tell("")
 
 
-def _start(run: Run, *, as_json: bool, detach: bool, tui: bool, trusted: bool, samples: int | None = None) -> None:
+def _start(
+    run: Run,
+    *,
+    as_json: bool,
+    detach: bool,
+    tui: bool,
+    plain: bool,
+    trusted: bool,
+    samples: int | None = None,
+) -> None:
     """Start the engine of a run in the background, and stay to watch it unless ``detach``."""
     if tui:
         if not run.is_finished:
@@ -119,7 +135,7 @@ def _start(run: Run, *, as_json: bool, detach: bool, tui: bool, trusted: bool, s
         tell(f"training goes on in the background\n  watch it:  {command('watch', run)}\n  stop it:   "
              f"{command('stop', run)}")  # fmt: skip
         return
-    with shown(run, as_json=as_json) as show, forwarding(lambda: [run.path], tell):
+    with shown(run, as_json=as_json, plain=plain) as show, forwarding(lambda: [run.path], tell):
         last = follow(run, offset, lambda: engine.poll() is None, show)
     _conclude(run, outcome(run, last, engine.returncode))
     if not as_json:

@@ -35,14 +35,14 @@ def show_run(run: Path) -> NoReturn:
     sys.exit(code)
 
 
-def require_terminal(*, as_json: bool, detach: bool) -> None:
+def require_terminal(*, as_json: bool, detach: bool, plain: bool) -> None:
     """Refuse ``--tui`` where nothing could be shown.
 
     Raises:
         UsageError: no terminal, or an option that contradicts it.
     """
-    if as_json or detach:
-        raise UsageError("--tui does not go together with --json or --detach")
+    if as_json or detach or plain:
+        raise UsageError("--tui does not go together with --json, --detach or --plain")
     if not is_terminal():
         raise UsageError("--tui needs a terminal", hint="leave it out: progress is then told in lines")
 
