@@ -19,6 +19,8 @@ from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.sweep import combinations, parse_sweep
 
+from .conftest import make_small_run
+
 HERE = Path(outcomes.__file__).parent
 
 # --- tasks
@@ -224,6 +226,18 @@ def test_all_arms_of_a_share_have_one_start_and_the_same_budget(task, tmp_path):
 
 
 # --- what runs came to
+
+
+def test_supervised_training_on_other_prompts_in_each_iteration_counts_their_tokens(tiny_model, tmp_path):
+    rows = [{"prompt": "a" * length, "response": f"[{length}]"} for length in range(1, 9)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = make_small_run(
+        tiny_model, tmp_path, f"data.train={tmp_path}/long.jsonl", "objective.kind=sft", "generation.prompts=4",
+        "generation.fresh_prompts=true",
+    )  # fmt: skip
+    (row,) = outcomes.collect([run])["runs"]
+    steps = [step for step in view_of(run / "events.jsonl").steps if step["iteration"] is not None]
+    assert row["trained_tokens"] == pytest.approx(sum(step["tokens_per_s"] * step["elapsed_s"] for step in steps))
 
 
 def test_collect(small_run, tmp_path):

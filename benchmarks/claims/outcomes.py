@@ -13,7 +13,8 @@ import numpy as np
 
 from tspin_mlx.comparison import differing
 from tspin_mlx.errors import UsageError
-from tspin_mlx.plan import NO_INFLUENCE
+from tspin_mlx.plan import NO_INFLUENCE, self_play_prompts
+from tspin_mlx.recipe import GenerationSection
 from tspin_mlx.recipe_text import flatten
 from tspin_mlx.runs.directory import Run, run_paths
 from tspin_mlx.runs.event_log import view_of
@@ -111,11 +112,11 @@ def _iteration_seconds(run: Run, durations: dict[str, float]) -> float | None:
 
 def _trained_tokens(run: Run, train: Sequence[Prompt]) -> int:
     """Prompt and response tokens of all iterations' steps; the warm-up, which all arms share, is not among them."""
-    total = 0
+    total, generation = 0, GenerationSection.model_validate(run.plan_row["recipe"]["generation"])
     for phase in _done(run, "supervise", "train"):
         if phase["kind"] == "supervise":
-            chosen = train[: run.plan_row["recipe"]["generation"]["prompts"]]
-            tokens = sum(len(prompt.tokens) + len(prompt.annotated.tokens) for prompt in chosen)
+            chosen = self_play_prompts(generation, len(train), phase["iteration"])
+            tokens = sum(len(train[i].tokens) + len(train[i].annotated.tokens) for i in chosen)
         else:
             tokens = sum(
                 len(t.prompt.tokens) + len(r.tokens)
