@@ -295,6 +295,16 @@ def test_a_bad_row_is_named_with_file_line_and_reason_and_can_be_skipped(load, l
     assert len(splits.train) == 19
 
 
+def test_all_rows_that_cannot_be_used_are_counted_and_the_first_five_named(load):
+    lines = [json.dumps(GOOD | {"id": f"n{i}"}) for i in range(12)] + ["{}"] * 7
+    with pytest.raises(DataError) as caught:
+        load("t.jsonl", "\n".join(lines))
+    first, *shown, last = caught.value.message.split("\n  ")
+    assert first == "7 rows cannot be used:" and last == "and 2 more"
+    assert [row.split(": ")[0] for row in shown] == [f"t.jsonl:{number}" for number in range(13, 18)]
+    assert caught.value.hint.startswith("mend them, or set data.skip_bad_rows=true")
+
+
 BAD_RECORDS = {
     "too few fields": ("p", "has another number of fields than the header"),
     "too many fields": ("p,r,s", "has another number of fields than the header"),

@@ -263,6 +263,30 @@ def test_self_play_on_part_of_the_prompts(workshop, tmp_path):
 RUINOUS = ("training.learning_rate=3", "objective.nll_weight=0", "guard.nll_rise=0.01")
 
 
+def test_where_the_contrast_is_saturated_from_the_start_that_is_told_once(workshop, tmp_path, monkeypatch):
+    [margin] = {event["rewards/margins"] for event in _first_steps(workshop, tmp_path / "a") if event["iteration"] == 0}
+    monkeypatch.setattr(phases, "_SATURATED", margin + 1)
+    *_, warning = _first_steps(workshop, tmp_path / "b", "warning")
+    assert f"is {margin:.0f} on average" in warning["message"] and "warmup.epochs" in warning["message"]
+    monkeypatch.setattr(phases, "_SATURATED", margin - 1)
+    assert not _first_steps(workshop, tmp_path / "c", "warning")
+
+
+def _first_steps(workshop, folder, kind="step"):
+    events = started(launched(workshop, folder, "warmup.epochs=0", "training.iterations=2"))
+    return [event for event in events if event["kind"] == kind and event.get("step", 1) == 1]
+
+
+def test_that_there_is_nothing_left_to_learn_is_told(workshop, tmp_path, monkeypatch):
+    def as_the_expert(policy, prompts, seeds, decoding, on_progress):
+        return [prompt.annotated for prompt in prompts]
+
+    monkeypatch.setattr(phases, "generate", as_the_expert)
+    launch = launched(workshop, tmp_path, "training.iterations=1")
+    warnings = [event["message"] for event in started(launch) if event["kind"] == "warning"]
+    assert [message for message in warnings if message.startswith("100% of the sampled answers are the expert's own")]
+
+
 def test_signs_of_collapse_are_told_and_best_leads_to_the_start(workshop, tmp_path):
     launch = launched(workshop, tmp_path, *RUINOUS, "training.iterations=1")
     warnings = [event["message"] for event in started(launch) if event["kind"] == "warning"]

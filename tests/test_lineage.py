@@ -53,6 +53,7 @@ BASE_ONLY = UNTOUCHED | {"base/eval.json", "base/test.json"}
 KEPT = {
     # wording, and names of what is digested by its content
     "description": ("Something else.", ALL),
+    "measured": ("Something else.", ALL),
     "model.path": ("org/copy", ALL),
     "model.revision": ("main", ALL),
     "data.train": ("moved/t.jsonl", ALL),

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from tspin_mlx import machine, memory, supervisor
+from tspin_mlx import machine, memory, models, supervisor
 from tspin_mlx.control import resume
-from tspin_mlx.errors import SetupError
+from tspin_mlx.errors import ResourcesError, SetupError
 from tspin_mlx.memory import measured_sizes, settle_memory, triplet_bytes
 from tspin_mlx.model_folder import resolve_model
 from tspin_mlx.models import load_policy
@@ -130,6 +130,20 @@ def test_what_was_decided_is_kept_and_told_if_it_is_less_than_asked_for(weighed,
     assert [(decision.reason, decision.sizes) for decision in run.made] == [(MEASURED, made.sizes)]
     assert made.sizes == Sizes(*decided, 32)
     assert [kind for kind, _ in warnings] == ["warning"] * told
+
+
+def test_that_nothing_fits_is_told(weighed, monkeypatch):
+    monkeypatch.setattr(memory, "memory_budget", lambda: 100)
+    told = []
+    settle_memory(FakeRun(), plan(), None, lambda kind, **fields: told.append(fields["message"]))
+    assert any(message.startswith("it may not fit: ") for message in told)
+
+
+def test_weights_that_are_larger_than_the_memory_are_not_loaded(tiny_model, monkeypatch):
+    monkeypatch.setattr(models, "memory_budget", lambda: (tiny_model / "model.safetensors").stat().st_size - 1)
+    with pytest.raises(ResourcesError, match="the model's weights take") as caught:
+        load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=2), 0)
+    assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize("overrides", [["training.memory=fast"], ["training.memory=lean"]])

@@ -296,6 +296,7 @@ CHANGES = {
 }
 IGNORED = {
     "description": "Something else.",
+    "measured": "Something else.",
     "model.path": "org/copy",
     "data.train": "moved/t.jsonl",
     "data.validation": "moved/v.jsonl",

@@ -201,7 +201,7 @@ def test_a_step_logs_the_metrics_of_the_design(tiny_model):
         "loss", "learning_rate", "grad_norm", "entropy", "logps/chosen", "logps/rejected", "logps/initial",
         "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "advantage/current",
         "advantage/current_min", "advantage/current_max", "advantage/current_per_token", "advantage/historical",
-        "length/chosen", "memory/active_bytes", "memory/peak_bytes", "tokens_per_s", "epoch",
+        "length/chosen", "stops/rejected", "memory/active_bytes", "memory/peak_bytes", "tokens_per_s", "epoch",
     }  # fmt: skip
     assert wanted <= log[0].keys()
     assert [m["learning_rate"] for m in log] == pytest.approx([0.005, 0.01, 0.01 * 2 / 3, 0.01 / 3])

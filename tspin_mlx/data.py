@@ -24,6 +24,7 @@ from .text import first_line
 from .triplets import Prompt
 
 _LONGEST_LINE = 10_000_000  # characters; a longer one is no example but a wrong file
+_SHOWN = 5  # of the rows that cannot be used
 _WHERE_FILES_ARE = "files in a recipe are relative to it, on the command line to the current folder"
 
 Item = TypeVar("Item")
@@ -161,12 +162,13 @@ def _within(data: DataSection, context: int | None) -> DataSection:
 def _rendered(
     part: Sequence[Located], data: DataSection, tokenizer: Any, vocab_size: int, skipped: list[str]
 ) -> tuple[Prompt, ...]:
-    prompts = []
+    prompts, wrong = [], []
     for located in part:
         try:
             prompts.append(render(located.example, located.id, tokenizer, data, vocab_size))
         except BadExample as error:
-            _reject(f"{located.place}: {error}", data.skip_bad_rows, skipped)
+            wrong.append(f"{located.place}: {error}")
+    skipped += _left_out(wrong, data.skip_bad_rows)
     return tuple(prompts)
 
 
@@ -180,6 +182,7 @@ def _read(source: str, data: DataSection, folder: Path, skipped: list[str]) -> l
     rows = _hub_rows(source) if is_remote(source) else _file_rows(source, folder)
     found: list[Located] = []
     places: dict[str, str] = {}
+    wrong = []
     for place, row in rows:
         try:
             if isinstance(row, BadExample):
@@ -188,18 +191,25 @@ def _read(source: str, data: DataSection, folder: Path, skipped: list[str]) -> l
             if example.id is not None and (first := places.setdefault(example.id, place)) != place:
                 raise BadExample(f"id {example.id!r} was already used at {first}")
         except BadExample as error:
-            _reject(f"{place}: {error}", data.skip_bad_rows, skipped)
+            wrong.append(f"{place}: {error}")
         else:
             found.append(Located(place, example))
+    skipped += _left_out(wrong, data.skip_bad_rows)
     if not found:
         raise DataError(f"{source}: no usable row")
     return found
 
 
-def _reject(reason: str, skip: bool, skipped: list[str]) -> None:
-    if not skip:
-        raise DataError(reason, hint="mend the row, or set data.skip_bad_rows=true to leave such rows out")
-    skipped.append(reason)
+def _left_out(reasons: list[str], skip: bool) -> list[str]:
+    """The reasons why rows are left out, if such rows are; else the first few of them are an error."""
+    if not reasons or skip:
+        return reasons
+    hint = "mend the row, or set data.skip_bad_rows=true to leave such rows out"
+    if len(reasons) == 1:
+        raise DataError(reasons[0], hint=hint)
+    more = [f"and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
+    shown = "".join(f"\n  {reason}" for reason in (*reasons[:_SHOWN], *more))
+    raise DataError(f"{len(reasons)} rows cannot be used:{shown}", hint=hint.replace("the row", "them", 1))
 
 
 def _file_rows(source: str, folder: Path) -> Iterator[tuple[str, Any]]:

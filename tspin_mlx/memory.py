@@ -49,6 +49,13 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
             message=f"to fit into {budget / 1e9:.1f} GB, {sizes.micro_batch_size} triplets are trained on at once"
             f"{how}: about {expected / 1e9:.1f} GB",
         )
+    if expected > budget:
+        emit(
+            "warning",
+            message=f"it may not fit: the longest triplet takes about {expected / 1e9:.1f} GB with the model, and "
+            f"{budget / 1e9:.1f} GB can be used: shorter data.max_tokens or generation.max_tokens, fewer lora.layers, "
+            "or a smaller model need less",
+        )
     return plan.with_sizes(sizes)
 
 

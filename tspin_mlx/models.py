@@ -19,8 +19,8 @@ from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 
 from . import durable
 from .batching import CALL_COST
-from .errors import DamagedError, DivergedError, SetupError
-from .machine import bound_memory, device_bytes, keep_freed_memory, on_cpu
+from .errors import DamagedError, DivergedError, ResourcesError, SetupError
+from .machine import bound_memory, device_bytes, keep_freed_memory, memory_budget, on_cpu
 from .model_folder import ModelFolder, context_length, load_tokenizer, read_json
 from .recipe import LoraSection
 from .rope import rope_settings
@@ -73,9 +73,14 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     Args:
         dtype: ``auto``, ``float32`` or ``bfloat16`` (see :class:`tspin_mlx.recipe.ModelSection`).
         seed: of the adapter's random half.
+
+    Raises:
+        ResourcesError: the weights alone are larger than the memory that can be used.
+        SetupError: mlx-lm cannot load it, or it takes no adapter of this kind.
     """
     from mlx_lm.utils import dequantize_model, load_model
 
+    _check_that_it_fits(folder.path)
     bound_memory()
     if on_cpu():
         keep_freed_memory()
@@ -106,6 +111,16 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     tokenizer = load_tokenizer(folder)
     agrees = not rope or _knows_rope_parameters(model)
     return Policy(model, tokenizer, adapter_config, context_length(folder), agrees)
+
+
+def _check_that_it_fits(folder: Path) -> None:
+    """Refuse weights that are larger than the memory that can be used, before the machine begins to swap."""
+    weights, budget = sum(file.stat().st_size for file in folder.glob("model*.safetensors")), memory_budget()
+    if weights > budget:
+        raise ResourcesError(
+            f"{folder}: the model's weights take {weights / 1e9:.1f} GB, and {budget / 1e9:.1f} GB can be used here",
+            hint="take a smaller model, or one in 4 bits (for many there is one at huggingface.co/mlx-community)",
+        )
 
 
 def _knows_rope_parameters(model: nn.Module) -> bool:

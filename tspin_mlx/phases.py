@@ -36,6 +36,8 @@ from .triplets import (
     triplet_from_row,
 )
 
+_IDENTICAL = 0.8  # share of samples that equal the expert's answers
+_SATURATED = -10.0  # alpha times the current advantage, where the logistic's slope is 1 to four digits
 _BETWEEN = 20  # times as long as saving a checkpoint takes, at least, until the next one
 
 
@@ -97,6 +99,12 @@ def _generate(desk: Desk, phase: Phase) -> None:
         **measures,
         **{"generate/tokens_per_s": made / elapsed},
     )
+    if measures["generate/identical"] > _IDENTICAL:
+        desk.emit(
+            "warning",
+            message=f"{measures['generate/identical']:.0%} of the sampled answers are the expert's own: the other "
+            f"{1 - measures['generate/identical']:.0%} are all that this iteration can learn from",
+        )
 
 
 def shards(prompts: Sequence[Prompt], section: GenerationSection) -> list[list[Prompt]]:
@@ -261,6 +269,8 @@ def _optimise(
     def on_step(step: int, metrics: dict[str, float]) -> None:
         nonlocal due
         desk.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
+        if step == 1 and phase.iteration == 0 and metrics.get("rewards/margins", 0.0) < _SATURATED:
+            desk.emit("warning", message=_warm_up_first(metrics["rewards/margins"]))
         if step < steps and ((begun := time.monotonic()) >= due or desk.stop.now):
             checkpoints.save(trainer, step)
             desk.stop.check()
@@ -269,6 +279,14 @@ def _optimise(
 
     trainer.run(examples, on_step, done)
     return trainer.first_logps
+
+
+def _warm_up_first(margin: float) -> str:
+    return (
+        f"the expert's answers are so much less likely than the model's own (alpha times the current advantage is "
+        f"{margin:.0f} on average) that the logistic tells no triplet from another: warm up first (warmup.epochs), or "
+        "take a smaller objective.alpha"
+    )
 
 
 def _finish_training(desk: Desk, phase: Phase) -> None:

@@ -27,6 +27,7 @@ PhaseKind = Literal[
 NO_INFLUENCE = frozenset(
     (
         "description",
+        "measured",
         "run.name",
         "run.folder",
         "model.path",

@@ -296,7 +296,9 @@ class Recipe(Section):
     """A complete description of a fine-tuning by triplet self-play."""
 
     description: str = ""
-    """One or two sentences for people: what it teaches and what it was measured to do."""
+    """One or two sentences for people: what it teaches."""
+    measured: str = ""
+    """For people, too: what it was measured to do, and on what machine."""
     model: ModelSection = ModelSection()
     lora: LoraSection = LoraSection()
     data: DataSection

@@ -159,6 +159,7 @@ class Trainer:
             "learning_rate": self.optimizer.learning_rate.item(),
             "grad_norm": norm.item(),
             **_measured(seen, self.objective),
+            **_stops(batch),
             "tokens_per_s": sum(len(x.tokens) + len(r.tokens) for x, rs in batch for r in rs) / elapsed,
             "elapsed_s": elapsed,
             "memory/peak_bytes": mx.get_peak_memory(),
@@ -262,6 +263,12 @@ def check_finite(loss: float, norm: float, step: int, batch: Sequence[Scored]) -
         f"step {step}: the {what} is not finite (examples: {names}); no update was made from it",
         hint="try a smaller training.learning_rate, or model.dtype=float32",
     )
+
+
+def _stops(batch: Sequence[Scored]) -> dict[str, float]:
+    """The share of the y' that ended by themselves, if there are any."""
+    own = [responses[1] for _, responses in batch if len(responses) > 1]
+    return {"stops/rejected": sum(y.finish_reason == "stop" for y in own) / len(own)} if own else {}
 
 
 def _measured(seen: list[Seen], objective: Objective) -> dict[str, float]:

@@ -65,7 +65,9 @@ def _csv(view: RunView) -> str:
 def _json(view: RunView) -> str:
     columns = {name: [_or_none(value) for value in view.steps.column(name).tolist()] for name in view.steps.names()}
     places: dict[str, list[Any]] = {name: [row[name] for row in view.steps] for name in ("phase", "iteration", "step")}
-    return durable.to_json({"steps": places | columns, "evaluations": view.evaluations, "best": view.best})
+    generated = [event for event in view.news if event["kind"] == "generated"]
+    made = {"steps": places | columns, "generated": generated, "evaluations": view.evaluations, "best": view.best}
+    return durable.to_json(made)
 
 
 def _or_none(value: float) -> float | None:

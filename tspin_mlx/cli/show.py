@@ -32,13 +32,17 @@ def show_recipes(*, as_json: bool) -> None:
     """``recipes ls``."""
     rows = [(source.name, parse_source(source)) for source in packaged_recipes()]
     if as_json:
-        print_json([{"name": name, "model": r.model.path, "description": r.description.strip()} for name, r in rows])
+        keys = ("description", "measured")
+        print_json([{"name": n, "model": r.model.path, **{k: getattr(r, k).strip() for k in keys}} for n, r in rows])
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("recipe", "model", "what it teaches"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("what it teaches, on which model, and what was measured", overflow="fold")
     for name, recipe in rows:
-        table.add_row(name, recipe.model.path, Text(recipe.description.strip()))
+        told = Text(recipe.description.strip())
+        told.append(f"\nModel: {recipe.model.path}", style="dim")
+        told.append(f"\nMeasured: {recipe.measured.strip()}\n" if recipe.measured else "\n", style="dim")
+        table.add_row(name, told)
     Console(highlight=False).print(table)
 
 
