@@ -1,7 +1,7 @@
 """What the user wrote: a recipe, with every key documented, checked and given its default.
 
-The defaults of the method are the paper's (arXiv 2601.08198); where the paper states nothing, the docstring
-says so. Pure: parsing works on text, nobody opens a file here.
+The objective, its weights and the iterations default to the paper's (arXiv 2601.08198); where a default is another, or
+the paper states nothing, the docstring says so. Pure: parsing works on text, no file is opened here.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class DataSection(Section):
     max_tokens: Annotated[Positive, Field(ge=8)] = 2048
     """Longest prompt plus answer in tokens (the paper's 2048); a longer row is an error, or skipped."""
     skip_bad_rows: bool = False
-    """Skip and count rows that cannot be used, instead of stopping at the first."""
+    """Skip and count rows that cannot be used, instead of stopping."""
 
     @field_validator("template")
     @classmethod
