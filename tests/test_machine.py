@@ -1,21 +1,31 @@
-"""What is asked of the machine: that it stays awake while something is computed."""
+"""What is asked of the machine: that it stays awake while something is computed, and tells when it is done."""
 
 import os
 import sys
+import time
 
 import pytest
 
-from tspin_mlx.machine import awake
+from tspin_mlx.machine import NOTIFY, awake, notify
 
 
 @pytest.fixture
-def caffeinate(tmp_path, monkeypatch):
-    """A stand-in on the path, which writes down how it was called and waits; the file it writes."""
-    told, program = tmp_path / "told", tmp_path / "caffeinate"
-    program.write_text(f'#!/bin/sh\necho "$$ $@" > {told}\nexec sleep 60\n')
-    program.chmod(0o755)
+def stand_in(tmp_path, monkeypatch):
+    """Puts a program on the path that writes its process and its arguments into a file; gives the file."""
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    return told
+
+    def put(name, then=""):
+        told, program = tmp_path / "told", tmp_path / name
+        program.write_text(f"#!/bin/sh\nprintf '%s\\n' $$ \"$@\" > {told}.partial\nmv {told}.partial {told}\n{then}\n")
+        program.chmod(0o755)
+        return told
+
+    return put
+
+
+@pytest.fixture
+def caffeinate(stand_in):
+    return stand_in("caffeinate", "exec sleep 60")
 
 
 def test_a_mac_stays_awake_for_as_long_as_the_process_needs(caffeinate, monkeypatch):
@@ -23,8 +33,8 @@ def test_a_mac_stays_awake_for_as_long_as_the_process_needs(caffeinate, monkeypa
 
     @awake()
     def work():
-        while not caffeinate.exists() or not caffeinate.read_text().endswith("\n"):
-            pass
+        while not caffeinate.exists():
+            time.sleep(0.01)
         return caffeinate.read_text().split()
 
     for _ in range(2):
@@ -40,3 +50,24 @@ def test_elsewhere_nothing_is_started(caffeinate, monkeypatch):
     with awake():
         pass
     assert not caffeinate.exists()
+
+
+def test_a_mac_is_told_in_its_own_way_and_no_name_is_a_script(stand_in, monkeypatch):
+    told = stand_in("osascript")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    name = '" & (do shell script "id") & "'
+    notify(name)
+    _, *words = told.read_text().splitlines()
+    assert words[-1] == name and name not in "".join(words[:-1]) and words[::2] == ["-e", "-e", "-e", name]
+
+
+def test_nobody_is_told_who_does_not_want_it_or_cannot(stand_in, monkeypatch):
+    told = stand_in("osascript")
+    notify("elsewhere")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv(NOTIFY, "0")
+    notify("unwanted")
+    monkeypatch.delenv(NOTIFY)
+    monkeypatch.setenv("PATH", "")
+    notify("no such program")
+    assert not told.exists()

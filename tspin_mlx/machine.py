@@ -14,6 +14,9 @@ from collections.abc import Iterator
 #: Set for the engines of a sweep: how many of them share the machine.
 SHARED_BY = "TSPIN_MLX_SHARED_BY"
 
+#: 0 turns notifications off.
+NOTIFY = "TSPIN_MLX_NOTIFY"
+
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
@@ -112,6 +115,16 @@ def awake(pid: int | None = None) -> Iterator[None]:
     finally:
         guardian.terminate()
         guardian.wait()
+
+
+def notify(text: str) -> None:
+    """On macOS, a notification; nothing if ``$TSPIN_MLX_NOTIFY`` is 0, or if it cannot be shown."""
+    if sys.platform != "darwin" or os.environ.get(NOTIFY) == "0":
+        return
+    script = ["on run words", 'display notification (item 1 of words) with title "tspin-mlx"', "end run"]
+    command = ["osascript", *(word for line in script for word in ("-e", line)), text]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False)
 
 
 def keep_freed_memory() -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -19,12 +20,13 @@ from types import FrameType
 from .ending import Ending, classify
 from .errors import StorageError
 from .events import LAST
-from .machine import SHARED_BY, awake
+from .machine import SHARED_BY, awake, notify
 from .runs.directory import Run
 from .runs.event_log import EventLog, EventTail, log_size
 from .runs.lock import RunLock
 from .stop import EXIT_CODES
 
+_WORTH_A_NOTE_S = 60.0  # what took less, one has waited for
 _TAIL = 1 << 14  # bytes of the engine's log that are looked at
 
 
@@ -156,8 +158,11 @@ def main() -> None:
     parser.add_argument("--trust-remote-code", action="store_true")
     arguments = parser.parse_args()
     os.set_inheritable(arguments.lock, False)
-    run = Run(arguments.run)
-    sys.exit(Supervisor(run, RunLock(arguments.lock), trusted=arguments.trust_remote_code).supervise())
+    run, begun = Run(arguments.run), time.monotonic()
+    code = Supervisor(run, RunLock(arguments.lock), trusted=arguments.trust_remote_code).supervise()
+    if time.monotonic() - begun > _WORTH_A_NOTE_S and code not in EXIT_CODES.values():
+        notify(f"{run.name} {'failed' if code else 'is finished'}")
+    sys.exit(code)
 
 
 if __name__ == "__main__":
