@@ -58,7 +58,7 @@ class Workload:
         """Plain values."""
         return asdict(self)
 
-    def examples(self, responses: int, batches: int = 1) -> list[tuple[Prompt, tuple[Response, ...]]]:
+    def examples(self, responses: int) -> list[tuple[Prompt, tuple[Response, ...]]]:
         """Prompts with so many responses each, always the same."""
         rng = np.random.default_rng(0)
         vocabulary = SHAPES[self.shape]["vocab_size"]
@@ -68,7 +68,7 @@ class Workload:
             return tuple(rng.integers(0, vocabulary, drawn).tolist())
 
         made = []
-        for i in range(self.triplets * batches):
+        for i in range(self.triplets):
             prompt = tokens(self.prompt)
             answers = tuple(Response(tokens(self.response), "") for _ in range(3))[:responses]
             made.append((Prompt(str(i), prompt, "", answers[0], ""), answers))
