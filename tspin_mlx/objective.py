@@ -30,18 +30,3 @@ class Objective:
 
 #: The warm-up's objective: with the expert's answers alone there is no contrast.
 SUPERVISED = Objective(nll_weight=1.0)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Sizes of a whole optimiser batch, by which each micro-batch is divided, so that accumulation is exact.
-
-    Attributes:
-        triplets: number of triplets.
-        annotated_tokens: scored tokens of the expert's answers.
-        scored_tokens: scored tokens of all responses.
-    """
-
-    triplets: int
-    annotated_tokens: int
-    scored_tokens: int
