@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -53,10 +53,6 @@ class Workload:
     response: int = 100
     triplets: int = 4
     ragged: bool = False
-
-    def to_row(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
     def examples(self, responses: int) -> list[tuple[Prompt, tuple[Response, ...]]]:
         """Prompts with so many responses each, always the same."""
@@ -122,10 +118,6 @@ class Answering:
     max_tokens: int = 48
     batch: int = 16
     mixed: bool = False
-
-    def to_row(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
     def examples(self, policy: Policy) -> list[Prompt]:
         """The prompts, rendered, with the expert's answers."""
