@@ -65,9 +65,9 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{left:02}s" if minutes else f"{left}s"
 
 
-def signed(value: float) -> str:
-    """A number with its sign and two decimals, with a real minus: advantages are read by their sign."""
-    return f"{value:+.2f}".replace("-", "−")
+def signed(value: float, decimals: int = 2) -> str:
+    """A number with its sign, with a real minus: advantages are read by their sign."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:
