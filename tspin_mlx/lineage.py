@@ -73,7 +73,7 @@ def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
         return {name: value for name, value in generation.items() if name not in ("mix_previous", *later)}
     if phase.kind == "pair":
         mixed = bool(generation["mix_previous"] and phase.iteration)
-        return {"historical": bool(recipe.objective.historical_weight and phase.iteration), "mixed": mixed}
+        return {"historical": bool(recipe.objective.historical_weight(phase.iteration or 0)), "mixed": mixed}
     if phase.kind == "warmup":
         return {"prompts": recipe.warmup.prompts}
     if phase.kind == "supervise":

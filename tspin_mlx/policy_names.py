@@ -13,6 +13,11 @@ def iteration_folder(iteration: int) -> str:
     return f"iterations/{iteration:03}"
 
 
+def policy_before(iteration: int) -> str:
+    """The folder of the policy that an iteration starts from."""
+    return iteration_folder(iteration - 1) if iteration else INITIAL
+
+
 def policy_name(folder: str) -> str:
     """A policy's folder in words: ``base``, ``initial`` or ``iteration 0``."""
     return f"iteration {int(folder.rsplit('/', 1)[-1])}" if "/" in folder else folder
