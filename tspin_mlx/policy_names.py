@@ -23,6 +23,12 @@ def policy_name(folder: str) -> str:
     return f"iteration {int(folder.rsplit('/', 1)[-1])}" if "/" in folder else folder
 
 
+def wanted_policy(name: str, folder: str) -> str:
+    """A policy by the name that was asked for, with what that stands for: ``best (iteration 0)``, but ``base``."""
+    found = policy_name(folder)
+    return name if found == name else f"{name} ({found})"
+
+
 def policy_label(folder: str, warm: bool) -> str:
     """What a policy is called in tables.
 

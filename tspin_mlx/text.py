@@ -55,6 +55,12 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def suggest(word: str, choices: Iterable[str], otherwise: str) -> str:
+    """A hint for a word that is not among ``choices``: the nearest of them, or ``otherwise`` if nothing is near."""
+    nearest = did_you_mean(word, choices)
+    return f"did you mean {nearest}?" if nearest else otherwise
+
+
 def duration(seconds: float) -> str:
     """``75`` -> ``1m15s``."""
     whole = round(seconds)
