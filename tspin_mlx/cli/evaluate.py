@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,7 +170,7 @@ def _write(out: Path, found: list[Measured], prompts: tuple[Prompt, ...], sectio
                  "annotated": prompt.annotated.text, "response": response.text,
                  "finish_reason": response.finish_reason, **judged}
             )  # fmt: skip
-    durable.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    durable.write_text(out, durable.to_jsonl(rows))
 
 
 def _harness_table(rows: list[dict[str, Any]]) -> Table:
