@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -36,7 +37,7 @@ def main() -> None:
     found = rounds(arms, options.rounds)
     show(str(work), found)
     if options.json:
-        write(options.json, work.to_row(), found)
+        write(options.json, asdict(work), found)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -54,11 +54,7 @@ class Workload:
     triplets: int = 4
     ragged: bool = False
 
-    def to_row(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    def examples(self, responses: int, batches: int = 1) -> list[tuple[Prompt, tuple[Response, ...]]]:
+    def examples(self, responses: int) -> list[tuple[Prompt, tuple[Response, ...]]]:
         """Prompts with so many responses each, always the same."""
         rng = np.random.default_rng(0)
         vocabulary = SHAPES[self.shape]["vocab_size"]
@@ -68,7 +64,7 @@ class Workload:
             return tuple(rng.integers(0, vocabulary, drawn).tolist())
 
         made = []
-        for i in range(self.triplets * batches):
+        for i in range(self.triplets):
             prompt = tokens(self.prompt)
             answers = tuple(Response(tokens(self.response), "") for _ in range(3))[:responses]
             made.append((Prompt(str(i), prompt, "", answers[0], ""), answers))
@@ -122,10 +118,6 @@ class Answering:
     max_tokens: int = 48
     batch: int = 16
     mixed: bool = False
-
-    def to_row(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
     def examples(self, policy: Policy) -> list[Prompt]:
         """The prompts, rendered, with the expert's answers."""

@@ -66,14 +66,16 @@ def test_what_is_measured_of_a_group():
 def test_differences_are_taken_in_each_run():
     (group,) = groups(THREE)
     # On the test 1 - 2 and 4 - 5: the runs lie far apart, and their gains are equal.
-    assert group.mean(gain(on_test)) == Mean(-1.0, 0.0, 2)
+    assert group.mean(gain(on_test("best"), on_test("initial"))) == Mean(-1.0, 0.0, 2)
     # On the validation -1, -0.5, -1: mean -5/6; deviations -1/6, 1/3, -1/6; variance (6/36) / 2 = 1/12; error 1/6.
-    assert group.mean(gain(on_validation)) == Mean(pytest.approx(-5 / 6), pytest.approx(1 / 6), 3)
+    gained = gain(on_validation("best"), on_validation("initial"))
+    assert group.mean(gained) == Mean(pytest.approx(-5 / 6), pytest.approx(1 / 6), 3)
 
 
 def test_nothing_is_known_of_a_run_that_has_not_begun():
     (group,) = groups([outcome(best=None, finished=False)])
-    assert group.mean(on_validation("best")) is None and group.mean(gain(on_test)) is None
+    assert group.mean(on_validation("best")) is None
+    assert group.mean(gain(on_test("best"), on_test("initial"))) is None
 
 
 def test_runs_are_taken_together_when_only_the_seed_differs():

@@ -257,7 +257,7 @@ def test_self_play_on_part_of_the_prompts(workshop, tmp_path):
     started(launch)
     rows = launch.run.store.read_jsonl("iterations/000/triplets.jsonl")
     assert [row["prompt"]["id"] for row in rows] == [p.id for p in launch.run.prompts().train[:5]]
-    assert launch.plan.phases[2].updates.steps == 2  # the warm-up sees all 8
+    assert launch.run.plan().phases[2].updates.steps == 2  # the warm-up sees all 8
 
 
 RUINOUS = ("training.learning_rate=3", "objective.nll_weight=0", "guard.nll_rise=0.01")

@@ -179,7 +179,6 @@ def test_a_run_ends_with_its_choice():
         {"kind": "chosen", "policy": "iterations/000", "metric": "nll", "value": 1.5},
         {"kind": "run_finished", "elapsed_s": 9.0},
     )
-    assert view.stopped is None
     assert (view.best, view.finished, view.failed, view.phase) == ("iterations/000", True, None, None)
 
 
@@ -204,9 +203,9 @@ def test_a_request_to_stop_is_shown_until_the_run_is_started_again():
     assert view_of(*asked).stopping == "iteration"
     assert view_of(*asked, {"kind": "stopping", "after": "step"}).stopping == "step"
     stopped = view_of(*asked, {"kind": "run_stopped", "message": "stopped", "exit_code": 143})
-    assert (stopped.stopped, stopped.failed, stopped.finished, stopped.phase) == ("stopped", None, False, None)
+    assert (stopped.failed, stopped.finished, stopped.phase) == (None, False, None)
     again = view_of(*asked, {"kind": "run_stopped", "message": "stopped", "exit_code": 143}, STARTED)
-    assert (again.stopping, again.stopped) == (None, None)
+    assert again.stopping is None
 
 
 def test_a_restart_with_less_at_once_is_a_warning():

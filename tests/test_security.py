@@ -161,5 +161,5 @@ def test_a_run_folder_that_is_there_is_never_written_over(task, tmp_path):
     before = {path: path.read_bytes() for path in launch.run.path.iterdir()}
     prompts = launch.run.prompts()
     with pytest.raises(StorageError, match="exists already"):
-        create_run(launch.run.path, launch.plan, "", launch.run.about["model"], prompts)
+        create_run(launch.run.path, launch.run.plan(), "", launch.run.about["model"], prompts)
     assert {path: path.read_bytes() for path in launch.run.path.iterdir()} == before

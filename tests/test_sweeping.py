@@ -13,7 +13,7 @@ import pytest
 
 from tspin_mlx.errors import BusyError, TspinError
 from tspin_mlx.launch import make
-from tspin_mlx.lineage import shared
+from tspin_mlx.lineage import lineage, shared
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.runs.lock import RunLock
@@ -105,7 +105,7 @@ def test_a_run_that_took_over_is_the_run_that_did_it_all(swept, tiny_model):
     overrides = ("objective.nll_weight=1", "run.seed=1", "evaluation.samples=0", "run.name=alone")
     assert cli(folder, "run", "task.yaml", *overrides).returncode == 0
     alone, sibling = Run(folder / "runs/alone"), Run(folder / "runs/grid/grid-anchored-seed-1")
-    assert shared(alone.plan(), sibling.plan()) == [row["target"] for row in alone.plan_row["phases"]]
+    assert shared(lineage(alone.plan()), lineage(sibling.plan())) == [row["target"] for row in alone.plan_row["phases"]]
     assert sibling.evaluations() == alone.evaluations() and sibling.test() == alone.test()
     shutil.rmtree(alone.path)
 

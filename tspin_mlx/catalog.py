@@ -8,7 +8,7 @@ from pathlib import Path
 from .errors import RecipeError
 from .recipe import Recipe
 from .recipe_text import parse_recipe, to_override
-from .text import did_you_mean
+from .text import suggest
 from .user_path import user_path
 
 _PACKAGED = Path(__file__).parent / "recipes"
@@ -52,11 +52,7 @@ def find_recipe(name: str) -> RecipeSource:
     known = {source.name: source for source in packaged_recipes()}
     if name in known:
         return known[name]
-    nearest = did_you_mean(name, known)
-    raise RecipeError(
-        f"no recipe is called {name!r}",
-        hint=f"did you mean {nearest}?" if nearest else f"ready ones: {', '.join(known)}",
-    )
+    raise RecipeError(f"no recipe is called {name!r}", hint=suggest(name, known, f"ready ones: {', '.join(known)}"))
 
 
 def parse_source(source: RecipeSource, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:

@@ -56,7 +56,6 @@ class ChatSession:
         policy: str,
         *,
         temperature: float = 0.0,
-        top_p: float = 1.0,
         max_tokens: int | None = None,
         seed: int = 0,
     ) -> Iterator[Piece]:
@@ -76,7 +75,8 @@ class ChatSession:
             prompt = render_prompt(messages, self._policy.tokenizer, self._recipe.data.template)
         except BadExample as error:
             raise UsageError(f"the prompt cannot be rendered: {error}") from None
-        decoding = Decoding(temperature, top_p, self._room(len(prompt), max_tokens or self.max_tokens), 1)
+        room = self._room(len(prompt), max_tokens or self.max_tokens)
+        decoding = Decoding(temperature=temperature, top_p=1, max_tokens=room, batch_size=1)
         folder = find_policy(self.run, policy)
         self._use(folder)
         sampled = derive(seed, "chat", len(messages)) if temperature else None

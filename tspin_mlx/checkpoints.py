@@ -6,11 +6,11 @@ Randomness is derived, never stored.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from . import durable
 from .events import Emit
 from .models import load_tensors, save_adapter, save_tensors, set_adapter
+from .runs.directory import checkpoints_of
 from .runs.store import Store
 from .training import Trainer
 
@@ -27,7 +27,7 @@ class Checkpoints:
 
     def __init__(self, store: Store, target: str, emit: Emit) -> None:
         self._store, self._emit = store, emit
-        self._folder = (Path(target).parent / "checkpoints").as_posix()
+        self._folder = checkpoints_of(target)
 
     def save(self, trainer: Trainer, step: int) -> None:
         """Keep the state after ``step`` updates."""

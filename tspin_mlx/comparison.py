@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from .policy_names import BASE, INITIAL
@@ -84,7 +85,7 @@ def mean(values: Sequence[float]) -> Mean | None:
     count = len(values)
     if not count:
         return None
-    center = math.fsum(values) / count
+    center = fmean(values)
     if count == 1:
         return Mean(center, None, 1)
     variance = math.fsum((value - center) ** 2 for value in values) / (count - 1)
@@ -105,12 +106,12 @@ def on_test(policy: str) -> Measure:
     return lambda run: run.test.get(_folder(run, policy))
 
 
-def gain(on: Callable[[str], Measure]) -> Measure:
-    """The best policy's measure less the initial one's, in the same run."""
+def gain(after: Measure, before: Measure) -> Measure:
+    """One measure less another, in the same run."""
 
     def difference(run: Outcome) -> float | None:
-        best, initial = on("best")(run), on(INITIAL)(run)
-        return None if best is None or initial is None else best - initial
+        last, first = after(run), before(run)
+        return None if last is None or first is None else last - first
 
     return difference
 

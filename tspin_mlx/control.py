@@ -118,6 +118,12 @@ def command(name: str, run: Run, *arguments: str) -> str:
     return shlex.join(["tspin-mlx", *name.split(), reference(run), *arguments])
 
 
+def in_background(run: Run) -> str:
+    """That a run goes on without its terminal, and how to come back to it; for a person."""
+    ways = f"\n  watch it:  {command('watch', run)}\n  stop it:   {command('stop', run)}"
+    return f"training goes on in the background{ways}"
+
+
 def reference(run: Run) -> str:
     """How commands that are typed in the current folder call a run."""
     return run.name if run.path.parent == Path("runs") else typed(run.path)

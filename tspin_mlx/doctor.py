@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
+from . import durable
 from .builtin import ALIAS, builtin_path
 from .catalog import find_recipe, parse_source
 from .control import outcome, request_stop, resume
@@ -112,10 +112,8 @@ def _device() -> Finding:
 
 
 def _disk(runs: Path) -> Finding:
-    place = runs.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    place = durable.existing(runs.absolute())
+    free = durable.free_bytes(place)
     text = f"{free / 1e9:.1f} GB are free for runs in {runs}"
     if not os.access(place, os.W_OK):
         return Finding("disk", "problem", f"{place} cannot be written to", "work in another folder, or give --folder")

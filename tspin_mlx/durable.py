@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,17 @@ def to_json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 
 
+def to_jsonl(rows: Iterable[dict[str, Any]]) -> str:
+    """One JSON object per line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def append_line(path: Path, content: dict[str, Any], *, sync: bool) -> None:
     """Add a JSON object as a line to a log.
 
@@ -249,7 +261,7 @@ def check_space(folder: Path, needed: int) -> None:
     Raises:
         StorageError: less is free.
     """
-    free = _free_bytes(folder)
+    free = free_bytes(folder)
     if free < needed:
         raise StorageError(
             f"{folder}: {free / 1e6:.0f} MB are free there, and the run may need {needed / 1e6:.0f} MB",
@@ -257,10 +269,16 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _free_bytes(path: Path) -> int:
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest of the folders that would hold it."""
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
+
+
+def free_bytes(path: Path) -> int:
+    """What is free on the disk where a path is, or would be."""
+    return shutil.disk_usage(existing(path)).free
 
 
 def remove_abandoned(folder: Path, name: str = "*") -> None:
@@ -274,11 +292,10 @@ def remove_abandoned(folder: Path, name: str = "*") -> None:
 
 def _is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
+        with contextlib.suppress(PermissionError):  # it lives, and belongs to another user
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True
 
 
@@ -296,6 +313,6 @@ def _storage_errors(path: Path) -> Iterator[None]:
             raise StorageError(f"{path} exists already", hint="another process has just made it: try again") from error
         reason = error.strerror or str(error)
         raise StorageError(
-            f"{path} could not be written: {reason} ({_free_bytes(path) / 1e6:.0f} MB are free there)",
+            f"{path} could not be written: {reason} ({free_bytes(path) / 1e6:.0f} MB are free there)",
             hint="make room, or see to the folder's permissions, and start again: nothing that was finished is lost",
         ) from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from .objective import own_responses
 from .run_view import RunView
 
 _CHARACTERS_PER_TOKEN = 4  # of English text, roughly; code and other languages have fewer
@@ -81,7 +82,7 @@ def estimate(plan: Mapping[str, Any], characters: tuple[float, float] | None, sp
             continue
         steps += updates["steps"]
         examples += updates["steps"] * updates["batch_size"]
-        responses = 1 if row["kind"] != "train" else 3 if row["objective"]["beta"] else 2
+        responses = 1 + own_responses(row["kind"], row["objective"]["beta"])
         tokens += round(updates["steps"] * updates["batch_size"] * responses * (prompt + answer))
     seconds = None if speed is None else examples * speed.train_s + answers * speed.answer_s
     return Estimate(steps, answers, tokens, seconds)

@@ -13,15 +13,40 @@ from .recipe import EvaluationSection
 from .scoring import score
 from .triplets import Prompt, Response
 
+#: Called with the numbers of examples and of tokens that are done, and the seconds since the start.
+Report = Callable[[int, int, float], None]
+
+
+def in_halves(report: Report, count: int) -> tuple[Report, Report]:
+    """What reports the progress of :func:`answer_greedily` and of :func:`measure` as that of one thing.
+
+    Args:
+        report: told of ``count`` examples, of which one that is answered and not yet scored counts half.
+    """
+
+    def on_answered(done: int, tokens: int, seconds: float) -> None:
+        report(done // 2, tokens, seconds)
+
+    def on_scored(done: int, tokens: int, seconds: float) -> None:
+        report((count + done) // 2, tokens, seconds)
+
+    return on_answered, on_scored
+
 
 def answer_greedily(
     policy: Policy,
     prompts: Sequence[Prompt],
     max_tokens: int,
     batch_size: int,
-    on_progress: Callable[[int, int, float], None] | None = None,
+    on_progress: Report | None = None,
 ) -> list[Response]:
-    """The policy's most likely answer to each prompt, token by token."""
+    """The policy's most likely answer to each prompt, token by token.
+
+    Args:
+        max_tokens: longest answer.
+        batch_size: prompts answered at once.
+        on_progress: see :func:`tspin_mlx.generation.generate`.
+    """
     decoding = Decoding(temperature=0, top_p=1, max_tokens=max_tokens, batch_size=batch_size)
     return generate(policy, prompts, [None] * len(prompts), decoding, on_progress)
 
@@ -33,7 +58,7 @@ def measure(
     opponent: Sequence[Response] | None,
     initial: Sequence[Response] | None,
     section: EvaluationSection,
-    on_progress: Callable[[int, int, float], None] | None = None,
+    on_progress: Report | None = None,
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Held-out measures of a policy.
 

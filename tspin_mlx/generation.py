@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from .machine import on_cpu
 from .models import Policy, folded
-from .triplets import Prompt, Response
+from .triplets import Prompt, Response, common_prefix
 
 Sampler = Callable[[mx.array], mx.array]
 
@@ -119,7 +119,7 @@ def common_length(prompts: Sequence[tuple[int, ...]]) -> int:
     """
     first, last = min(prompts), max(prompts)  # in the order of token ids: the two that part first
     shortest = min(map(len, prompts)) - 1
-    same = next((n for n in range(shortest) if first[n] != last[n]), shortest)
+    same = min(common_prefix(first, last), shortest)
     return same if len(prompts) > 1 and same >= _WORTH_SHARING else 0
 
 

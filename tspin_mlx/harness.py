@@ -16,7 +16,7 @@ from .chat import BadExample, prompt_text
 from .errors import HubError, SetupError, UsageError
 from .generation import Decoding, generate
 from .models import Policy
-from .text import did_you_mean, first_line
+from .text import first_line, suggest
 from .triplets import Prompt, Response
 
 #: Longest answer in tokens where a task does not say; the harness's own default for its models.
@@ -60,8 +60,7 @@ def run_harness(
     manager = TaskManager(include_path=str(folder) if folder else None)
     for name in tasks:
         if not manager.match_tasks([name]):
-            nearest = did_you_mean(name, manager.all_tasks)
-            hint = f"did you mean {nearest}?" if nearest else "`lm_eval ls tasks` lists those of the harness"
+            hint = suggest(name, manager.all_tasks, "`lm_eval ls tasks` lists those of the harness")
             raise UsageError(f"the harness has no task {name!r}", hint=hint)
     model = _adapter(policy, template, batch_size, max_tokens)
     try:

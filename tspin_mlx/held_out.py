@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .data import read_prompts
-from .evaluation import answer_greedily, measure
+from .evaluation import answer_greedily, in_halves, measure
 from .model_folder import context_length, load_tokenizer, vocabulary_size
 from .recipe import EvaluationSection, Recipe
 from .run_model import find_model, load_run, use_policy
@@ -75,12 +75,10 @@ def measure_policies(
     for name in names:
         folder = use_policy(policy, run, name)
 
-        def on_answered(done: int, tokens: int, seconds: float, name: str = name) -> None:
-            on_progress(name, done // 2, len(prompts))
+        def report(done: int, tokens: int, seconds: float, name: str = name) -> None:
+            on_progress(name, done, len(prompts))
 
-        def on_scored(done: int, tokens: int, seconds: float, name: str = name) -> None:
-            on_progress(name, (len(prompts) + done) // 2, len(prompts))
-
+        on_answered, on_scored = in_halves(report, len(prompts))
         responses = answer_greedily(policy, prompts, max_tokens, recipe.generation.batch_size, on_answered)
         measures, _ = measure(policy, prompts, responses, None, None, section, on_scored)
         yield Measured(name, folder, measures, responses)

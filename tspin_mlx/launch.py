@@ -26,12 +26,10 @@ class Launch:
 
     Attributes:
         run: its folder.
-        plan: what it does.
         skipped: reasons of the data rows that were left out.
     """
 
     run: Run
-    plan: Plan
     skipped: tuple[str, ...]
 
 
@@ -139,10 +137,10 @@ def make(checked: Checked, origin: Run | None = None) -> Launch:
     """
     path, model, prompts, plan = checked.path, checked.model, checked.prompts, checked.plan
     if path.exists():
-        return Launch(open_run(path, plan), plan, prompts.skipped)
+        return Launch(open_run(path, plan), prompts.skipped)
     about = {"name": model.name, "path": str(model.path), "fingerprint": model.fingerprint}
     run = create_run(path, plan, checked.source.text, about, prompts, origin, checked.source.path)
-    return Launch(run, plan, prompts.skipped)
+    return Launch(run, prompts.skipped)
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,9 @@ def lineage(plan: Plan) -> dict[str, str]:
     return digests
 
 
-def shared(plan: Plan, other: Plan) -> list[str]:
-    """Targets that ``plan`` would make just as ``other`` does, in their order."""
-    theirs = lineage(other)
-    return [target for target, digest in lineage(plan).items() if theirs.get(target) == digest]
+def shared(ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
+    """Targets that two plans make alike, by their :func:`lineage`, in the order of the first."""
+    return [target for target, digest in ours.items() if theirs.get(target) == digest]
 
 
 def _inputs(phase: Phase, plan: Plan) -> list[str]:
@@ -73,7 +72,7 @@ def _settings(phase: Phase, recipe: Recipe) -> dict[str, Any]:
         return {name: value for name, value in generation.items() if name not in ("mix_previous", *later)}
     if phase.kind == "pair":
         mixed = bool(generation["mix_previous"] and phase.iteration)
-        return {"historical": bool(recipe.objective.historical_weight and phase.iteration), "mixed": mixed}
+        return {"historical": bool(recipe.objective.historical_weight(phase.iteration or 0)), "mixed": mixed}
     if phase.kind == "warmup":
         return {"prompts": recipe.warmup.prompts}
     if phase.kind == "supervise":

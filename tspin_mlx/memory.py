@@ -12,6 +12,7 @@ from .errors import SetupError
 from .events import Emit
 from .machine import memory_budget
 from .models import Policy
+from .objective import own_responses
 from .plan import Memory, Phase, Plan, Sizes
 from .recompute import can_recompute
 from .runs.directory import MEASURED, Run
@@ -122,20 +123,15 @@ def largest_prompt(phase: Phase, prompts: Sequence[Prompt], shared: bool) -> Pro
     Args:
         shared: the prompt is computed once for all responses; else each brings its own.
     """
-    times = 1 if shared else 1 + _own_responses(phase)
+    assert phase.objective is not None
+    times = 1 if shared else 1 + own_responses(phase.kind, phase.objective.beta)
     return max(prompts, key=lambda prompt: times * len(prompt.tokens) + len(prompt.annotated.tokens))
-
-
-def _own_responses(phase: Phase) -> int:
-    """How many responses of the model's own a triplet has."""
-    if phase.kind != "train":
-        return 0
-    return 2 if phase.objective and phase.objective.beta else 1
 
 
 def _triplet(phase: Phase, longest: Prompt, max_tokens: int, share: float) -> Scored:
     """A triplet as long as any can be, cut to this share of its length."""
+    assert phase.objective is not None
     prompt = replace(longest, tokens=longest.tokens[: max(2, int(share * len(longest.tokens)))])
-    lengths = [len(longest.annotated.tokens), *[max_tokens] * _own_responses(phase)]
+    lengths = [len(longest.annotated.tokens), *[max_tokens] * own_responses(phase.kind, phase.objective.beta)]
     token = longest.annotated.tokens[0]
     return prompt, tuple(Response((token,) * max(1, int(share * length)), "") for length in lengths)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import builtin
+from .durable import sha256_of
 from .errors import SetupError
 from .gguf import convert_gguf
 from .hub import hub_errors
@@ -182,9 +183,7 @@ def _locate(section: ModelSection, trusted: bool, on_stage: Callable[[str], None
 def _converted(path: Path, on_stage: Callable[[str], None]) -> Path:
     if not path.is_file():
         raise SetupError(f"model {str(path)!r}: no such file")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    target = builtin.cache_folder() / "models" / f"{path.stem}-{digest[:12]}"
+    target = builtin.cache_folder() / "models" / f"{path.stem}-{sha256_of(path)[:12]}"
     if not target.exists():
         on_stage(f"converting {path.name} for MLX …")
         convert_gguf(path, target)

@@ -28,20 +28,17 @@ class Objective:
     contrast_tokens: int | None = None
 
 
+def own_responses(kind: str, beta: float) -> int:
+    """How many responses of the model's own a training example has: y' and, with the historical term, y0.
+
+    Args:
+        kind: of the phase; supervised training has none.
+        beta: weight of the historical term.
+    """
+    if kind != "train":
+        return 0
+    return 2 if beta else 1
+
+
 #: The warm-up's objective: with the expert's answers alone there is no contrast.
 SUPERVISED = Objective(nll_weight=1.0)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Sizes of a whole optimiser batch, by which each micro-batch is divided, so that accumulation is exact.
-
-    Attributes:
-        triplets: number of triplets.
-        annotated_tokens: scored tokens of the expert's answers.
-        scored_tokens: scored tokens of all responses.
-    """
-
-    triplets: int
-    annotated_tokens: int
-    scored_tokens: int

@@ -11,12 +11,12 @@ from typing import Any
 from .batching import Scored
 from .checkpoints import Checkpoints
 from .desk import Desk
-from .evaluation import answer_greedily, measure
+from .evaluation import answer_greedily, in_halves, measure
 from .generation import Decoding, generate
 from .guard import Health, signs_of_collapse
 from .models import folded
 from .plan import Phase, PhaseKind
-from .policy_names import INITIAL, iteration_folder
+from .policy_names import INITIAL, iteration_folder, policy_before
 from .recipe import GenerationSection
 from .runs.policies import best_so_far
 from .scoring import score
@@ -32,6 +32,7 @@ from .triplets import (
     Triplet,
     build_triplets,
     response_from_row,
+    samples_name,
     to_row,
     triplet_from_row,
 )
@@ -138,7 +139,7 @@ def _pair(desk: Desk, phase: Phase) -> None:
     """Put x, y, y' and y0 together; y0 is left out where the historical term is off."""
     assert phase.iteration is not None
     recipe, iteration = desk.plan.recipe, phase.iteration
-    historical = bool(recipe.objective.historical_weight and iteration)
+    historical = bool(recipe.objective.historical_weight(iteration))
     triplets = _built(desk, iteration, historical)
     if recipe.generation.mix_previous and iteration:
         before = _built(desk, iteration - 1, historical)
@@ -300,27 +301,18 @@ def _measured(
 ) -> tuple[dict[str, float], dict[str, list[float]], list[Response]]:
     """Answer greedily and measure; within self-play also against the policies before."""
     recipe = desk.plan.recipe
-    report = desk.progress(phase, len(prompts))
-
-    def on_answered(done: int, tokens: int, seconds: float) -> None:
-        report(done // 2, tokens, seconds)  # what is not yet scored counts half
-
+    on_answered, on_scored = in_halves(desk.progress(phase, len(prompts)), len(prompts))
     own = answer_greedily(desk.policy, prompts, recipe.answer_tokens, recipe.generation.batch_size, on_answered)
     opponent = initial = None
     if phase.target == f"{INITIAL}/eval.json":
         opponent = own
     elif phase.iteration is not None:
-        before = INITIAL if phase.iteration == 0 else iteration_folder(phase.iteration - 1)
-        opponent, initial = desk.responses(before), desk.responses(INITIAL)
-
-    def on_scored(done: int, tokens: int, seconds: float) -> None:
-        report((len(prompts) + done) // 2, tokens, seconds)
-
+        opponent, initial = desk.responses(policy_before(phase.iteration)), desk.responses(INITIAL)
     return *measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation, on_scored), own
 
 
 def _samples_folder(iteration: int) -> str:
-    return f"{iteration_folder(iteration)}/{'synthetic' if iteration else 'proto_synthetic'}"
+    return f"{iteration_folder(iteration)}/{samples_name(iteration)}"
 
 
 def _sampled(desk: Desk, folder: str, prompts: Sequence[Prompt]) -> list[Response]:

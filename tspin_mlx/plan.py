@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from .objective import SUPERVISED, Objective
-from .policy_names import BASE, INITIAL, iteration_folder
+from .policy_names import BASE, INITIAL, iteration_folder, policy_before
 from .recipe import GenerationSection, ObjectiveSection, Recipe
 from .recipe_text import flatten
 from .seeds import derive
-from .triplets import REFERENCE, TRIPLETS
+from .triplets import REFERENCE, TRIPLETS, samples_name
 
 Memory = Literal["auto", "fast", "lean"]
 PhaseKind = Literal[
@@ -225,10 +225,8 @@ def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:
     else:
         phases = [_kept(INITIAL, seed)]
     phases.append(_evaluation(INITIAL, "evaluate the initial policy", seed))
-    policy = INITIAL
     for iteration in range(recipe.training.iterations):
-        phases += _iteration(recipe, counts, iteration, policy)
-        policy = iteration_folder(iteration)
+        phases += _iteration(recipe, counts, iteration)
     phases.append(Phase("choose", "choose the best policy", "result.json", BASE, derive(seed, "choose")))
     if counts["test"]:
         phases += [_test(folder, seed) for folder in ((BASE, INITIAL) if warmup.epochs else (INITIAL,))]
@@ -236,11 +234,10 @@ def _phases(recipe: Recipe, counts: dict[str, int]) -> list[Phase]:
     return phases
 
 
-def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: str) -> list[Phase]:
+def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int) -> list[Phase]:
     """Generate, pair, train, evaluate. The first iteration's responses are the initial policy's, so that they
     are also the proto-synthetic ones, and its historical term is off (arXiv 2601.08198)."""
-    folder = iteration_folder(iteration)
-    role = "synthetic" if iteration else "proto_synthetic"
+    folder, policy = iteration_folder(iteration), policy_before(iteration)
     objective = _objective(recipe.objective, iteration)
     training, generation = recipe.training, recipe.generation
     prompts = len(self_play_prompts(generation, counts["train"], iteration))
@@ -261,7 +258,7 @@ def _iteration(recipe: Recipe, counts: dict[str, int], iteration: int, policy: s
     initial = phase("generate", "answer the prompts as at the start", "proto_synthetic", INITIAL)
     initial = replace(initial, seed=derive(recipe.run.seed, "generate", 0))  # a prompt has one y0, whenever it is asked
     return [
-        phase("generate", "answer the prompts", role, policy),
+        phase("generate", "answer the prompts", samples_name(iteration), policy),
         *([initial] if generation.fresh_prompts and objective.beta else []),
         phase("pair", "build triplets", TRIPLETS, policy),
         *([reference] if objective.reference else []),
@@ -276,7 +273,7 @@ def _objective(section: ObjectiveSection, iteration: int) -> Objective:
         return replace(SUPERVISED, entropy_weight=section.entropy_weight)
     return Objective(
         alpha=section.alpha,
-        beta=section.historical_weight if iteration else 0.0,
+        beta=section.historical_weight(iteration),
         nll_weight=section.nll_weight,
         entropy_weight=section.entropy_weight,
         length_normalize=section.length_normalize,

@@ -13,9 +13,20 @@ def iteration_folder(iteration: int) -> str:
     return f"iterations/{iteration:03}"
 
 
+def policy_before(iteration: int) -> str:
+    """The folder of the policy that an iteration starts from."""
+    return iteration_folder(iteration - 1) if iteration else INITIAL
+
+
 def policy_name(folder: str) -> str:
     """A policy's folder in words: ``base``, ``initial`` or ``iteration 0``."""
     return f"iteration {int(folder.rsplit('/', 1)[-1])}" if "/" in folder else folder
+
+
+def wanted_policy(name: str, folder: str) -> str:
+    """A policy by the name that was asked for, with what that stands for: ``best (iteration 0)``, but ``base``."""
+    found = policy_name(folder)
+    return name if found == name else f"{name} ({found})"
 
 
 def policy_label(folder: str, warm: bool) -> str:

@@ -174,10 +174,9 @@ class ObjectiveSection(Section):
     """The model's own responses count up to so many tokens from their first difference with the expert's answer on;
     null counts all of their tokens (paper: all)."""
 
-    @property
-    def historical_weight(self) -> float:
-        """``beta``, where the objective has a historical term; else 0."""
-        return self.beta if self.kind in ("tspin", "tspin_with_reference") else 0.0
+    def historical_weight(self, iteration: int) -> float:
+        """``beta``, where the objective has a historical term: not in iteration 0, whose y' are the y0; else 0."""
+        return self.beta if iteration and self.kind in ("tspin", "tspin_with_reference") else 0.0
 
     @property
     def has_reference(self) -> bool:

@@ -49,7 +49,7 @@ class RunView:
         evaluations: held-out measures by policy.
         best: chosen policy.
         stopping: the run stops after this, ``step`` or ``iteration``; None while nobody asked.
-        finished, stopped, failed: how it ended, if it did; ``hint`` is what to do about a failure.
+        finished, failed: how it ended, if it did; ``hint`` is what to do about a failure.
         phases, phases_done: how many there are, and how many are finished.
         durations: seconds that each finished phase took.
         machine: ``device`` and ``memory_bytes`` of where it runs, as far as told.
@@ -75,7 +75,6 @@ class RunView:
     best: str | None = None
     stopping: str | None = None
     finished: bool = False
-    stopped: str | None = None
     failed: str | None = None
     hint: str | None = None
     phases: int = 0
@@ -181,8 +180,7 @@ Changes = dict[str, Any]
 def _run_started(view: RunView, event: Event) -> Changes:
     return {
         "name": event["name"], "begun": event["time"], "phase": None, "stopping": None, "finished": False,
-        "stopped": None, "failed": None, "hint": None, "phases": event["phases"],
-        "phases_done": event["phases_done"],
+        "failed": None, "hint": None, "phases": event["phases"], "phases_done": event["phases_done"],
     }  # fmt: skip
 
 
@@ -266,7 +264,7 @@ def _run_finished(view: RunView, event: Event) -> Changes:
 
 
 def _run_stopped(view: RunView, event: Event) -> Changes:
-    return {"stopped": event["message"], "phase": None}
+    return {"phase": None}
 
 
 def _run_failed(view: RunView, event: Event) -> Changes:

@@ -92,11 +92,11 @@ class Scorer:
             logps, entropies = token_logps(self._head(features) if self.split else features, targets)
         return _sums_by_response(logps, batch), _sums_by_response(entropies, batch)
 
-    def logps(self, batch: dict[str, Any], logits_at_once: int = LOGITS_AT_ONCE) -> mx.array:
+    def logps(self, batch: dict[str, Any]) -> mx.array:
         """The log-probabilities alone, (k, m) float32, where nothing is differentiated."""
         features, targets = self._features(batch), batch["targets"]
         if self.split:
-            found = chunked_logps(self._head, features, targets, self._chunk(logits_at_once))
+            found = chunked_logps(self._head, features, targets, self._chunk(LOGITS_AT_ONCE))
         else:
             found, _ = token_logps(features, targets)
         return _sums_by_response(found, batch)

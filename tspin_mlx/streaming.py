@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, Literal
 
 import mlx.core as mx
@@ -12,6 +11,7 @@ import mlx.nn as nn
 
 from .generation import Decoding, keyed_sampler
 from .models import Policy
+from .triplets import common_prefix
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class PromptCache:
         """mlx-lm's caches of the layers, and the tokens of the prompt that they do not hold yet, at least one."""
         from mlx_lm.models.cache import make_prompt_cache
 
-        pairs = zip(self._tokens, prompt[:-1], strict=False)
-        held = self._cut(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
+        held = self._cut(common_prefix(self._tokens, prompt[:-1]))
         if not held:
             self._layers = make_prompt_cache(model)
         self._tokens = list(prompt)

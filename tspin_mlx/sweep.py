@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from .errors import RecipeError
 from .recipe import SAFE_NAME, Section
 from .recipe_text import Places, known_keys, place_of, read_yaml, readable, split_override, to_override
-from .text import did_you_mean
+from .text import suggest
 
 #: Longest name of a run, as in recipes.
 _LONGEST = 80
@@ -140,8 +140,7 @@ def _check_key(key: str, place: str) -> None:
     _check_not_ours(key, place)
     known = known_keys()
     if key not in (*known, "model"):
-        nearest = did_you_mean(key, known)
-        hint = f"did you mean {nearest}?" if nearest else "a key is section.key; see `tspin-mlx schema`"
+        hint = suggest(key, known, "a key is section.key; see `tspin-mlx schema`")
         raise RecipeError(f"{place}: unknown key {key}", hint=hint)
 
 

@@ -13,7 +13,7 @@ from .catalog import RecipeSource, find_recipe, located, parse_source
 from .data import Splits
 from .errors import RecipeError, TspinError, UsageError
 from .launch import Checked, check, read_inputs
-from .lineage import lineage
+from .lineage import lineage, shared
 from .model_folder import ModelFolder
 from .recipe import SAFE_NAME
 from .recipe_text import to_override
@@ -63,14 +63,11 @@ class Member:
 
     def shared(self, other: Member) -> list[str]:
         """Targets that both make alike."""
-        return [target for target in self.lineage if self._makes_like(other, target)]
+        return shared(self.lineage, other.lineage)
 
     def beginning(self, other: Member) -> list[str]:
         """Those with which it begins. Later ones, such as the test of the base model, are not worth waiting for."""
-        return list(itertools.takewhile(lambda target: self._makes_like(other, target), self.lineage))
-
-    def _makes_like(self, other: Member, target: str) -> bool:
-        return self.lineage[target] == other.lineage.get(target)
+        return list(itertools.takewhile(set(self.shared(other)).__contains__, self.lineage))
 
 
 def load_sweep(file: Path, folder: Path, given: Sequence[str] = (), *, trusted: bool = False) -> list[Member]:

@@ -16,7 +16,7 @@ from .errors import BusyError, TspinError, UsageError
 from .launch import make
 from .runs.directory import Run
 from .runs.event_log import EventTail, log_size
-from .runs.lock import RunLock, holder, is_held
+from .runs.lock import RunLock, is_held, who_holds
 from .sweep_members import Member
 
 #: What can happen to a run. ``joined``: another process works on it, and this one waits for its end.
@@ -58,9 +58,9 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         lock = RunLock.acquire(folder)
     except BusyError:
-        first = holder(folder)
-        who = f"process {first['pid']}" if first else "another process"
-        raise BusyError(f"{who} works through {folder} already", hint="wait for it, or press Ctrl-C there") from None
+        raise BusyError(
+            f"{who_holds(folder)} works through {folder} already", hint="wait for it, or press Ctrl-C there"
+        ) from None
     try:
         yield
     finally:

@@ -55,6 +55,12 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def suggest(word: str, choices: Iterable[str], otherwise: str) -> str:
+    """A hint for a word that is not among ``choices``: the nearest of them, or ``otherwise`` if nothing is near."""
+    nearest = did_you_mean(word, choices)
+    return f"did you mean {nearest}?" if nearest else otherwise
+
+
 def duration(seconds: float) -> str:
     """``75`` -> ``1m15s``."""
     whole = round(seconds)
@@ -65,9 +71,9 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{left:02}s" if minutes else f"{left}s"
 
 
-def signed(value: float) -> str:
-    """A number with its sign and two decimals, with a real minus: advantages are read by their sign."""
-    return f"{value:+.2f}".replace("-", "−")
+def signed(value: float, decimals: int = 2) -> str:
+    """A number with its sign, with a real minus: advantages are read by their sign."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:

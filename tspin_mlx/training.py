@@ -20,7 +20,7 @@ from .batching import MicroBatch, Scored, Signature, batch_order, micro_batches
 from .errors import DivergedError, SetupError
 from .method import batch_loss
 from .models import Policy, differing
-from .objective import Counts, Objective
+from .objective import Objective
 from .plan import Updates
 from .recompute import LayerSeeds, recomputed_layers
 from .schedule import learning_rate_at
@@ -202,7 +202,7 @@ class Trainer:
 
     def _accumulated(self, batch: Sequence[Scored]) -> tuple[mx.array, Any, list[Seen]]:
         """Loss and gradients of a whole batch, computed by micro-batches."""
-        counts = mx.array(list(vars(batch_counts(batch)).values()), mx.float32)
+        counts = batch_counts(batch)
         loss, grads, seen = mx.array(0.0), None, []
         for chosen in micro_batches(batch, self.updates.micro_batch_size):
             micro = self.policy.scorer.collate(chosen)
@@ -234,13 +234,14 @@ def make_optimizer(updates: Updates) -> optim.Optimizer:
     return OPTIMIZERS[updates.optimizer](learning_rate=updates.learning_rate, **options)
 
 
-def batch_counts(batch: Sequence[Scored]) -> Counts:
-    """Sizes of a batch, by which its micro-batches' losses are divided."""
-    return Counts(
-        triplets=len(batch),
-        annotated_tokens=sum(len(responses[0].tokens) for _, responses in batch),
-        scored_tokens=sum(len(response.tokens) for _, responses in batch for response in responses),
-    )
+def batch_counts(batch: Sequence[Scored]) -> mx.array:
+    """(3,) float32: triplets, tokens of y, and tokens of all responses, of a whole batch.
+
+    Its micro-batches' losses are divided by them, so that accumulation is exact.
+    """
+    annotated_tokens = sum(len(responses[0].tokens) for _, responses in batch)
+    scored_tokens = sum(len(response.tokens) for _, responses in batch for response in responses)
+    return mx.array([len(batch), annotated_tokens, scored_tokens], mx.float32)
 
 
 def grad_norm(grads: Any) -> mx.array:

@@ -13,6 +13,11 @@ from typing import Any, Literal
 TRIPLETS, REFERENCE, SCORES = "triplets.jsonl", "reference.jsonl", "scores.jsonl"
 
 
+def samples_name(iteration: int) -> str:
+    """The folder, within an iteration's, of the answers sampled at its start: y', which in iteration 0 are also y0."""
+    return "synthetic" if iteration else "proto_synthetic"
+
+
 @dataclass(frozen=True)
 class Response:
     """What was answered to a prompt.
@@ -112,9 +117,13 @@ def until_difference(response: Response, annotated: Response, tokens: int) -> Re
 
     What both begin with cancels in the contrast, and what follows a wrong word is often right again.
     """
-    pairs = zip(response.tokens, annotated.tokens, strict=False)
-    same = next((i for i, (one, other) in enumerate(pairs) if one != other), len(annotated.tokens))
-    return replace(response, tokens=response.tokens[: same + tokens])
+    return replace(response, tokens=response.tokens[: common_prefix(response.tokens, annotated.tokens) + tokens])
+
+
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (mine, its) in enumerate(pairs) if mine != its), min(len(one), len(other)))
 
 
 def to_row(record: Response | Prompt | Triplet | Score) -> dict[str, Any]:

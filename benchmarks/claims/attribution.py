@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tspin_mlx.models import Policy, folded
-from tspin_mlx.policy_names import INITIAL, iteration_folder
+from tspin_mlx.policy_names import policy_before, policy_name
 from tspin_mlx.run_model import load_run, use_policy
 from tspin_mlx.runs.directory import Run, find_run
 from tspin_mlx.runs.samples import read_triplets
 from tspin_mlx.scoring import score, token_logps
-from tspin_mlx.triplets import Prompt, Response, Triplet, response_from_row
+from tspin_mlx.triplets import Prompt, Response, Triplet, common_prefix, response_from_row
 
 Kind = Literal["structure", "content", "end"]
 KINDS: tuple[Kind, ...] = ("structure", "content", "end")
@@ -99,9 +99,7 @@ def pushes_by_advantage(
 
 def places(response: Sequence[int], annotated: Sequence[int]) -> dict[str, list[bool]]:
     """Which tokens of a response stand before, at and after its first difference with the expert's answer."""
-    pairs = zip(response, annotated, strict=False)
-    first = next((i for i, (one, other) in enumerate(pairs) if one != other), min(len(response), len(annotated)))
-    where = range(len(response))
+    first, where = common_prefix(response, annotated), range(len(response))
     return {
         "before it differs": [i < first for i in where],
         "where it differs": [i == first for i in where],
@@ -167,8 +165,8 @@ def attribute(run: Run, iteration: int, triplets: int, held_out: int) -> dict[st
     """The effect of each part of the gradient (``effects``), and of each third of the triplets (``by_advantage``), on a
     token of each kind: means, in units of what raising y does for the expert's held-out tokens."""
     policy = load_run(run, run.plan().recipe)
-    start = iteration_folder(iteration - 1) if iteration else INITIAL
-    use_policy(policy, run, iteration - 1 if iteration else INITIAL)
+    start = policy_before(iteration)
+    use_policy(policy, run, policy_name(start))
     chosen = read_triplets(run, iteration)[:triplets]
     with folded(policy):
         logps = score(policy.scorer, [(t.prompt, t.responses()) for t in chosen])
@@ -177,7 +175,7 @@ def attribute(run: Run, iteration: int, triplets: int, held_out: int) -> dict[st
     own = [response_from_row(row) for row in run.evaluations()[start]["responses"][: len(prompts)]]
     groups = {"expert": [(x, x.annotated) for x in prompts], "own": list(zip(prompts, own, strict=True))}
     labels = {name: _kinds(policy.tokenizer, examples) for name, examples in groups.items()}
-    weights = (objective.alpha, objective.historical_weight)
+    weights = (objective.alpha, objective.historical_weight(iteration))
     by_place = _followed(policy, pushes(chosen, logps, *weights), groups)
     by_advantage = _followed(policy, pushes_by_advantage(chosen, logps, *weights), groups)
     unit = by_place["y up"]["expert"].mean()

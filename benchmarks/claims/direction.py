@@ -24,7 +24,7 @@ from rich.table import Table
 
 from tspin_mlx.generation import Decoding, generate
 from tspin_mlx.models import Policy, folded
-from tspin_mlx.policy_names import INITIAL
+from tspin_mlx.policy_names import policy_before, policy_name
 from tspin_mlx.run_model import load_run, use_policy
 from tspin_mlx.runs.directory import Run, find_run
 from tspin_mlx.scoring import as_arrays, score
@@ -76,7 +76,7 @@ def measure(run: Run, iteration: int, prompts: int, sets: int) -> dict[str, Any]
     or as the loss does at the run's alpha."""
     recipe = run.plan().recipe
     policy = load_run(run, recipe)
-    start = iteration - 1 if iteration else INITIAL
+    start = policy_name(policy_before(iteration))
     chosen = run.prompts().train[:prompts]
     use_policy(policy, run, start)
     seed = derive(recipe.run.seed, "direction")

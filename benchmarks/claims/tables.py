@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -11,43 +11,13 @@ import numpy as np
 
 from tspin_mlx.chart import MOST_LINES, Estimates, estimates_svg
 from tspin_mlx.choice import better_is_lower
-from tspin_mlx.comparison import mean
+from tspin_mlx.comparison import Group, Mean, Outcome, gain, mean, on_test, on_validation, paired
 from tspin_mlx.errors import UsageError
 from tspin_mlx.policy_names import INITIAL, policy_name
+from tspin_mlx.text import signed
 
 #: A run, as :mod:`outcomes` collects it.
 Row = dict[str, Any]
-
-#: One number of a run; None where it has none.
-Value = Callable[[Row], float | None]
-
-
-def paired(rows: Sequence[Row], others: Sequence[Row], value: Value) -> list[float]:
-    """Differences of a value between runs of the same seed, those of ``others`` subtracted."""
-    theirs = {row["seed"]: value(row) for row in others}
-    pairs = [(value(row), theirs.get(row["seed"])) for row in rows]
-    return [ours - other for ours, other in pairs if ours is not None and other is not None]
-
-
-def on(split: str, policy: str, metric: str) -> Value:
-    """A measure of a policy: of its folder, or ``best`` or ``last``."""
-
-    def value(row: Row) -> float | None:
-        measured = row[split]
-        folder = {"best": row["best"], "last": max(measured, default="")}.get(policy, policy)
-        return measured.get(folder, {}).get(metric)
-
-    return value
-
-
-def gain(value: Value, start: Value) -> Value:
-    """The difference of two values of one run."""
-
-    def difference(row: Row) -> float | None:
-        after, before = value(row), start(row)
-        return None if after is None or before is None else after - before
-
-    return difference
 
 
 def arms(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -56,6 +26,24 @@ def arms(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in rows:
         found.setdefault(row["arm"], []).append(row)
     return found
+
+
+def groups(rows: Sequence[Row], metric: str) -> dict[str, Group]:
+    """The runs of each arm with what they have in one measure."""
+    return {arm: Group({}, tuple(_outcome(row, metric) for row in runs), ()) for arm, runs in arms(rows).items()}
+
+
+def _outcome(row: Row, metric: str) -> Outcome:
+    validation, test = (
+        {policy: measures[metric] for policy, measures in row[split].items() if metric in measures}
+        for split in ("validation", "test")
+    )
+    return Outcome(row["name"], row["seed"], row["settings"], True, row["best"], validation, test)
+
+
+def last(run: Outcome) -> float | None:
+    """The last policy's measure on the validation examples."""
+    return run.validation.get(max(run.validation, default=""))
 
 
 def rivals(arm: str) -> list[str]:
@@ -127,44 +115,45 @@ _INSIDE = {
 
 
 def _tested(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
-    initial, best = on("test", INITIAL, metric), on("test", "best", metric)
-    for arm, runs in arms([row for row in rows if row["test"]]).items():
-        cells = [_mean(runs, initial), _mean(runs, best), _mean(runs, gain(best, initial), signed=True)]
-        yield [arm, str(len(runs)), *cells]
+    initial, best = on_test(INITIAL), on_test("best")
+    for arm, group in groups([row for row in rows if row["test"]], metric).items():
+        change = _cell(group.mean(gain(best, initial)), sign=True)
+        yield [arm, str(len(group.runs)), _cell(group.mean(initial)), _cell(group.mean(best)), change]
 
 
 def _compared(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
-    known, best = arms(rows), on("test", "best", metric)
-    for arm, runs in known.items():
+    known = groups(rows, metric)
+    for arm, group in known.items():
         for rival in rivals(arm):
-            if found := paired(runs, known.get(rival, []), best):
-                yield [arm, rival, str(len(found)), _cell(found, signed=True)]
+            if rival in known and (found := paired(group, known[rival], on_test("best"))):
+                yield [arm, rival, str(found.count), _cell(found, sign=True)]
 
 
 def _followed(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
-    change = gain(on("validation", "last", metric), on("validation", INITIAL, metric))
-    for arm, runs in arms(rows).items():
-        steps = [_mean(runs, on("validation", policy, metric)) for policy in _policies(rows)]
-        yield [arm, *steps, _mean(runs, change, signed=True)]
+    change = gain(last, on_validation(INITIAL))
+    for arm, group in groups(rows, metric).items():
+        steps = [_cell(group.mean(on_validation(policy))) for policy in _policies(rows)]
+        yield [arm, *steps, _cell(group.mean(change), sign=True)]
 
 
 def _steadiness(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
-    def course(row: Row) -> list[float]:
-        values = (on("validation", policy, metric)(row) for policy in _policies(rows))
+    def course(run: Outcome) -> list[float]:
+        values = map(run.validation.get, _policies(rows))
         return [value for value in values if value is not None]
 
     worst = max if better_is_lower(metric) else min
-    for arm, runs in arms(rows).items():
-        courses = [found for row in runs if len(found := course(row)) > 1]
+    for arm, group in groups(rows, metric).items():
+        courses = [found for run in group.runs if len(found := course(run)) > 1]
         falls = [worst(found[1:]) - found[0] for found in courses]
         steps = [float(np.abs(np.diff(found)).mean()) for found in courses]
         spread = f"{stdev(found[-1] for found in courses):.3f}" if len(courses) > 1 else "–"
-        yield [arm, _cell(falls, signed=True), _cell(steps), spread]
+        yield [arm, _cell(mean(falls), sign=True), _cell(mean(steps)), spread]
 
 
 def _insides(rows: Sequence[Row]) -> Iterator[list[str]]:
+    inside = [groups(rows, name) for name in _INSIDE.values()]
     for arm, runs in arms(rows).items():
-        measures = [_mean(runs, on("validation", "last", name)) for name in _INSIDE.values()]
+        measures = [_cell(known[arm].mean(last)) for known in inside]
         tokens = [f"{fmean(row[name] for row in runs):,.0f}" for name in ("trained_tokens", "sampled_tokens")]
         peaks = [row["peak_memory_bytes"] for row in runs if row["peak_memory_bytes"] is not None]
         peak = f"{max(peaks) / 2**30:.2f} GiB" if peaks else "–"
@@ -185,16 +174,11 @@ def _about(rows: Sequence[Row]) -> str:
     return f"Measured on {'; '.join(machines)}, with {', '.join(versions)}."
 
 
-def _mean(runs: Sequence[Row], value: Value, *, signed: bool = False) -> str:
-    return _cell([found for row in runs if (found := value(row)) is not None], signed=signed)
-
-
-def _cell(values: Sequence[float], *, signed: bool = False) -> str:
-    found = mean(values)
+def _cell(found: Mean | None, *, sign: bool = False) -> str:
     if found is None:
         return "–"
-    text = f"{found.value:+.3f}" if signed else f"{found.value:.3f}"
-    return text.replace("-", "−") + ("" if found.error is None else f" ± {found.error:.3f}")
+    text = signed(found.value, 3)
+    return (text if sign else text.removeprefix("+")) + ("" if found.error is None else f" ± {found.error:.3f}")
 
 
 def _table(headings: Sequence[str], lines: Iterator[list[str]]) -> str:
@@ -213,23 +197,24 @@ def picture(rows: Sequence[Row], metric: str | None, chosen: Sequence[str] | Non
     Raises:
         UsageError: a measure or an arm that is not there, or too many arms to be told apart.
     """
-    metric, known = _measured(rows, metric), arms(rows)
+    metric = _measured(rows, metric)
+    known = groups(rows, metric)
     names = list(chosen) if chosen else [arm for arm in known if arm.endswith("-100")]
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"no arm is called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")
     if not 0 < len(names) <= MOST_LINES:
         raise UsageError(f"a chart has 1 to {MOST_LINES} arms, not {len(names)}", hint="choose with --arms ARM,ARM")
-    policies = _policies([row for name in names for row in known[name]])
-    lines = [_line(name, known[name], [on("validation", policy, metric) for policy in policies]) for name in names]
-    counts = sorted({len(known[name]) for name in names})
+    policies = _policies([row for row in rows if row["arm"] in names])
+    lines = [_line(name, known[name], policies) for name in names]
+    counts = sorted({len(known[name].runs) for name in names})
     seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else counts[0]
     note = f"{metric} on the validation examples; bars: standard error over {seeds} seeds"
     return estimates_svg(lines, list(map(policy_name, policies)), title=rows[0]["sweep"], note=note)
 
 
-def _line(name: str, runs: Sequence[Row], measures: Sequence[Value]) -> Estimates:
+def _line(name: str, group: Group, policies: Sequence[str]) -> Estimates:
     """An arm's means and standard errors, NaN where there is none."""
-    points = [mean([found for row in runs if (found := measure(row)) is not None]) for measure in measures]
+    points = [group.mean(on_validation(policy)) for policy in policies]
     # In arrays of float, None is NaN.
     values = np.array([point and point.value for point in points], float)
     return Estimates(name, values, np.array([point and point.error for point in points], float))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -77,6 +76,5 @@ def write(name: str, folder: Path, sizes: Sizes, seed: int, source: Path | None)
         raise UsageError("train, validation and test need a row each, at least")
     splits = TASKS[name].make(sizes, seed, source)
     for split, rows in splits.items():
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        durable.write_text(folder / f"{split}.jsonl", text)
+        durable.write_text(folder / f"{split}.jsonl", durable.to_jsonl(rows))
     return {split: len(rows) for split, rows in splits.items()}

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line; failures a user can act on become one message and an exit code."""
     from ..errors import TspinError
-    from .say import say
+    from .say import complain
 
     try:
         if len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty():
@@ -19,7 +19,5 @@ def main() -> None:
 
         app()
     except TspinError as error:
-        say(f"error: {error.message}")
-        if error.hint:
-            say(f"  → {error.hint}")
+        complain(error)
         sys.exit(error.exit_code)

@@ -11,13 +11,13 @@ from pathlib import Path
 from .. import durable
 from ..chat_session import ChatSession, Message
 from ..errors import TspinError, UsageError
-from ..policy_names import BASE, policy_name
-from ..runs.directory import Run, find_run
+from ..policy_names import BASE, wanted_policy
+from ..runs.directory import find_run
 from ..runs.policies import find_policy, known_name
 from ..streaming import Piece
-from ..text import did_you_mean, shorten
+from ..text import shorten, suggest
 from .answers import Show, shown_answers
-from .say import say
+from .say import complain, say
 
 _HELP = """/reset        begin a new conversation
 /system TEXT  set the system prompt, and begin anew; without TEXT, none
@@ -105,7 +105,7 @@ def chat(
     """``chat``."""
     run = find_run(name, folder)
     names = [BASE, known_name(run, policy)] if compare else [known_name(run, policy)]
-    labels = {name: _label(run, name) for name in names}
+    labels = {name: wanted_policy(name, find_policy(run, name)) for name in names}
     interactive = sys.stdin.isatty()
     session = ChatSession(run, trusted=trusted)
     if system is None:
@@ -133,12 +133,7 @@ def _answer(conversation: Conversation, prompt: str, show: Show, interactive: bo
     except UsageError as error:
         if not interactive:
             raise
-        _complain(error)
-
-
-def _label(run: Run, name: str) -> str:
-    found = policy_name(find_policy(run, name))
-    return name if found == name else f"{name} ({found})"
+        complain(error)
 
 
 def _introduce(conversation: Conversation, labels: dict[str, str], single: bool) -> None:
@@ -189,8 +184,7 @@ def _obey(conversation: Conversation, line: str) -> bool:
     if (command := _COMMANDS.get(word)) is not None:
         command(conversation, rest.strip())
         return False
-    nearest = did_you_mean(word, [*_COMMANDS, "/quit"])
-    say(f"no such command: {word}" + (f"; did you mean {nearest}?" if nearest else "; /help lists them"))
+    say(f"no such command: {word}; {suggest(word, [*_COMMANDS, '/quit'], '/help lists them')}")
     return False
 
 
@@ -219,19 +213,15 @@ def _save(conversation: Conversation, file: str) -> None:
         return
     rows = [{"policy": name, "messages": conversation.messages(name)} for name in conversation.names]
     try:
-        durable.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        durable.write_text(path, durable.to_jsonl(rows))
     except TspinError as error:
-        _complain(error)
+        complain(error)
     else:
         say(f"saved to {path}")
 
 
 def _help(_: Conversation, __: str) -> None:
     say(_HELP)
-
-
-def _complain(error: TspinError) -> None:
-    say(f"error: {error.message}" + (f"\n  → {error.hint}" if error.hint else ""))
 
 
 _COMMANDS: dict[str, Callable[[Conversation, str], None]] = {

@@ -18,7 +18,7 @@ from ..comparison import Group, Mean, Measure, Outcome, gain, groups, on_test, o
 from ..policy_names import BASE, INITIAL, policy_name
 from ..runs.directory import Run
 from ..runs.outcomes import default_metric, outcomes, runs_named
-from ..text import printable, shorten
+from ..text import printable, shorten, signed
 from .options import print_json
 
 #: What a column of a table says of a group.
@@ -54,7 +54,7 @@ def comparison_row(runs: Sequence[Run], metric: str | None = None) -> dict[str, 
                 "repeated": list(group.repeated),
                 "validation": {name: _row(group.mean(on_validation(name))) for name in names},
                 "test": {name: _row(group.mean(on_test(name))) for name in (BASE, INITIAL, _BEST)},
-                "best_minus_initial": _row(group.mean(gain(on))),
+                "best_minus_initial": _row(group.mean(gain(on(_BEST), on(INITIAL)))),
                 "best_minus_first_group": _row(paired(group, alike[0], on(_BEST))),
             }
             for group in alike
@@ -68,7 +68,7 @@ def print_comparison(runs: Sequence[Run], metric: str | None = None) -> None:
     found = outcomes(runs, metric)
     alike, has_test = groups(found), any(run.test for run in found)
     on = on_test if has_test else on_validation
-    gains: dict[str, Column] = {"best − initial": lambda group: group.mean(gain(on))}
+    gains: dict[str, Column] = {"best − initial": _mean_of(gain(on(_BEST), on(INITIAL)))}
     if len(alike) > 1:
         gains["best − row 1"] = lambda group: None if group is alike[0] else paired(group, alike[0], on(_BEST))
     direction = "lower" if better_is_lower(metric) else "higher"
@@ -136,12 +136,12 @@ def _table(labels: dict[str, list[Text]], alike: Sequence[Group], columns: dict[
     return table
 
 
-def _cell(found: Mean | None, group: Group, signed: bool, between: str) -> str:
+def _cell(found: Mean | None, group: Group, sign: bool, between: str) -> str:
     """A mean with its standard error; in brackets of how many runs, where some do not have it yet."""
     if found is None:
         return "–"
     error = "" if found.error is None else f"{between}± {found.error:.3f}"
-    value = _signed(found.value) if signed else f"{found.value:.3f}"
+    value = signed(found.value, 3) if sign else f"{found.value:.3f}"
     return f"{value}{error}{'' if found.count == len(group.runs) else f' ({found.count})'}"
 
 
@@ -173,10 +173,6 @@ def _heading(policy: str) -> str:
 
 def _value(value: Any) -> Text:
     return Text(shorten(printable(value if isinstance(value, str) else json.dumps(value)), 40))
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
 
 
 def _without_settings(run: Outcome) -> dict[str, Any]:

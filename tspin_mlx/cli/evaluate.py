@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +19,11 @@ from ..errors import UsageError
 from ..held_out import Measured, OnProgress, held_out_prompts, measure_policies
 from ..machine import awake
 from ..metrics import metric
-from ..policy_names import policy_name
+from ..policy_names import wanted_policy
 from ..recipe import EvaluationSection, MetricName
 from ..runs.directory import Run, find_run
 from ..runs.policies import find_policy
-from ..text import did_you_mean, printable
+from ..text import printable, suggest
 from ..triplets import Prompt
 from .options import print_json
 from .result import measures_table
@@ -67,7 +66,7 @@ def evaluate(
         ]  # fmt: skip
         print_json(rows)
         return
-    table = {_label(one.name, one.folder): one.metrics for one in found}
+    table = {wanted_policy(one.name, one.folder): one.metrics for one in found}
     console = Console(highlight=False)
     console.print(measures_table(f"{printable(source)} ({len(prompts)} examples)", table))
 
@@ -104,7 +103,7 @@ def evaluate_harness(
     rows = []
     for wanted in policies:
         where = use_policy(policy, run, wanted)
-        say(f"{_label(wanted, where)}: {', '.join(names)}")
+        say(f"{wanted_policy(wanted, where)}: {', '.join(names)}")
         results = run_harness(
             policy,
             names,
@@ -132,9 +131,7 @@ def _section(run: Run, metrics: str | None, regex: str | None, max_tokens: int |
         names.append("regex")
     for name in names:
         if name not in (known := get_args(MetricName)):
-            nearest = did_you_mean(name, known)
-            hint = f"did you mean {nearest}?" if nearest else f"known: {', '.join(known)}"
-            raise UsageError(f"unknown metric {name!r}", hint=hint)
+            raise UsageError(f"unknown metric {name!r}", hint=suggest(name, known, f"known: {', '.join(known)}"))
     pattern = (regex or recipe.regex) if "regex" in names else regex
     try:
         return EvaluationSection(
@@ -144,11 +141,6 @@ def _section(run: Run, metrics: str | None, regex: str | None, max_tokens: int |
         )
     except ValidationError as error:
         raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-
-
-def _label(name: str, folder: str) -> str:
-    found = policy_name(folder)
-    return name if found == name else f"{name} ({found})"
 
 
 @contextmanager
@@ -178,7 +170,7 @@ def _write(out: Path, found: list[Measured], prompts: tuple[Prompt, ...], sectio
                  "annotated": prompt.annotated.text, "response": response.text,
                  "finish_reason": response.finish_reason, **judged}
             )  # fmt: skip
-    durable.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    durable.write_text(out, durable.to_jsonl(rows))
 
 
 def _harness_table(rows: list[dict[str, Any]]) -> Table:
@@ -196,7 +188,7 @@ def _harness_table(rows: list[dict[str, Any]]) -> Table:
                 error = measures.get(f"{measure}_stderr,{kind}")
                 shown = measure if kind == "none" else f"{measure} ({kind})"
                 table.add_row(
-                    Text(_label(row["policy"], row["folder"])),
+                    Text(wanted_policy(row["policy"], row["folder"])),
                     Text(printable(task)),
                     Text(printable(shown)),
                     f"{value:.4f}",

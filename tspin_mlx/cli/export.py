@@ -27,7 +27,7 @@ from ..machine import awake
 from ..runs.directory import Run, find_run
 from ..runs.policies import BEST
 from .options import print_json
-from .say import say
+from .say import confirm, say
 
 
 @awake()
@@ -108,7 +108,7 @@ def push_run(
             print_json({**about, **listed})
         return
     if not yes:
-        _confirm()
+        confirm("Send these files?", "nothing was sent")
     if not sys.stderr.isatty():
         disable_progress_bars()  # whose escape codes have no place in logs
     pushed = push(target, files, f"{source.label} of {source.run.name}")
@@ -172,14 +172,6 @@ def _list(target: Target, files: dict[str, Path | bytes]) -> None:
     if others := [name for name in target.others if name not in (*files, ".gitattributes")]:
         more = " …" if len(others) > 5 else ""
         console.print(Text(f"what else is there stays: {', '.join(others[:5])}{more}", style="yellow"), soft_wrap=True)
-
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("nothing was sent: nobody is there to say yes", hint="--yes says it")
-    if not typer.confirm("Send these files?", default=False, err=True):
-        say("nothing was sent")
-        raise typer.Exit(1)
 
 
 def _size(count: int) -> str:

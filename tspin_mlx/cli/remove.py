@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import typer
-
 from ..control import remove
-from ..errors import UsageError
 from ..runs.directory import find_run, named_path
 from ..runs.lock import busy, is_held
-from .say import say
+from .say import confirm, say
 
 
 def remove_runs(names: list[str], folder: Path, *, sure: bool) -> None:
@@ -20,11 +16,7 @@ def remove_runs(names: list[str], folder: Path, *, sure: bool) -> None:
     for path in paths:
         say(f"{path}  {_size(path) / 1e6:.0f} MB")
     if not sure:
-        if not sys.stdin.isatty():
-            raise UsageError("nothing was removed: nobody is there to say yes", hint="--yes says it")
-        if not typer.confirm("Remove for good?", default=False, err=True):
-            say("nothing was removed")
-            raise typer.Exit(1)
+        confirm("Remove for good?", "nothing was removed")
     for path in paths:
         remove(path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from ..catalog import RecipeSource, find_recipe, parse_source
-from ..control import Outcome, command, outcome, resume
+from ..control import Outcome, command, in_background, outcome, resume
 from ..errors import TspinError, UsageError
 from ..recipe import Recipe
 from ..recipe_text import to_override
@@ -132,8 +132,7 @@ def _start(
         print_json({"run": str(run.path), "started": True})
         return
     if detach:
-        tell(f"training goes on in the background\n  watch it:  {command('watch', run)}\n  stop it:   "
-             f"{command('stop', run)}")  # fmt: skip
+        tell(in_background(run))
         return
     with shown(run, as_json=as_json, plain=plain) as show, forwarding(lambda: [run.path], tell):
         last = follow(run, offset, lambda: engine.poll() is None, show)

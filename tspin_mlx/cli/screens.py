@@ -21,17 +21,13 @@ def show_run(run: Path) -> NoReturn:
     """The screen of a run; afterwards, whether training goes on and how to come back."""
     from tspin_mlx_tui import open_app
 
-    from ..control import command
+    from ..control import in_background
     from ..runs.directory import Run
     from ..runs.lock import is_held
 
     code = open_app(run.parent, run)
     if is_held(run):
-        opened = Run(run)
-        say(
-            f"training goes on in the background\n  watch it:  {command('watch', opened)}\n  stop it:   "
-            f"{command('stop', opened)}"
-        )
+        say(in_background(Run(run)))
     sys.exit(code)
 
 

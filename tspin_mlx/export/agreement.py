@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -29,10 +28,6 @@ class Agreement:
     greedy: float
     prompts: int
     positions: int
-
-    def to_row(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def held_out(prompts: Sequence[Prompt]) -> list[Prompt]:

@@ -9,6 +9,7 @@ import contextlib
 import io
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def fuse(
             allowed = min(MAX_KL, max(_LOST * adapter_kl, _NOTHING))
         if not found.kl <= allowed:
             raise FusedAnother(found, allowed, bits)
-        return {"agreement": {**found.to_row(), "max_kl": allowed, "adapter_kl": adapter_kl}}
+        return {"agreement": {**asdict(found), "max_kl": allowed, "adapter_kl": adapter_kl}}
 
     return keep(source.run.exports, f"{source.label}-{form}" if name is None else name, origin, fill)
 

@@ -109,11 +109,11 @@ def _metadata(config: dict[str, Any], model: Path, rows: int) -> dict[str, Any]:
         **{f"llama.{name}": mx.array(value, mx.uint32) for name, value in numbers.items()},
         "llama.rope.freq_base": mx.array(config.get("rope_theta", 10000.0), mx.float32),
         "llama.attention.layer_norm_rms_epsilon": mx.array(config["rms_norm_eps"], mx.float32),
-        **_vocabulary(config, model, rows),
+        **_vocabulary(model, rows),
     }
 
 
-def _vocabulary(config: dict[str, Any], model: Path, rows: int) -> dict[str, Any]:
+def _vocabulary(model: Path, rows: int) -> dict[str, Any]:
     tokenizer, settings = read_json(model, "tokenizer.json"), read_json(model, "tokenizer_config.json")
     tokens = {number: token for token, number in tokenizer["model"]["vocab"].items()}
     types = dict.fromkeys(tokens, _NORMAL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def export_triplets(
 
     def fill(folder: Path) -> dict[str, Any]:
         rows, conversational = _rows(run, files, trusted=trusted)
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        lines = durable.to_jsonl(rows)
         durable.fill_file(folder / FILE, lambda path: path.write_text(lines, encoding="utf-8"))
         return {"rows": len(rows), "conversational": conversational}
 

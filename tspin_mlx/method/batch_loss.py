@@ -25,7 +25,7 @@ def batch_loss(
         logps: (k, m) float32, of k responses (y; y, y'; or y, y', y0) to m prompts.
         entropies: (k, m) float32, sum over a response's tokens of the policy's entropy there, in nats.
         lengths: (k, m) float32, tokens per response.
-        counts: (3,) float32, the fields of :class:`tspin_mlx.objective.Counts` of the whole batch, in their order.
+        counts: (3,) float32, of the whole batch: triplets, tokens of y, tokens of all responses.
         reference: (k, m) float32, log-probabilities at the start of the iteration; read if the objective has a
             reference. With it and beta 0 the contrast is SPIN's loss (arXiv 2401.01335), with alpha for its lambda.
 

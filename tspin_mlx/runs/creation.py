@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import durable
 from ..data import Splits
-from ..lineage import shared
+from ..lineage import lineage, shared
 from ..plan import Plan
 from ..triplets import SCORES, Prompt, to_row
 from .directory import FORMAT, MEASURED, SPLITS, Run
@@ -75,7 +75,7 @@ def data_digests(prompts: Splits[Prompt]) -> dict[str, str]:
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
     before = origin.planned()
-    same = shared(plan, before)
+    same = shared(lineage(plan), lineage(before))
     reused = [target for target in same if origin.store.is_intact(target)]
     store = Store(folder)
     for target in reused:

@@ -170,7 +170,7 @@ class Run:
         """After a crash: tidy away what it left half-done. For the holder of the run's lock only."""
         self.store.recover()
         for row in self.plan_row["phases"]:
-            checkpoints = (Path(row["target"]).parent / "checkpoints").as_posix()
+            checkpoints = checkpoints_of(row["target"])
             if row["updates"] and self.store.has(row["target"]) and self.store.has(checkpoints):
                 self.store.remove(checkpoints)
 
@@ -233,6 +233,11 @@ class Run:
         if not self._stops_on_collapse or row["kind"] != "evaluate" or row["iteration"] is None:
             return False
         return self.store.has(row["target"]) and bool(self.store.read_json(row["target"])["signs_of_collapse"])
+
+
+def checkpoints_of(target: str) -> str:
+    """The folder of the checkpoints of the phase that makes ``target``; both relative to the run."""
+    return (Path(target).parent / "checkpoints").as_posix()
 
 
 def open_run(path: Path, plan: Plan) -> Run:

@@ -100,12 +100,16 @@ def holder(run: Path) -> dict[str, Any] | None:
         return None  # it is just being written
 
 
+def who_holds(run: Path) -> str:
+    """The process that works on the run, in words."""
+    first = holder(run)
+    return f"process {first['pid']}" if first else "another process"
+
+
 def busy(run: Path) -> BusyError:
     """The error of whoever comes second."""
-    first = holder(run)
-    who = f"process {first['pid']}" if first else "another process"
     return BusyError(
-        f"the run {run.name!r} is being worked on by {who}",
+        f"the run {run.name!r} is being worked on by {who_holds(run)}",
         hint=f"`tspin-mlx watch {typed(run)}` shows it, `tspin-mlx stop {typed(run)}` stops it",
     )
 

@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..plan import NO_INFLUENCE
 from ..policy_names import BASE, INITIAL
 from ..recipe_text import flatten
-from ..text import did_you_mean
+from ..text import suggest
 from .directory import Run, find_run, named_path, run_paths
 from .policies import best_so_far
 
@@ -52,11 +52,8 @@ def outcomes(runs: Sequence[Run], metric: str) -> list[Outcome]:
     """
     known = dict.fromkeys(name for run in runs for content in run.evaluations().values() for name in content["metrics"])
     if known and metric not in known:
-        nearest = did_you_mean(metric, known)
-        raise UsageError(
-            f"none of the runs measured {metric!r}",
-            hint=f"did you mean {nearest}?" if nearest else f"measured: {', '.join(known)}",
-        )
+        hint = suggest(metric, known, f"measured: {', '.join(known)}")
+        raise UsageError(f"none of the runs measured {metric!r}", hint=hint)
     return [_outcome(run, metric) for run in runs]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ..choice import better_is_lower, choose
 from ..errors import DamagedError, UsageError
 from ..policy_names import BASE, INITIAL, policy_name
-from ..text import did_you_mean
+from ..text import suggest
 from .directory import Run
 from .store import REPAIR
 
@@ -82,5 +82,5 @@ def _planned(run: Run) -> list[str]:
 def _hint(name: str, known: dict[str, str]) -> str:
     if not known:
         return "wait for its first policy"
-    nearest = did_you_mean(name, known) if not name.startswith("iteration") else None
-    return f"did you mean {nearest}?" if nearest else f"it has: {', '.join(known)}"
+    near = known if not name.startswith("iteration") else ()
+    return suggest(name, near, f"it has: {', '.join(known)}")

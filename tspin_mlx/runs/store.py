@@ -46,7 +46,7 @@ class Store:
 
     def write_jsonl(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Write one JSON object per line."""
-        self.write_text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        self.write_text(name, durable.to_jsonl(rows))
 
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
@@ -91,7 +91,7 @@ class Store:
         """Names of the files at or below ``name`` that are not what was written, or are missing."""
         path, written = self.root / name, self.digests(name)
         files = [path] if path.is_file() else _files_below(path)
-        found = {file.relative_to(self.root).as_posix(): _sha256_of(file) for file in files}
+        found = {file.relative_to(self.root).as_posix(): durable.sha256_of(file) for file in files}
         return sorted(file for file in found.keys() | written.keys() if found.get(file) != written.get(file))
 
     def digests(self, name: str) -> dict[str, str]:
@@ -125,7 +125,7 @@ class Store:
 
     def _record_folder(self, aside: Path, name: str) -> None:
         files = _files_below(aside)
-        self._record({f"{name}/{file.relative_to(aside).as_posix()}": _sha256_of(file) for file in files})
+        self._record({f"{name}/{file.relative_to(aside).as_posix()}": durable.sha256_of(file) for file in files})
 
     def _digests(self) -> dict[str, str]:
         """sha256 by name; of several lines for a name the last counts."""
@@ -154,8 +154,3 @@ REPAIR = (
 def _files_below(folder: Path) -> list[Path]:
     """All files but hidden ones, which are never ours; macOS's Finder leaves some in folders that one looks into."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
