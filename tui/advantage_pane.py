@@ -10,8 +10,8 @@ from textual.containers import Horizontal, VerticalScroll
 
 from tspin_mlx.chart import advantage_plot
 
-from .bindings import bound
 from .chart_view import ChartView
+from .keys import bound
 from .now import Now, brief, panel
 from .pane import Pane
 from .told import Told

@@ -16,9 +16,8 @@ from tspin_mlx.errors import TspinError
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.text import printable
 
-from .bindings import bound
 from .home import HomeScreen
-from .keys import keys_file, own_keys
+from .keys import bound, keys_file, own_keys
 from .look import DARK, LIGHT
 from .picture import picture
 

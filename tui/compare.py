@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
-from textual.screen import Screen
 from textual.widgets import Static
 
 from tspin_mlx.chart import Plot, Series
@@ -23,15 +22,12 @@ from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.text import abridge, printable
 
-from .bindings import bound
+from .app_screen import AppScreen
 from .chart_view import ChartView
-from .colours import words_of
 from .key_line import KeyLine
-from .look import palette
+from .keys import bound
+from .look import palette, words_of
 from .now import short
-
-if TYPE_CHECKING:
-    from .app import TspinApp
 
 #: How many runs can be told apart.
 MOST = 6
@@ -40,7 +36,7 @@ _METRICS = ("advantage/current", "advantage/historical", "loss", "rewards/accura
 _NOT_SETTINGS = ("run.name", "description")
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(AppScreen):
     """One chart for a metric of all of them, and a table.
 
     Args:
@@ -51,8 +47,8 @@ class CompareScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("later", "metric(1)", "next metric", priority=True),
         bound("earlier", "metric(-1)", "metric before", priority=True),
-        bound("detach", "back", "back"),
-        bound("back", "back", "back", show=False),
+        bound("detach", "dismiss", "back"),
+        bound("back", "dismiss", "back", show=False),
     ]
 
     def __init__(self, paths: list[Path]) -> None:
@@ -60,11 +56,6 @@ class CompareScreen(Screen[None]):
         self._paths = paths
         self._runs: list[tuple[Run, RunView]] = []
         self._at = 0
-
-    @property
-    def tspin(self) -> TspinApp:
-        """The app."""
-        return cast("TspinApp", self.app)
 
     def compose(self) -> ComposeResult:
         """Title, chart, table."""
@@ -125,10 +116,6 @@ class CompareScreen(Screen[None]):
         """Another metric."""
         self._at = (self._at + by) % len(_METRICS)
         self._draw()
-
-    def action_back(self) -> None:
-        """Leave."""
-        self.dismiss()
 
 
 def differences(plans: list[dict[str, Any]]) -> dict[str, list[str]]:

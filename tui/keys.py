@@ -7,6 +7,8 @@ import os
 import tomllib
 from pathlib import Path
 
+from textual.binding import Binding
+
 from tspin_mlx.errors import UsageError
 from tspin_mlx.text import did_you_mean
 
@@ -22,6 +24,13 @@ KEYS = {
     "mark": "m", "start": "ctrl+s", "pick": "ctrl+o", "line-up": "up", "line-down": "down",
     "page-up": "pageup", "page-down": "pagedown", "again": "ctrl+n",
 }  # fmt: skip
+
+
+def bound(
+    id: str, action: str, description: str, *, show: bool = True, tooltip: str = "", priority: bool = False
+) -> Binding:
+    """A binding of the action with this id."""
+    return Binding(KEYS[id], action, description, show=show, tooltip=tooltip, id=id, priority=priority)
 
 
 def keys_file() -> Path:

@@ -12,7 +12,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import DirectoryTree, Static
 
-from .bindings import bound
+from .keys import bound
 
 
 class _Files(DirectoryTree):
@@ -50,8 +50,7 @@ class FilePicker(ModalScreen[Path | None]):
             yield _Files(self._folder, self._endings)
 
     def on_mount(self) -> None:
-        """Look like a dialog."""
-        self.add_class("dialog")
+        """Begin in the tree."""
         self.query_one(_Files).focus()
 
     def on_directory_tree_file_selected(self, event: DirectoryTree.FileSelected) -> None:

@@ -15,8 +15,8 @@ from textual.widgets import Static
 
 from tspin_mlx.control import When
 
-from .bindings import bound
-from .colours import words_of
+from .keys import bound
+from .look import words_of
 
 _CHOICES = (
     ("i", "after this iteration", "it is trained and measured"),
@@ -47,10 +47,6 @@ class StopDialog(ModalScreen[When | None]):
             table.add_row(Text(shown, style=colours["accent"]), Text(when), Text(note, style=colours["dim"]))
         with Vertical(classes="box"):
             yield Static(Group(Text("Stop training?\n", style="bold"), table))
-
-    def on_mount(self) -> None:
-        """Look like a dialog."""
-        self.add_class("dialog")
 
     def action_choose(self, when: str) -> None:
         """Answer."""
