@@ -52,6 +52,25 @@ def test_a_working_run_shows_its_phase_and_what_is_left(working):
     drive(story, run=working)
 
 
+@pytest.mark.parametrize("size", [(120, 36), (50, 16)])
+def test_a_warm_up_is_seen_until_self_play_begins(make_run, size):
+    whole = make_run("whole").events_path.read_text().splitlines(keepends=True)
+    run = make_run("warm", until="initial/adapter")
+    begun = next(i for i, line in enumerate(whole) if '"advantage/current"' in line)
+
+    async def story(app, pilot):
+        await until(pilot, lambda: "━━ warm-up: NLL of the expert's answers 0.17" in text_of(app))
+        assert "no steps yet" not in text_of(app) and "historical" not in text_of(app)
+        with run.events_path.open("a") as log:  # the rest of the warm-up, and not one step more
+            log.writelines(whole[len(run.events_path.read_text().splitlines()) : begun])
+        await until(pilot, lambda: "━━ warm-up: NLL of the expert's answers 0.08" in text_of(app))
+        with run.events_path.open("a") as log:
+            log.write(whole[begun])
+        await until(pilot, lambda: "━━ current" in text_of(app) and "warm-up: NLL" not in text_of(app))
+
+    drive(story, run=run, size=size)
+
+
 @pytest.mark.parametrize("width", [48, 78])
 def test_a_long_name_leaves_room_for_the_state(working, width):
     name = "household-commands-" * 3 + "arm=anchored-seed=3"
