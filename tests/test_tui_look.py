@@ -1,6 +1,7 @@
 """Keys, help, colours and sizes of all screens: driven by Textual's pilot on runs that no model has made."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,24 @@ def test_a_picture_of_the_screen_is_saved_and_needs_nothing_else(done, tmp_path)
     (saved,) = tmp_path.glob("*.svg")
     content = saved.read_text()
     assert "current" in content and "http" not in content.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_crash_tells_no_secrets(make_run, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "canary")
+
+    def fail():
+        token, surroundings = os.environ["HF_TOKEN"], dict(os.environ)
+        raise RuntimeError(f"broken {len(token)}\x1b[2J [/foo]" if surroundings else "")
+
+    async def story(app, pilot):
+        app.action_help = fail
+        await pilot.press("question_mark")
+
+    with pytest.raises(RuntimeError):
+        drive(story)
+    told = capsys.readouterr().err
+    assert "in fail" in told and "broken 6[2J [/foo]" in told and "what trains goes on" in told
+    assert "canary" not in told and "\x1b[2J" not in told
 
 
 def test_keys_can_be_changed_by_their_ids(done, tmp_path, monkeypatch):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
@@ -86,6 +88,12 @@ class TspinApp(App[None]):
     def say(self, text: str, *, warning: bool = False) -> None:
         """Show a passing message."""
         self.notify(printable(text, keep_newlines=True), severity="warning" if warning else "information", markup=False)
+
+    def _fatal_error(self) -> None:
+        """Textual's own traceback shows local variables, and with them the environment: tokens, for one."""
+        self.bell()
+        told = f"{traceback.format_exc()}\nThe app has failed; what trains goes on."
+        self.panic(Text(printable(told, keep_newlines=True)))
 
     def action_help_quit(self) -> None:
         """Ctrl-C, which ends other programs."""
