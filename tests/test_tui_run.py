@@ -9,6 +9,7 @@ from tspin_mlx_tui.chart_view import ChartView
 from tspin_mlx_tui.home import HomeScreen
 from tspin_mlx_tui.machine_stats import Stats
 from tspin_mlx_tui.metrics_pane import MetricsGrid
+from tspin_mlx_tui.new_run import NewRunScreen
 from tspin_mlx_tui.now import Now, headline
 from tspin_mlx_tui.run_screen import RunScreen
 from tspin_mlx_tui.samples_pane import SamplesPane
@@ -178,6 +179,16 @@ def test_detaching_says_that_training_goes_on(working, key):
         await until(pilot, lambda: isinstance(app.screen, HomeScreen) and "goes on in the background" in text_of(app))
 
     drive(story, run=working)
+
+
+def test_a_new_run_is_made_from_here(done):
+    async def story(app, pilot):
+        await pilot.press("n")
+        assert isinstance(app.screen, NewRunScreen) and app.screen.origin is None
+        await pilot.press("escape")
+        assert isinstance(app.screen, RunScreen)
+
+    drive(story, run=done)
 
 
 def test_smoothing_can_be_changed(done):

@@ -106,6 +106,12 @@ class TspinApp(App[None]):
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen.about(self))
 
+    def action_new_run(self) -> None:
+        """The form of a new run."""
+        from .new_run import NewRunScreen
+
+        self.push_screen(NewRunScreen())
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """All that the keys of the screen do, in the palette; then the colours, and the way out."""
         listed: set[str | None] = {None}  # several keys may do one thing

@@ -47,7 +47,7 @@ class HomeScreen(AppScreen):
     HELP = "The runs of the folder, the latest first. Training goes on whether this app is open or not."
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("open", "open", "open", tooltip="Show the run", priority=True),
-        bound("new", "new", "new run", tooltip="Choose a recipe, a model and data, and start"),
+        bound("new", "app.new_run", "new run", tooltip="Choose a recipe, a model and data, and start"),
         bound("mark", "mark", "mark", tooltip="Mark runs to compare them"),
         bound("compare", "compare", "compare", tooltip="Curves and differing settings of the marked runs"),
         bound("resume", "resume", "resume", tooltip="Go on with a run that was stopped, killed or failed"),
@@ -178,12 +178,6 @@ class HomeScreen(AppScreen):
         """Show the run under the cursor."""
         if (name := self.chosen) is not None:
             self.tspin.open_run(self._runs[name].path)
-
-    def action_new(self) -> None:
-        """A new run."""
-        from .new_run import NewRunScreen
-
-        self.app.push_screen(NewRunScreen())
 
     def action_mark(self) -> None:
         """Mark the run under the cursor, or take the mark away."""

@@ -36,7 +36,6 @@ class FilePicker(ModalScreen[Path | None]):
         endings: of the files that are shown, such as ``.jsonl``.
     """
 
-    HELP = "Enter opens a folder or takes a file; escape takes none."
     BINDINGS: ClassVar[list[BindingType]] = [bound("back", "dismiss", "none")]
 
     def __init__(self, folder: Path, endings: tuple[str, ...]) -> None:

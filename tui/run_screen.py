@@ -90,6 +90,7 @@ class RunScreen(AppScreen):
         bound("export", "export", "export", tooltip="Fuse, convert or publish the result"),
         bound("chat", "chat", "chat", tooltip="Talk to the model before and after, side by side"),
         bound("fork", "fork", "fork", show=False, tooltip="A new run with other settings, out of what still holds"),
+        bound("new", "app.new_run", "new run", show=False, tooltip="Choose a recipe, a model and data, and start"),
         bound("compare", "compare", "compare", show=False, tooltip="Lay this run over others"),
         bound("detach", "detach", "detach", tooltip="Back to the list; training goes on"),
         bound("back", "detach", "back", show=False),
