@@ -300,3 +300,22 @@ def test_supervised_iterations_show_how_likely_the_experts_answers_become():
     (series,) = plot.series
     assert (plot.unit, plot.zero) == ("nats per token", False)
     assert series.values.tolist() == [1.0, 0.5, 1.0 / 3]
+
+
+def test_until_self_play_begins_the_warm_up_is_shown():
+    def step(number, iteration, **metrics):
+        return {
+            "time": 1.0, "kind": "step", "phase": f"{iteration}/adapter", "iteration": iteration, "step": number,
+            "steps": 3, "loss": 1.0, "nll": 1.0 / number, "tokens_per_s": 1.0, "elapsed_s": 0.5, **metrics,
+        }  # fmt: skip
+
+    view = functools.reduce(reduce, [step(1, None), step(2, None)], RunView())
+    plot = advantage_plot(view)
+    (series,) = plot.series
+    assert (series.name, plot.unit, plot.marks) == ("warm-up: NLL of the expert's answers", "nats per token", ())
+    assert series.values.tolist() == [1.0, 0.5]
+    assert "━━ warm-up: NLL of the expert's answers 0.50" in plain(draw(plot, 48, 14))
+    assert "Warm-up: NLL of the expert" in advantage_svg(view, title="warm")
+    begun = advantage_plot(reduce(view, step(1, 0, **{"advantage/current": 2.0})))
+    assert [series.name for series in begun.series] == ["current", "historical"]
+    assert begun.series[0].values.tolist() == [2.0] and begun.marks == (Mark(0, "iteration 0"),)

@@ -17,7 +17,7 @@ FLOORS = [
     {
         "errors", "text", "seeds", "objective", "recipe", "recipe_text", "plan", "method", "triplets", "chat",
         "batching", "schedule", "step_metrics", "metrics", "choice", "guard", "events", "run_view", "lineage", "ending",
-        "steps", "chart", "narrate", "estimate", "sweep", "comparison", "policy_names", "rope",
+        "steps", "chart", "colours", "narrate", "estimate", "sweep", "comparison", "policy_names", "rope",
     },
     # effects: files, models, the machine
     {

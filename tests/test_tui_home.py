@@ -1,5 +1,6 @@
 """The first screen, and comparing runs: driven by Textual's pilot on runs that no model has made."""
 
+import json
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ from tspin_mlx_tui.compare import CompareScreen, differences
 from tspin_mlx_tui.home import HomeScreen
 from tspin_mlx_tui.new_run import NewRunScreen
 from tspin_mlx_tui.run_screen import RunScreen
+from tspin_mlx_tui.source import LiveSource
 
 from tspin_mlx.chart import Plot, draw
 
@@ -72,6 +74,29 @@ def test_runs_are_marked_and_compared(make_run):
         assert isinstance(app.screen, HomeScreen)
 
     drive(story)
+
+
+def test_compared_runs_that_are_not_finished_are_followed(make_run, working, monkeypatch):
+    monkeypatch.setattr("tspin_mlx_tui.compare._EVERY_S", 0.2)
+    make_run("done", overrides=["training.learning_rate=1e-3", "generation.max_tokens=9", "lora.rank=2", "run.seed=5"])
+    reads = []
+
+    async def story(app, pilot):
+        await pilot.press("v")
+        await until(pilot, lambda: "━━ working" in text_of(app) and "━━ done" in text_of(app))
+        poll = LiveSource.poll
+        monkeypatch.setattr(LiveSource, "poll", lambda source: reads.append(source.run.name) or poll(source))
+        app.screen.query_one("#compare-below").focus()
+        await pilot.press("right", "left", "down", "down")
+        at = app.screen.query_one("#compare-below").scroll_offset
+        step = json.loads(working.events_path.read_text().splitlines()[-1])
+        with working.events_path.open("a") as log:
+            log.write(json.dumps(step | {"step": 7, "advantage/current": 123.45}) + "\n")
+        await until(pilot, lambda: "━━ working +123.45" in text_of(app))
+        assert at.y and app.screen.query_one("#compare-below").scroll_offset == at
+
+    drive(story, run=working, size=(50, 16))
+    assert set(reads) == {"working"}
 
 
 @pytest.mark.parametrize("how", ["another format", "removed"])

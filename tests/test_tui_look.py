@@ -1,6 +1,8 @@
 """Keys, help, colours and sizes of all screens: driven by Textual's pilot on runs that no model has made."""
 
 import asyncio
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tspin_mlx_tui.keys import KEYS, keys_file, own_keys
 from tspin_mlx_tui.look import DARK, LIGHT, palette
 from tspin_mlx_tui.picture import picture
 from tspin_mlx_tui.run_screen import RunScreen
+from tspin_mlx_tui.stop_dialog import StopDialog
 
 from tspin_mlx.errors import UsageError
 
@@ -68,6 +71,24 @@ def test_a_picture_of_the_screen_is_saved_and_needs_nothing_else(done, tmp_path)
     assert "current" in content and "http" not in content.replace("http://www.w3.org/2000/svg", "")
 
 
+def test_a_crash_tells_no_secrets(make_run, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "canary")
+
+    def fail():
+        token, surroundings = os.environ["HF_TOKEN"], dict(os.environ)
+        raise RuntimeError(f"broken {len(token)}\x1b[2J [/foo]" if surroundings else "")
+
+    async def story(app, pilot):
+        app.action_help = fail
+        await pilot.press("question_mark")
+
+    with pytest.raises(RuntimeError):
+        drive(story)
+    told = capsys.readouterr().err
+    assert "in fail" in told and "broken 6[2J [/foo]" in told and "what trains goes on" in told
+    assert "canary" not in told and "\x1b[2J" not in told
+
+
 def test_keys_can_be_changed_by_their_ids(done, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     keys_file().parent.mkdir()
@@ -83,6 +104,28 @@ def test_keys_can_be_changed_by_their_ids(done, tmp_path, monkeypatch):
     drive(story, run=done)
 
 
+def test_the_keys_of_the_question_when_to_stop_can_be_changed(working, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    keys_file().parent.mkdir()
+    keys_file().write_text('stop-now = "x"\n')
+    asked = []
+    monkeypatch.setattr("tspin_mlx_tui.run_screen.request_stop", lambda run, when: asked.append(when))
+
+    async def story(app, pilot):
+        await pilot.press("s")
+        assert re.search(r"x +now +goes back to the last checkpoint", text_of(app))
+        assert {"stop-iteration", "stop-step", "stop-now", "back"} == {
+            binding.id for _, binding, _, _ in app.screen.active_bindings.values() if "choose" in binding.action
+        }
+        await pilot.press("n")
+        assert isinstance(app.screen, StopDialog)
+        await pilot.press("x")
+        assert isinstance(app.screen, RunScreen)
+
+    drive(story, run=working)
+    assert asked == ["now"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -91,6 +134,8 @@ def test_keys_can_be_changed_by_their_ids(done, tmp_path, monkeypatch):
         ("[", "cannot be read"),
         ("stop = 'f5,r'", "stop would have the key r"),
         ("new = 'n'\nstop = 'n'", "stop would have the key n"),
+        ("stop-step = 'i'", "stop-step would have the key i"),
+        ("stop-now = 'escape'", "stop-now would have the key escape"),
     ],
 )
 def test_wrong_keys_are_refused_and_told(make_run, tmp_path, monkeypatch, text, message):
@@ -110,6 +155,8 @@ def test_keys_may_change_places(tmp_path):
     path = tmp_path / "keys.toml"
     path.write_text("stop = 'r'\nresume = 's'\ndetach = 'q,ctrl+d'\n")
     assert own_keys(path) == {"stop": "r", "resume": "s", "detach": "q,ctrl+d"}
+    path.write_text("mark = 'i'\nstop-now = 'q'\n")  # what is asked in a dialog hides nothing behind it
+    assert own_keys(path) == {"mark": "i", "stop-now": "q"}
 
 
 def test_every_key_is_in_the_documentation():

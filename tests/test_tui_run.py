@@ -9,6 +9,7 @@ from tspin_mlx_tui.chart_view import ChartView
 from tspin_mlx_tui.home import HomeScreen
 from tspin_mlx_tui.machine_stats import Stats
 from tspin_mlx_tui.metrics_pane import MetricsGrid
+from tspin_mlx_tui.new_run import NewRunScreen
 from tspin_mlx_tui.now import Now, headline
 from tspin_mlx_tui.run_screen import RunScreen
 from tspin_mlx_tui.samples_pane import SamplesPane
@@ -50,6 +51,25 @@ def test_a_working_run_shows_its_phase_and_what_is_left(working):
         assert "✓ answer the prompts" in seen and "s stop" in seen and "r resume" not in seen
 
     drive(story, run=working)
+
+
+@pytest.mark.parametrize("size", [(120, 36), (50, 16)])
+def test_a_warm_up_is_seen_until_self_play_begins(make_run, size):
+    whole = make_run("whole").events_path.read_text().splitlines(keepends=True)
+    run = make_run("warm", until="initial/adapter")
+    begun = next(i for i, line in enumerate(whole) if '"advantage/current"' in line)
+
+    async def story(app, pilot):
+        await until(pilot, lambda: "━━ warm-up: NLL of the expert's answers 0.17" in text_of(app))
+        assert "no steps yet" not in text_of(app) and "historical" not in text_of(app)
+        with run.events_path.open("a") as log:  # the rest of the warm-up, and not one step more
+            log.writelines(whole[len(run.events_path.read_text().splitlines()) : begun])
+        await until(pilot, lambda: "━━ warm-up: NLL of the expert's answers 0.08" in text_of(app))
+        with run.events_path.open("a") as log:
+            log.write(whole[begun])
+        await until(pilot, lambda: "━━ current" in text_of(app) and "warm-up: NLL" not in text_of(app))
+
+    drive(story, run=run, size=size)
 
 
 @pytest.mark.parametrize("width", [48, 78])
@@ -159,6 +179,16 @@ def test_detaching_says_that_training_goes_on(working, key):
         await until(pilot, lambda: isinstance(app.screen, HomeScreen) and "goes on in the background" in text_of(app))
 
     drive(story, run=working)
+
+
+def test_a_new_run_is_made_from_here(done):
+    async def story(app, pilot):
+        await pilot.press("n")
+        assert isinstance(app.screen, NewRunScreen) and app.screen.origin is None
+        await pilot.press("escape")
+        assert isinstance(app.screen, RunScreen)
+
+    drive(story, run=done)
 
 
 def test_smoothing_can_be_changed(done):

@@ -10,8 +10,8 @@ from textual.containers import Horizontal, VerticalScroll
 
 from tspin_mlx.chart import advantage_plot
 
-from .bindings import bound
 from .chart_view import ChartView
+from .keys import bound
 from .now import Now, brief, panel
 from .pane import Pane
 from .told import Told
@@ -23,7 +23,8 @@ class AdvantagePane(Pane):
     HELP = (
         "current: log π(y) − log π(y′), the expert's answer over the model's own. historical: log π(y′) − log π(y0), "
         "the model's own answer over that of the very start. The line is a moving average that begins anew with each "
-        "iteration; the band reaches from the least to the greatest triplet of each batch."
+        "iteration; the band reaches from the least to the greatest triplet of each batch. Before self-play the "
+        "warm-up's NLL of the expert's answers is here."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("smoother", "smooth(2)", "smoother", show=False, tooltip="Average over twice as many steps"),

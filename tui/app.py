@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
@@ -16,9 +18,8 @@ from tspin_mlx.errors import TspinError
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.text import printable
 
-from .bindings import bound
 from .home import HomeScreen
-from .keys import keys_file, own_keys
+from .keys import bound, keys_file, own_keys
 from .look import DARK, LIGHT
 from .picture import picture
 
@@ -88,6 +89,12 @@ class TspinApp(App[None]):
         """Show a passing message."""
         self.notify(printable(text, keep_newlines=True), severity="warning" if warning else "information", markup=False)
 
+    def _fatal_error(self) -> None:
+        """Textual's own traceback shows local variables, and with them the environment: tokens, for one."""
+        self.bell()
+        told = f"{traceback.format_exc()}\nThe app has failed; what trains goes on."
+        self.panic(Text(printable(told, keep_newlines=True)))
+
     def action_help_quit(self) -> None:
         """Ctrl-C, which ends other programs."""
         self.say("q leaves; what trains goes on")
@@ -98,6 +105,12 @@ class TspinApp(App[None]):
 
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen.about(self))
+
+    def action_new_run(self) -> None:
+        """The form of a new run."""
+        from .new_run import NewRunScreen
+
+        self.push_screen(NewRunScreen())
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """All that the keys of the screen do, in the palette; then the colours, and the way out."""

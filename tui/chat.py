@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Vertical, VerticalScroll
-from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.lock import is_held
 from tspin_mlx.text import printable
 
-from .bindings import bound
+from .app_screen import AppScreen
 from .chat_process import ChatProcess
-from .colours import words_of
 from .key_line import KeyLine
+from .keys import bound
+from .look import words_of
 from .paging import PAGE_KEYS, scroll_pages
-
-if TYPE_CHECKING:
-    from .app import TspinApp
 
 _POLICIES = {"base": "before", "best": "after"}
 _REDRAW_S = 0.1
 _LOADING = "loading the models …"
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(AppScreen):
     """Two columns and a line to type into.
 
     Args:
@@ -43,7 +40,7 @@ class ChatScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("again", "again", "new conversation", tooltip="Forget what was said"),
         *PAGE_KEYS,
-        bound("back", "back", "back"),
+        bound("back", "dismiss", "back"),
     ]
 
     def __init__(self, run: Run) -> None:
@@ -58,11 +55,6 @@ class ChatScreen(Screen[None]):
         self._ready = False
         self._state = _LOADING
         self._stale = False
-
-    @property
-    def tspin(self) -> TspinApp:
-        """The app."""
-        return cast("TspinApp", self.app)
 
     def compose(self) -> ComposeResult:
         """Columns, a line of state, the line to type into."""
@@ -207,7 +199,3 @@ class ChatScreen(Screen[None]):
     def action_page(self, by: int) -> None:
         """Scroll both columns."""
         scroll_pages(self, by)
-
-    def action_back(self) -> None:
-        """Leave."""
-        self.dismiss()

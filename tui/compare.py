@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
-from textual.screen import Screen
 from textual.widgets import Static
 
 from tspin_mlx.chart import Plot, Series
@@ -20,51 +19,47 @@ from tspin_mlx.metrics import HEADINGS
 from tspin_mlx.policy_names import policy_label
 from tspin_mlx.run_view import RunView
 from tspin_mlx.runs.directory import Run
-from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.text import abridge, printable
 
-from .bindings import bound
+from .app_screen import AppScreen
 from .chart_view import ChartView
-from .colours import words_of
 from .key_line import KeyLine
-from .look import palette
+from .keys import bound
+from .look import palette, words_of
 from .now import short
-
-if TYPE_CHECKING:
-    from .app import TspinApp
+from .source import LiveSource
 
 #: How many runs can be told apart.
 MOST = 6
 
+_EVERY_S = 2.0
 _METRICS = ("advantage/current", "advantage/historical", "loss", "rewards/accuracies", "logps/chosen", "entropy")
 _NOT_SETTINGS = ("run.name", "description")
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(AppScreen):
     """One chart for a metric of all of them, and a table.
 
     Args:
         paths: of the runs, at most :data:`MOST`.
     """
 
-    HELP = "One metric of several runs over the steps of self-play, and the settings in which the runs differ."
+    HELP = (
+        "One metric of several runs over the steps of self-play, and the settings in which the runs differ. Those that "
+        "are not finished are followed."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("later", "metric(1)", "next metric", priority=True),
         bound("earlier", "metric(-1)", "metric before", priority=True),
-        bound("detach", "back", "back"),
-        bound("back", "back", "back", show=False),
+        bound("detach", "dismiss", "back"),
+        bound("back", "dismiss", "back", show=False),
     ]
 
     def __init__(self, paths: list[Path]) -> None:
         super().__init__()
         self._paths = paths
-        self._runs: list[tuple[Run, RunView]] = []
+        self._sources: list[LiveSource] = []
         self._at = 0
-
-    @property
-    def tspin(self) -> TspinApp:
-        """The app."""
-        return cast("TspinApp", self.app)
 
     def compose(self) -> ComposeResult:
         """Title, chart, table."""
@@ -79,22 +74,31 @@ class CompareScreen(Screen[None]):
         self.query_one("#compare-title", Static).update("reading …")
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
         self.run_worker(self._read, thread=True)
+        self.set_interval(_EVERY_S, self._follow)
 
     def _read(self) -> None:
         found = []
         for path in self._paths:
             with contextlib.suppress(TspinError):  # damaged, or removed meanwhile
-                run = Run(path)
-                found.append((run, view_of(run.events_path)))
+                source = LiveSource(Run(path), self.tspin.clock)
+                while not source.caught_up:
+                    source.poll()
+                found.append(source)
         self.app.call_from_thread(self._found, found)
 
-    def _found(self, runs: list[tuple[Run, RunView]]) -> None:
-        self._runs = runs
-        if runs:
+    def _found(self, sources: list[LiveSource]) -> None:
+        self._sources = sources
+        if sources:
             self._show()
         else:
             self.tspin.say("none of these runs can be read", warning=True)
             self.tspin.leave(self)
+
+    def _follow(self) -> None:
+        """Take in what runs that are not finished have done since."""
+        changed = [source.poll() for source in self._sources if not source.view.finished]
+        if any(changed):
+            self._show()
 
     def _show(self) -> None:
         self._draw()
@@ -102,7 +106,9 @@ class CompareScreen(Screen[None]):
 
     def _draw(self) -> None:
         metric, colours = _METRICS[self._at], words_of(self.app)
-        series = tuple(Series(abridge(run.name, 20), _self_play(view, metric)) for run, view in self._runs)
+        series = tuple(
+            Series(abridge(source.run.name, 20), _self_play(source.view, metric)) for source in self._sources
+        )
         zero = metric.startswith("advantage")
         self.query_one(ChartView).plot = Plot(series, unit="nats" if zero or "logps" in metric else "", zero=zero)
         title = Text.assemble((metric, "bold"), (f"   {self._at + 1} of {len(_METRICS)}, ← and →", colours["dim"]))
@@ -112,12 +118,12 @@ class CompareScreen(Screen[None]):
         colours, lines = words_of(self.app), palette(self.app).lines
         table = Table.grid(padding=(0, 3, 0, 0))
         table.add_column(style=colours["dim"])
-        for _ in self._runs:
+        for _ in self._sources:
             table.add_column(overflow="fold")
-        names = [Text(printable(run.name), style=f"bold {lines[i]}") for i, (run, _) in enumerate(self._runs)]
-        table.add_row("", *names)
-        table.add_row("best", *(_best(run, view) for run, view in self._runs))
-        for key, values in differences([run.plan_row for run, _ in self._runs]).items():
+        runs = [source.run for source in self._sources]
+        table.add_row("", *(Text(printable(run.name), style=f"bold {lines[i]}") for i, run in enumerate(runs)))
+        table.add_row("best", *map(_best, self._sources))
+        for key, values in differences([run.plan_row for run in runs]).items():
             table.add_row(key, *(Text(printable(value)) for value in values))
         return table
 
@@ -125,10 +131,6 @@ class CompareScreen(Screen[None]):
         """Another metric."""
         self._at = (self._at + by) % len(_METRICS)
         self._draw()
-
-    def action_back(self) -> None:
-        """Leave."""
-        self.dismiss()
 
 
 def differences(plans: list[dict[str, Any]]) -> dict[str, list[str]]:
@@ -146,7 +148,8 @@ def _self_play(view: RunView, metric: str) -> Any:
     return view.steps.column(metric)[parts[0].start if parts else len(view.steps) :]
 
 
-def _best(run: Run, view: RunView) -> Text:
+def _best(source: LiveSource) -> Text:
+    run, view = source.run, source.view
     metric = run.plan_row["recipe"]["evaluation"]["best"]
     value = view.evaluations.get(view.best or "", {}).get(metric)
     if view.best is None:

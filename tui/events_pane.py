@@ -17,8 +17,8 @@ from tspin_mlx.run_view import RunView
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.text import printable
 
-from .bindings import bound
-from .colours import words_of
+from .keys import bound
+from .look import words_of
 from .now import Now
 from .pane import Pane
 

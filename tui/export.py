@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
-from textual.screen import Screen
 from textual.widgets import RichLog, Static
 
 from tspin_mlx.control import reference
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.text import printable
 
-from .bindings import bound
-from .colours import words_of
+from .app_screen import AppScreen
 from .form import Choice, Field, FormRow, Line
 from .key_line import KeyLine
+from .keys import bound
+from .look import words_of
 from .processes import lines_of, shown
-
-if TYPE_CHECKING:
-    from .app import TspinApp
 
 _WHAT = Field(
     "what", "what", "export: the adapter for mlx-lm or PEFT, a GGUF model, or the triplets. fuse: one model with the "
@@ -48,7 +45,7 @@ _ROWS = {
 }
 
 
-class ExportScreen(Screen[None]):
+class ExportScreen(AppScreen):
     """The form and, below it, what the command has said.
 
     Args:
@@ -58,18 +55,13 @@ class ExportScreen(Screen[None]):
     HELP = "The command is what the form does: it can be typed in a terminal as well. Nothing is uploaded but by push."
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("start", "start", "run it", tooltip="Run the command that is shown", priority=True),
-        bound("back", "back", "back"),
+        bound("back", "dismiss", "back"),
     ]
 
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
         self._working = self._asked = False
-
-    @property
-    def tspin(self) -> TspinApp:
-        """The app."""
-        return cast("TspinApp", self.app)
 
     def compose(self) -> ComposeResult:
         """The form, the command, the output."""
@@ -178,7 +170,3 @@ class ExportScreen(Screen[None]):
         style = words_of(self.app)[colour] if colour else ""
         for log in self.query(RichLog):  # there is none any more when the app closes while a command ends
             log.write(Text(printable(text), style=style), width=log.scrollable_content_region.width or 80)
-
-    def action_back(self) -> None:
-        """Leave; a command that is at work is ended."""
-        self.dismiss()

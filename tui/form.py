@@ -15,8 +15,8 @@ from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input, Label
 
-from .bindings import bound
-from .colours import words_of
+from .keys import bound
+from .look import words_of
 
 
 @dataclass(frozen=True)

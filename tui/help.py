@@ -12,9 +12,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from .bindings import bound
-from .colours import words_of
-from .keys import KEYS
+from .keys import KEYS, bound
+from .look import words_of
 
 if TYPE_CHECKING:
     from .app import TspinApp
@@ -64,10 +63,6 @@ class HelpScreen(ModalScreen[None]):
             yield Static(Text(self._text + "\n"))
             yield Static(table)
             yield Static(Text("\nesc closes this; every key can be changed, see docs/tui.md", style=colours["dim"]))
-
-    def on_mount(self) -> None:
-        """Look like a dialog."""
-        self.add_class("dialog")
 
 
 def _help_of(node: object) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import Screen
 from textual.widgets import DataTable, Static
 from textual.worker import get_current_worker
 
@@ -18,14 +17,13 @@ from tspin_mlx.metrics import HEADINGS
 from tspin_mlx.policy_names import policy_label
 from tspin_mlx.text import abridge, printable, shorten, signed
 
-from .bindings import bound
-from .colours import words_of
+from .app_screen import AppScreen
 from .key_line import KeyLine
+from .keys import bound
 from .listing import Listed, ago, listed
+from .look import words_of
 from .now import short, state_text
-
-if TYPE_CHECKING:
-    from .app import TspinApp
+from .table import chosen_key
 
 _EVERY_S = 2.0
 _FEW = 8  # cells of a sparkline where there is little room
@@ -43,13 +41,13 @@ _WELCOME = (
 )
 
 
-class HomeScreen(Screen[None]):
+class HomeScreen(AppScreen):
     """The list of runs."""
 
     HELP = "The runs of the folder, the latest first. Training goes on whether this app is open or not."
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("open", "open", "open", tooltip="Show the run", priority=True),
-        bound("new", "new", "new run", tooltip="Choose a recipe, a model and data, and start"),
+        bound("new", "app.new_run", "new run", tooltip="Choose a recipe, a model and data, and start"),
         bound("mark", "mark", "mark", tooltip="Mark runs to compare them"),
         bound("compare", "compare", "compare", tooltip="Curves and differing settings of the marked runs"),
         bound("resume", "resume", "resume", tooltip="Go on with a run that was stopped, killed or failed"),
@@ -61,11 +59,6 @@ class HomeScreen(Screen[None]):
         self._runs: dict[str, Listed] = {}
         self._marked: dict[str, None] = {}
         self._shown: tuple[str, dict[str, list[Text]]] = ("", {})
-
-    @property
-    def tspin(self) -> TspinApp:
-        """The app."""
-        return cast("TspinApp", self.app)
 
     def compose(self) -> ComposeResult:
         """A title, the table, and what to press where there is nothing yet."""
@@ -138,10 +131,7 @@ class HomeScreen(Screen[None]):
     @property
     def chosen(self) -> str | None:
         """Name of the run under the cursor."""
-        table = self.query_one("#runs", DataTable)
-        if not table.row_count or not table.is_valid_row_index(table.cursor_row):
-            return None
-        return table.coordinate_to_cell_key((table.cursor_row, 0)).row_key.value  # type: ignore[arg-type]
+        return chosen_key(self.query_one("#runs", DataTable))
 
     def _cell(self, run: Listed, heading: str) -> Text:
         about, colours = run.about, words_of(self.app)
@@ -188,12 +178,6 @@ class HomeScreen(Screen[None]):
         """Show the run under the cursor."""
         if (name := self.chosen) is not None:
             self.tspin.open_run(self._runs[name].path)
-
-    def action_new(self) -> None:
-        """A new run."""
-        from .new_run import NewRunScreen
-
-        self.app.push_screen(NewRunScreen())
 
     def action_mark(self) -> None:
         """Mark the run under the cursor, or take the mark away."""

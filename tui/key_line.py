@@ -7,10 +7,10 @@ from textual.dom import DOMNode
 from textual.events import Click
 from textual.widgets import Static
 
-from .colours import words_of
+from .look import words_of
 
 _GAP = 3
-_ALWAYS = ("detach", "back", "app.quit", "help")
+_ALWAYS = ("detach", "dismiss", "app.quit", "help")
 
 
 class KeyLine(Static):

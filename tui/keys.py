@@ -7,6 +7,8 @@ import os
 import tomllib
 from pathlib import Path
 
+from textual.binding import Binding
+
 from tspin_mlx.errors import UsageError
 from tspin_mlx.text import did_you_mean
 
@@ -21,7 +23,16 @@ KEYS = {
     "filter": "slash", "log": "l", "order": "o", "data": "t", "earlier": "left", "later": "right",
     "mark": "m", "start": "ctrl+s", "pick": "ctrl+o", "line-up": "up", "line-down": "down",
     "page-up": "pageup", "page-down": "pagedown", "again": "ctrl+n",
+    "stop-iteration": "i", "stop-step": "s", "stop-now": "n",
 }  # fmt: skip
+_ASKED = {"stop-iteration", "stop-step", "stop-now"}  # in a dialog, which but the way back leaves other keys no meaning
+
+
+def bound(
+    id: str, action: str, description: str, *, show: bool = True, tooltip: str = "", priority: bool = False
+) -> Binding:
+    """A binding of the action with this id."""
+    return Binding(KEYS[id], action, description, show=show, tooltip=tooltip, id=id, priority=priority)
 
 
 def keys_file() -> Path:
@@ -52,7 +63,7 @@ def own_keys(path: Path) -> dict[str, str]:
             raise UsageError(f'{path}: {name} must be a text such as "x" or "ctrl+x,f5"')
     for name, other in itertools.product(chosen, KEYS):
         taken = _keys(chosen[name]) & _keys(chosen.get(other, KEYS[other])) - _keys(KEYS[name])
-        if name != other and taken:
+        if name != other and taken and ((name in _ASKED) == (other in _ASKED) or "back" in (name, other)):
             raise UsageError(
                 f"{path}: {name} would have the key {min(taken)}, which {other} has",
                 hint="give one of them another key there",

@@ -9,14 +9,16 @@ from rich.style import Style
 from textual.app import App
 from textual.theme import Theme
 
+from tspin_mlx.colours import ON_DARK, ON_LIGHT
+
 if TYPE_CHECKING:
     from tspin_mlx.chart import Ink
 
 DARK = Theme(
     name="tspin-dark",
-    primary="#56b4e9",
-    accent="#56b4e9",
-    secondary="#e69f00",
+    primary=ON_DARK[0],
+    accent=ON_DARK[0],
+    secondary=ON_DARK[1],
     warning="#e8b339",
     error="#ff7b72",
     success="#6cc685",
@@ -29,9 +31,9 @@ DARK = Theme(
 )
 LIGHT = Theme(
     name="tspin-light",
-    primary="#005a9c",
-    accent="#005a9c",
-    secondary="#9a3b00",
+    primary=ON_LIGHT[0],
+    accent=ON_LIGHT[0],
+    secondary=ON_LIGHT[1],
     warning="#8a5a00",
     error="#b3261e",
     success="#1a6b34",
@@ -75,11 +77,8 @@ class Palette:
 
 _DARK_BANDS = ("#172b3c", "#33280f", "#2b322b")
 _LIGHT_BANDS = ("#dcebf6", "#f8e6dc", "#e6e2e1")
-# Six colours that stay apart for the colour-blind (Okabe and Ito), lightened or darkened for their ground.
-_DARK_LINES = ("#56b4e9", "#e69f00", "#3fc19b", "#d98fc0", "#f0e442", "#f08a5d")
-_LIGHT_LINES = ("#005a9c", "#9a3b00", "#00694a", "#8d3a73", "#6b6200", "#7a4a00")
-_DARK = Palette("#d5dbe3", "#8b949e", "#4a525d", "#7d8590", _DARK_LINES, _DARK_BANDS)
-_LIGHT = Palette("#1f2328", "#59636e", "#aab4be", "#6e7781", _LIGHT_LINES, _LIGHT_BANDS)
+_DARK = Palette("#d5dbe3", "#8b949e", "#4a525d", "#7d8590", ON_DARK, _DARK_BANDS)
+_LIGHT = Palette("#1f2328", "#59636e", "#aab4be", "#6e7781", ON_LIGHT, _LIGHT_BANDS)
 _DARK_GREYS = ("#303030", "#262626", "#3a3a3a")
 _LIGHT_GREYS = ("#dadada", "#e4e4e4", "#d0d0d0")
 
@@ -94,3 +93,18 @@ def palette(app: App[Any]) -> Palette:
     else:
         bands = greys if system == "256" else chosen.bands
     return Palette(chosen.plain, chosen.dim, chosen.mark, chosen.zero, chosen.lines, bands)
+
+
+def words_of(app: App[Any]) -> dict[str, str]:
+    """``dim``, ``rule``, ``accent``, ``success``, ``warning`` and ``error`` as colours of the present theme."""
+    theme, chart = app.current_theme, palette(app)
+    return {
+        "dim": chart.dim,
+        "rule": chart.mark,
+        "accent": theme.primary,
+        "success": theme.success or "",
+        "warning": theme.warning or "",
+        "error": theme.error or "",
+        "line0": chart.lines[0],
+        "line1": chart.lines[1],
+    }

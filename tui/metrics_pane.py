@@ -13,13 +13,11 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 
-from tspin_mlx.chart import Ink, Look, Mark, Plot, Row, Series, draw
-from tspin_mlx.chart.cells import fitted
-from tspin_mlx.chart.plot import number
+from tspin_mlx.chart import Ink, Look, Mark, Plot, Row, Series, draw, fitted, number
 from tspin_mlx.run_view import RunView
 
-from .bindings import bound
 from .chart_view import chart_look, ground_of, strip_of
+from .keys import bound
 from .now import Now
 from .pane import Pane
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.screen import Screen
 from textual.suggester import SuggestFromList
 from textual.timer import Timer
 from textual.widgets import Static
@@ -21,15 +20,15 @@ from tspin_mlx.errors import TspinError
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.text import duration, printable
 
-from .bindings import bound
-from .colours import words_of
+from .app_screen import AppScreen
 from .form import Field, FormRow, Line
 from .key_line import KeyLine
+from .keys import bound
+from .look import words_of
 from .now import memory
 from .processes import finished, shown
 
 if TYPE_CHECKING:
-    from .app import TspinApp
     from .draft import Draft, Outlook
 
 _SETTLED_S = 0.6  # after the last key, before the plan is made again
@@ -50,7 +49,7 @@ FIELDS = (
 _ENDINGS = {"recipe": (".yaml", ".yml"), "train": (".jsonl", ".json", ".csv", ".parquet")}
 
 
-class NewRunScreen(Screen[None]):
+class NewRunScreen(AppScreen):
     """A form beside what follows from it.
 
     Args:
@@ -61,7 +60,7 @@ class NewRunScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("start", "start", "start", tooltip="Check everything, and train in the background", priority=True),
         bound("pick", "pick", "pick a file", tooltip="Choose the file for this line", priority=True),
-        bound("back", "back", "back"),
+        bound("back", "dismiss", "back"),
     ]
 
     def __init__(self, origin: Run | None = None) -> None:
@@ -73,11 +72,6 @@ class NewRunScreen(Screen[None]):
         self._earlier: tuple[Any, int] | None = None
         self._timer: Timer | None = None
         self._starting = False
-
-    @property
-    def tspin(self) -> TspinApp:
-        """The app."""
-        return cast("TspinApp", self.app)
 
     def compose(self) -> ComposeResult:
         """The form, and beside it the data and the plan."""
@@ -291,7 +285,3 @@ class NewRunScreen(Screen[None]):
             return
         self.tspin.leave(self)
         self.tspin.open_run(Path(made["run"]))
-
-    def action_back(self) -> None:
-        """Leave; nothing was written."""
-        self.dismiss()

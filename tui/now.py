@@ -95,7 +95,7 @@ def progress(now: Now, width: int) -> Text:
     """The current phase: its name, a bar, how far it is and how long it takes; in one line."""
     view = now.view
     if view.phase is None or now.state not in ("running", "stalled", "replayed"):
-        return now.text((_ended(now, width), "dim"))
+        return now.text((_ended(now), "dim"))
     count = f" {view.done}/{view.total}" if view.total else " …"
     left = view.phase_remaining_s()
     tail = f"  {duration(left)} left" if left is not None and view.done < view.total else ""
@@ -113,7 +113,7 @@ def bar_of(share: float, width: int) -> tuple[str, str]:
 
 def panel(now: Now, width: int) -> Text:
     """Everything about this moment, in a column of so many cells."""
-    sections = [_troubles(now, width), _phases(now, width), _measures(now, width), _held_out(now, width)]
+    sections = [_troubles(now), _phases(now, width), _measures(now, width), _held_out(now, width)]
     return Text("\n\n").join(Text("\n").join(lines) for lines in map(list, sections) if lines)
 
 
@@ -132,9 +132,9 @@ _BRIEF = (
 )  # fmt: skip
 
 
-def row(now: Now, name: str, value: str, width: int, colour: str = "") -> Text:
+def row(now: Now, name: str, value: str, width: int) -> Text:
     """A name at the left and a value at the right."""
-    return now.text((f"{name} ", "dim"), (f"{value:>{max(0, width - len(name) - 1)}}", colour))
+    return now.text((f"{name} ", "dim"), (f"{value:>{max(0, width - len(name) - 1)}}", ""))
 
 
 # --- the sections of the panel
@@ -212,7 +212,7 @@ def short(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.2f}"
 
 
-def _troubles(now: Now, width: int) -> Iterator[Text]:
+def _troubles(now: Now) -> Iterator[Text]:
     view = now.view
     for warning in dict.fromkeys(view.warnings[-4:]):
         yield now.text(("! ", "warning"), (printable(warning), "warning"))
@@ -222,7 +222,7 @@ def _troubles(now: Now, width: int) -> Iterator[Text]:
             yield now.text(("→ " + printable(view.hint), "dim"))
 
 
-def _ended(now: Now, width: int) -> str:
+def _ended(now: Now) -> str:
     view = now.view
     if view.finished and view.best:
         metric = now.plan["recipe"]["evaluation"]["best"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.containers import VerticalScroll
 from textual.dom import DOMNode
 
-from .bindings import bound
+from .keys import bound
 
 #: For those who have an ``action_page``.
 PAGE_KEYS = [

@@ -12,7 +12,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import DirectoryTree, Static
 
-from .bindings import bound
+from .keys import bound
 
 
 class _Files(DirectoryTree):
@@ -36,7 +36,6 @@ class FilePicker(ModalScreen[Path | None]):
         endings: of the files that are shown, such as ``.jsonl``.
     """
 
-    HELP = "Enter opens a folder or takes a file; escape takes none."
     BINDINGS: ClassVar[list[BindingType]] = [bound("back", "dismiss", "none")]
 
     def __init__(self, folder: Path, endings: tuple[str, ...]) -> None:
@@ -50,8 +49,7 @@ class FilePicker(ModalScreen[Path | None]):
             yield _Files(self._folder, self._endings)
 
     def on_mount(self) -> None:
-        """Look like a dialog."""
-        self.add_class("dialog")
+        """Begin in the tree."""
         self.query_one(_Files).focus()
 
     def on_directory_tree_file_selected(self, event: DirectoryTree.FileSelected) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.events import Click
-from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 
 from tspin_mlx.control import When, command, request_stop, resume
@@ -19,10 +18,11 @@ from tspin_mlx.errors import TspinError
 from tspin_mlx.runs.directory import Run
 
 from .advantage_pane import AdvantagePane
-from .bindings import bound
-from .colours import words_of
+from .app_screen import AppScreen
 from .events_pane import EventsPane
 from .key_line import KeyLine
+from .keys import bound
+from .look import words_of
 from .metrics_pane import MetricsPane
 from .now import Now, headline, progress
 from .pane import Pane
@@ -30,9 +30,6 @@ from .samples_pane import SamplesPane
 from .source import LiveSource, ReplaySource, Source
 from .system_pane import SystemPane
 from .told import Told
-
-if TYPE_CHECKING:
-    from .app import TspinApp
 
 _EVERY_S = 0.25
 _SLOWEST_S = 1.0  # between two drawings of a long run, where one more step is less than a dot
@@ -71,7 +68,7 @@ class Tabs(Told):
                 await self.screen.run_action(f"pane('{name}')")
 
 
-class RunScreen(Screen[None]):
+class RunScreen(AppScreen):
     """Follows a run; training is always another process.
 
     Args:
@@ -93,6 +90,7 @@ class RunScreen(Screen[None]):
         bound("export", "export", "export", tooltip="Fuse, convert or publish the result"),
         bound("chat", "chat", "chat", tooltip="Talk to the model before and after, side by side"),
         bound("fork", "fork", "fork", show=False, tooltip="A new run with other settings, out of what still holds"),
+        bound("new", "app.new_run", "new run", show=False, tooltip="Choose a recipe, a model and data, and start"),
         bound("compare", "compare", "compare", show=False, tooltip="Lay this run over others"),
         bound("detach", "detach", "detach", tooltip="Back to the list; training goes on"),
         bound("back", "detach", "back", show=False),
@@ -105,11 +103,6 @@ class RunScreen(Screen[None]):
         self.frozen: Now | None = None
         self._stale, self._drawn, self._state = True, -math.inf, ""
         self._arrived = False  # at the end of the log, for the first time
-
-    @property
-    def tspin(self) -> TspinApp:
-        """The app."""
-        return cast("TspinApp", self.app)
 
     def compose(self) -> ComposeResult:
         """Two lines of the present, the panes, the keys."""

@@ -19,10 +19,11 @@ from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.samples import Order, Sample, evaluated, held_out, iterations_of, ordered, trained_on
 from tspin_mlx.text import printable, shorten, signed
 
-from .bindings import bound
-from .colours import words_of
+from .keys import bound
+from .look import words_of
 from .now import Now
 from .pane import Pane
+from .table import chosen_key
 
 _ORDERS: tuple[Order, ...] = ("file", "current", "historical")
 _SIDE_BY_SIDE = 84  # cells from which on answers stand beside one another
@@ -121,7 +122,7 @@ class SamplesPane(Pane):
     def _list(self) -> None:
         self.query_one("#samples-title", Static).update(self._title())
         table = self.query_one(DataTable)
-        row, chosen = table.cursor_row, self._chosen
+        row, chosen = table.cursor_row, chosen_key(table)
         table.clear(columns=True)
         wide = self.screen.has_class("-wide")
         room = 26 if wide else max(16, self.size.width - 26)
@@ -138,13 +139,6 @@ class SamplesPane(Pane):
             table.move_cursor(row=known.index(chosen) if chosen in known else min(row, len(known) - 1), animate=False)
         self._details()
 
-    @property
-    def _chosen(self) -> str | None:
-        table = self.query_one(DataTable)
-        if not table.row_count or not table.is_valid_row_index(table.cursor_row):
-            return None
-        return table.coordinate_to_cell_key((table.cursor_row, 0)).row_key.value  # type: ignore[arg-type]
-
     def on_data_table_row_highlighted(self) -> None:
         """Another prompt."""
         self._details()
@@ -154,7 +148,8 @@ class SamplesPane(Pane):
         self.call_after_refresh(self._list)
 
     def _details(self) -> None:
-        sample = next((sample for sample in self._samples if sample.prompt.id == self._chosen), None)
+        chosen = chosen_key(self.query_one(DataTable))
+        sample = next((sample for sample in self._samples if sample.prompt.id == chosen), None)
         if sample is not None:
             width = self.query_one("#samples-detail").content_size.width or 80
             self.query_one("#answers", Static).update(answers(sample, width, words_of(self.app)))

@@ -8,33 +8,30 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tspin_mlx.control import When
 
-from .bindings import bound
-from .colours import words_of
+from .keys import bound
+from .look import words_of
 
-_CHOICES = (
-    ("i", "after this iteration", "it is trained and measured"),
-    ("s", "after this step", "a checkpoint is kept"),
-    ("n", "now", "goes back to the last checkpoint"),
-    ("escape", "not at all", ""),
-)
+_CHOICES = {
+    "iteration": ("after this iteration", "it is trained and measured"),
+    "step": ("after this step", "a checkpoint is kept"),
+    "now": ("now", "goes back to the last checkpoint"),
+    "": ("not at all", ""),
+}
 
 
 class StopDialog(ModalScreen[When | None]):
     """``now``, ``step``, ``iteration``, or None."""
 
-    HELP = "What is finished is kept, whichever you choose; r resumes exactly there."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("i", "choose('iteration')", "after this iteration", show=False),
-        Binding("s", "choose('step')", "after this step", show=False),
-        Binding("n", "choose('now')", "now", show=False),
-        bound("back", "choose('')", "not at all", show=False),
+        bound(f"stop-{when}" if when else "back", f"choose('{when}')", words, show=False)
+        for when, (words, _) in _CHOICES.items()
     ]
 
     def compose(self) -> ComposeResult:
@@ -42,15 +39,16 @@ class StopDialog(ModalScreen[When | None]):
         colours = words_of(self.app)
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(justify="right", no_wrap=True)
-        for key, when, note in _CHOICES:
-            shown = "esc" if key == "escape" else key
-            table.add_row(Text(shown, style=colours["accent"]), Text(when), Text(note, style=colours["dim"]))
+        notes = dict(_CHOICES.values())
+        for _, binding, _, _ in self.active_bindings.values():
+            if binding.description in notes:
+                key, note = self.app.get_key_display(binding), notes[binding.description]
+                table.add_row(
+                    Text(key, style=colours["accent"]), Text(binding.description), Text(note, style=colours["dim"])
+                )
+        told = Text("\nWhat is finished is kept; resume goes on exactly there.", style=colours["dim"])
         with Vertical(classes="box"):
-            yield Static(Group(Text("Stop training?\n", style="bold"), table))
-
-    def on_mount(self) -> None:
-        """Look like a dialog."""
-        self.add_class("dialog")
+            yield Static(Group(Text("Stop training?\n", style="bold"), table, told))
 
     def action_choose(self, when: str) -> None:
         """Answer."""

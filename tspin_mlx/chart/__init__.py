@@ -2,9 +2,9 @@
 with their errors, as SVG. Pure."""
 
 from .advantage import CURRENT, HISTORICAL, advantage_plot
-from .cells import Ink, Look, Row, draw
+from .cells import Ink, Look, Row, draw, fitted
 from .estimates import MOST_LINES, Estimates, estimates_svg
-from .plot import Mark, Plot, Series
+from .plot import Mark, Plot, Series, number
 from .svg import advantage_svg
 
 __all__ = [
@@ -22,4 +22,6 @@ __all__ = [
     "advantage_svg",
     "draw",
     "estimates_svg",
+    "fitted",
+    "number",
 ]

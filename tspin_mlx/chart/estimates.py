@@ -8,9 +8,10 @@ from html import escape
 
 import numpy as np
 
+from ..colours import MANY_ON_DARK, MANY_ON_LIGHT
 from ..text import printable
 from .plot import Scale
-from .svg import LEFT, Area, document
+from .svg import LEFT, Area, classes, document
 
 _DODGE = 7  # units between the points of neighbouring lines: their bars would hide one another
 _LETTER = 7.4  # width of a letter of the legend, on average
@@ -23,12 +24,8 @@ _MARKS = (
     "M{x} {y}m0 -5l5 5l-5 5l-5 -5z",
 )
 
-# The first two are those of the advantage chart.
-_LIGHT = ("#005a9c", "#9a3b00", "#1a7f37", "#7a3fd1", "#b3247f", "#6e5a00", "#00707d", "#57606a")
-_DARK = ("#56b4e9", "#e69f00", "#3fb950", "#b083f9", "#f778ba", "#d8c84a", "#39c5cf", "#a5aeb8")
-
 #: How many lines can be told apart.
-MOST_LINES = len(_LIGHT)
+MOST_LINES = len(MANY_ON_LIGHT)
 
 
 @dataclass(frozen=True)
@@ -138,9 +135,5 @@ def _mark(index: int, x: float, y: float) -> str:
 
 def _style() -> str:
     """Colours for light and dark backgrounds."""
-
-    def colours(names: Sequence[str]) -> str:
-        return " ".join(f".c{i} {{ stroke: {name}; }} .f{i} {{ fill: {name}; }}" for i, name in enumerate(names))
-
-    dark = f"@media (prefers-color-scheme: dark) {{ {colours(_DARK)} }}"
-    return f".bar {{ fill: none; stroke-width: 1.4; }} {colours(_LIGHT)} {dark}"
+    dark = f"@media (prefers-color-scheme: dark) {{ {' '.join(classes(MANY_ON_DARK))} }}"
+    return f".bar {{ fill: none; stroke-width: 1.4; }} {' '.join(classes(MANY_ON_LIGHT))} {dark}"

@@ -11,6 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
+from ..colours import ON_DARK, ON_LIGHT
 from ..run_view import RunView
 from ..text import printable, signed
 from .advantage import CURRENT, HISTORICAL, advantage_plot
@@ -18,6 +19,12 @@ from .plot import Plot, Scale, Series, Traced, number, step_ticks, trace
 
 LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 88, 46
 _COLUMN = 3  # units of the drawing between two points of a curve
+
+
+def classes(colours: Iterable[str]) -> Iterator[str]:
+    """What strokes and fills with each of the colours, as a style."""
+    return (f".c{i} {{ stroke: {name}; }} .f{i} {{ fill: {name}; }}" for i, name in enumerate(colours))
+
 
 # The picture brings its own ground, so that its contrast does not depend on the page's.
 _STYLE = """
@@ -30,8 +37,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-seri
 .zero { stroke: #59636e; }
 .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
 .band { opacity: 0.16; }
-.c0 { stroke: #005a9c; } .f0 { fill: #005a9c; }
-.c1 { stroke: #9a3b00; } .f1 { fill: #9a3b00; }
+LIGHT
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; }
   .quiet { fill: #9198a1; }
@@ -39,10 +45,9 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-seri
   .grid { stroke: #262c36; }
   .mark { stroke: #59636e; }
   .zero { stroke: #9198a1; }
-  .c0 { stroke: #56b4e9; } .f0 { fill: #56b4e9; }
-  .c1 { stroke: #e69f00; } .f1 { fill: #e69f00; }
+  DARK
 }
-"""
+""".replace("LIGHT", "\n".join(classes(ON_LIGHT[:2]))).replace("DARK", "\n  ".join(classes(ON_DARK[:2])))
 
 
 def advantage_svg(view: RunView, *, title: str, width: int = 960, height: int = 420) -> str:

@@ -12,12 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..colours import ON_DARK
 from ..events import Event
 from ..narrate import WORTH_A_LINE, measures_line, narrate
 from ..run_view import RunView, reduce
 from ..text import duration, printable, signed, sparkline
-
-_CURRENT, _HISTORICAL = "#56b4e9", "#e69f00"
 
 
 class LiveView:
@@ -79,7 +78,7 @@ class LiveView:
     def _advantages(self) -> Table:
         view, line = self._view, Table.grid(padding=(0, 1))
         cells = [Text(f"loss {view.step['loss']:.3f}")]
-        for name, colour in (("current", _CURRENT), ("historical", _HISTORICAL)):
+        for name, colour in zip(("current", "historical"), ON_DARK, strict=False):
             key = f"advantage/{name}"
             if key in view.step:
                 curve = sparkline(view.steps.column(key).tolist())

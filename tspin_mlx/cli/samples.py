@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..colours import ON_DARK
 from ..errors import UsageError
 from ..runs.directory import Run, find_run
 from ..runs.samples import Order, Sample, iterations_of, ordered, trained_on
@@ -76,7 +77,7 @@ def _print(console: Console, sample: Sample) -> None:
     console.print(grid)
     advantages = (("current", sample.current), ("historical", sample.historical))
     if told := [f"{name} {signed(value)}" for name, value in advantages if value is not None]:
-        console.print(Text("  ".join(["advantage", *told]), style="#56b4e9"))
+        console.print(Text("  ".join(["advantage", *told]), style=ON_DARK[0]))
 
 
 def _text(response: Response) -> str:
