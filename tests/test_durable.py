@@ -455,3 +455,14 @@ def test_a_file_in_the_way_of_a_folder_is_no_race(tmp_path):
     (tmp_path / "x").touch()
     with pytest.raises(StorageError, match="x is no folder"):
         durable.make_folder(tmp_path / "x")
+
+
+def test_where_one_may_not_look_no_folder_is_made(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: refuse() if "locked" in path.parts else exists(path))
+    with pytest.raises(StorageError, match="locked/a could not be written: Permission denied"):
+        durable.make_folder(tmp_path / "locked" / "a")

@@ -272,8 +272,18 @@ def test_where_the_contrast_is_saturated_from_the_start_that_is_told_once(worksh
     assert not _first_steps(workshop, tmp_path / "c", "warning")
 
 
-def _first_steps(workshop, folder, kind="step"):
-    events = started(launched(workshop, folder, "warmup.epochs=0", "training.iterations=2"))
+def test_with_lengths_divided_out_saturation_is_judged_by_what_the_loss_sees(workshop, tmp_path, monkeypatch):
+    first = next(iter(_first_steps(workshop, tmp_path / "a", "step", "objective.length_normalize=true")))
+    seen = 0.5 * first["advantage/current_per_token"]
+    assert abs(seen - first["rewards/margins"]) > 1
+    monkeypatch.setattr(phases, "_SATURATED", seen + 0.1)
+    assert _first_steps(workshop, tmp_path / "b", "warning", "objective.length_normalize=true")
+    monkeypatch.setattr(phases, "_SATURATED", seen - 0.1)
+    assert not _first_steps(workshop, tmp_path / "c", "warning", "objective.length_normalize=true")
+
+
+def _first_steps(workshop, folder, kind="step", *overrides):
+    events = started(launched(workshop, folder, "warmup.epochs=0", "training.iterations=2", *overrides))
     return [event for event in events if event["kind"] == kind and event.get("step", 1) == 1]
 
 
@@ -282,9 +292,12 @@ def test_that_there_is_nothing_left_to_learn_is_told(workshop, tmp_path, monkeyp
         return [prompt.annotated for prompt in prompts]
 
     monkeypatch.setattr(phases, "generate", as_the_expert)
-    launch = launched(workshop, tmp_path, "training.iterations=1")
-    warnings = [event["message"] for event in started(launch) if event["kind"] == "warning"]
-    assert [message for message in warnings if message.startswith("100% of the sampled answers are the expert's own")]
+    fresh = ("generation.prompts=3", "generation.fresh_prompts=true")  # then y0 is sampled in each iteration, too
+    launch = launched(workshop, tmp_path, "training.iterations=2", *fresh)
+    events = started(launch)
+    warnings = [event["message"] for event in events if event["kind"] == "warning"]
+    found = [text for text in warnings if text.startswith("100% of the sampled answers are the expert's own")]
+    assert (len(found), len([event for event in events if event["kind"] == "generated"])) == (2, 3)
 
 
 def test_signs_of_collapse_are_told_and_best_leads_to_the_start(workshop, tmp_path):

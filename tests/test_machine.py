@@ -56,18 +56,21 @@ def test_a_mac_is_told_in_its_own_way_and_no_name_is_a_script(stand_in, monkeypa
     told = stand_in("osascript")
     monkeypatch.setattr(sys, "platform", "darwin")
     name = '" & (do shell script "id") & "'
-    notify(name)
+    notify("too soon", 59)
+    notify(name, 61)
+    while not told.exists():
+        time.sleep(0.01)
     _, *words = told.read_text().splitlines()
     assert words[-1] == name and name not in "".join(words[:-1]) and words[::2] == ["-e", "-e", "-e", name]
 
 
 def test_nobody_is_told_who_does_not_want_it_or_cannot(stand_in, monkeypatch):
     told = stand_in("osascript")
-    notify("elsewhere")
+    notify("elsewhere", 61)
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv(NOTIFY, "0")
-    notify("unwanted")
+    notify("unwanted", 61)
     monkeypatch.delenv(NOTIFY)
     monkeypatch.setenv("PATH", "")
-    notify("no such program")
+    notify("no such program", 61)
     assert not told.exists()

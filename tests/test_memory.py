@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+import mlx.core as mx
 import pytest
 
 from tspin_mlx import machine, memory, models, supervisor
@@ -139,8 +140,12 @@ def test_that_nothing_fits_is_told(weighed, monkeypatch):
     assert any(message.startswith("it may not fit: ") for message in told)
 
 
-def test_weights_that_are_larger_than_the_memory_are_not_loaded(tiny_model, monkeypatch):
-    monkeypatch.setattr(models, "memory_budget", lambda: (tiny_model / "model.safetensors").stat().st_size - 1)
+def test_weights_that_are_larger_than_the_memory_are_not_loaded(tiny_model, policy, monkeypatch):
+    stored = sum(value.nbytes for value in mx.load(str(tiny_model / "model.safetensors")).values())
+    adapter = sum(value.nbytes for value in policy.adapter().values())
+    monkeypatch.setattr(models, "memory_budget", lambda: stored + adapter)
+    load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=2), 0)
+    monkeypatch.setattr(models, "memory_budget", lambda: stored - 1)
     with pytest.raises(ResourcesError, match="the model's weights take") as caught:
         load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=2), 0)
     assert caught.value.exit_code == 4

@@ -42,6 +42,10 @@ def test_a_plan_without_the_dataset_takes_the_numbers_from_the_recipe(tmp_path):
     found = preview_of(tmp_path, "data.test=hub:org/name:test", "data.test_limit=7", "data.validation_size=5")
     assert found.assumed and found.plan.counts == {"train": 100, "validation": 5, "test": 7}
     assert preview_of(tmp_path).plan.counts["test"] == 0
+    limits = ("data.train=hub:org/name:train", "data.train_limit=100", "data.test_limit=50", "data.validation_limit=4")
+    assert preview_of(tmp_path, *limits, "data.validation_size=5").plan.counts == {
+        "train": 100, "validation": 4, "test": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,12 @@ from mlx_lm.generate import setup_arg_parser
 from mlx_lm.tokenizer_utils import load as load_tokenizer
 
 from tspin_mlx.chat import Example, render
+from tspin_mlx.cli.result import print_result
+from tspin_mlx.errors import UsageError
 from tspin_mlx.export.ask import ask
-from tspin_mlx.export.usage import mlx_model, transformers_model
+from tspin_mlx.export.usage import mlx_adapter, mlx_model, transformers_model
 from tspin_mlx.recipe_text import parse_recipe
+from tspin_mlx.runs.directory import Run
 
 THINKING = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{{ '<think></think>' if m.role == 'assistant' }}"
@@ -56,11 +59,12 @@ def test_mlx_lm_is_asked_what_was_trained(model, template, system):
         pytest.skip("the paper's template has no place for it")
     overrides = [f"data.template={json.dumps(template)}"] if template != "thinking" else []
     recipe = parse_recipe("data: {train: t.jsonl}\nevaluation: {max_tokens: 300}", "r.yaml", overrides)
+    run = SimpleNamespace(plan_row={"recipe": recipe.model_dump(mode="json")})
     tokenizer = load_tokenizer(model)
     turns = [{"role": "system", "content": system}] if system else []
     example = Example((*turns, {"role": "user", "content": "two lamps"}), "[2]", "[2]")
     trained = list(render(example, "1", tokenizer, recipe.data, 300).tokens)
-    made = ask(SimpleNamespace(about={"model": {"path": str(model)}}), recipe, "two lamps", system)
+    made = ask(run, model, "two lamps", system)
     program, *words = shlex.split(mlx_model("org/m", made).text)
     assert program == "mlx_lm.generate"
     assert asked_by_mlx_lm(words, tokenizer) == trained
@@ -68,13 +72,35 @@ def test_mlx_lm_is_asked_what_was_trained(model, template, system):
 
 
 def test_transformers_is_told_of_thinking_and_of_other_templates(model):
-    recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml")
-    run = SimpleNamespace(about={"model": {"path": str(model)}})
-    plain = transformers_model("org/m", ask(run, recipe, "two lamps", None)).text
+    def asked(template="chat"):
+        recipe = parse_recipe(f"data: {{train: t.jsonl, template: {template}}}", "r.yaml").model_dump(mode="json")
+        return ask(SimpleNamespace(plan_row={"recipe": recipe}), model, "two lamps", None)
+
+    plain = transformers_model("org/m", asked()).text
     assert "enable_thinking" not in plain and "max_new_tokens=256" in plain
     (model / "chat_template.jinja").write_text(THINKING)
-    assert "return_dict=True, enable_thinking=False)" in transformers_model("org/m", ask(run, recipe, "x", None)).text
-    paper = parse_recipe("data: {train: t.jsonl, template: paper}", "r.yaml")
-    text = transformers_model("org/m", ask(run, paper, "two lamps", None)).text
+    assert "return_dict=True, enable_thinking=False)" in transformers_model("org/m", asked()).text
+    text = transformers_model("org/m", asked("paper")).text
     assert re.search(r'tokenizer\("### Instruction: two lamps\\n\\n### Response: ", return_tensors="pt"\)', text)
     compile(text, "usage", "exec")
+
+
+def test_where_mlx_lm_may_miss_the_rotary_settings_that_is_remarked(model):
+    recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml").model_dump(mode="json")
+    run = SimpleNamespace(plan_row={"recipe": recipe})
+    assert mlx_adapter("org/m", "a", ask(run, model, "x", None)).remark == ""
+    config = json.loads((model / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": config.pop("rope_theta")}
+    (model / "config.json").write_text(json.dumps(config))
+    assert "fuse" in mlx_adapter("org/m", "a", ask(run, model, "x", None)).remark
+
+
+def test_how_to_go_on_is_told_of_runs_whose_recipe_is_not_understood(small_run, monkeypatch, capsys):
+    def refuse(run):
+        raise UsageError("the recipe has keys that this version does not know")
+
+    monkeypatch.setattr(Run, "recipe", refuse)
+    monkeypatch.setattr(Run, "planned", refuse)
+    print_result(Run(small_run), 1)
+    said = capsys.readouterr().out
+    assert "Go on:" in said and f"--adapter-path {small_run}/best" in said and "--max-tokens 12" in said

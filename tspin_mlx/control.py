@@ -44,11 +44,11 @@ def request_stop(run: Run, when: When) -> None:
         _signal(engine["pid"], signal.SIGTERM)
 
 
-def resume(run: Run, *, trusted: bool = False, shared_by: int = 1) -> subprocess.Popen[bytes]:
+def resume(run: Run, *, trusted: bool = False, shared_by: int | None = None) -> subprocess.Popen[bytes]:
     """Go on with a run in the background.
 
     Args:
-        shared_by: how many runs go on at once and share the machine's memory.
+        shared_by: how many runs of a sweep go on at once and share the machine's memory.
 
     Raises:
         BusyError: somebody else does already.

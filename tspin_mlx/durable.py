@@ -185,7 +185,7 @@ def cut_torn_tail(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """A folder, if it is not there."""
-    if path.exists() and not path.is_dir():
+    if _is_there(path) and not path.is_dir():
         raise StorageError(f"{path} is no folder", hint="move it away")
     with _storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -271,9 +271,17 @@ def check_space(folder: Path, needed: int) -> None:
 
 def existing(path: Path) -> Path:
     """The path itself, or the nearest of the folders that would hold it."""
-    while not path.exists():
+    while not _is_there(path):
         path = path.parent
     return path
+
+
+def _is_there(path: Path) -> bool:
+    """As far as one may look: ``Path.exists`` raises where one may not."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def free_bytes(path: Path) -> int:
@@ -309,7 +317,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and path.exists():
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and _is_there(path):
             raise StorageError(f"{path} exists already", hint="another process has just made it: try again") from error
         reason = error.strerror or str(error)
         raise StorageError(

@@ -176,7 +176,7 @@ def preview(recipe: Recipe, source: RecipeSource) -> Preview:
             f"{remote[0]} is not downloaded for a plan: how many examples there are has to be in the recipe",
             hint=f"set {' and '.join(open_ended)}",
         )
-    counts = {part: limits[part] or 0 for part in sources}
+    counts = {part: limits[part] or 0 if source else 0 for part, source in sources.items()}
     if not data.validation:
-        counts["validation"] = data.validation_size
+        counts["validation"] = min(data.validation_size, data.validation_limit or data.validation_size)
     return Preview(make_plan(recipe, counts), True)

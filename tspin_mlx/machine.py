@@ -17,6 +17,8 @@ SHARED_BY = "TSPIN_MLX_SHARED_BY"
 #: 0 turns notifications off.
 NOTIFY = "TSPIN_MLX_NOTIFY"
 
+_WORTH_A_NOTE_S = 60.0
+
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
@@ -117,14 +119,18 @@ def awake(pid: int | None = None) -> Iterator[None]:
         guardian.wait()
 
 
-def notify(text: str) -> None:
-    """On macOS, a notification; nothing if ``$TSPIN_MLX_NOTIFY`` is 0, or if it cannot be shown."""
-    if sys.platform != "darwin" or os.environ.get(NOTIFY) == "0":
+def notify(text: str, took_s: float) -> None:
+    """On macOS, a notification; waits for nothing.
+
+    Nothing if ``$TSPIN_MLX_NOTIFY`` is 0, if it cannot be shown, or of what took less than a minute.
+    """
+    if sys.platform != "darwin" or os.environ.get(NOTIFY) == "0" or took_s < _WORTH_A_NOTE_S:
         return
     script = ["on run words", 'display notification (item 1 of words) with title "tspin-mlx"', "end run"]
-    command = ["osascript", *(word for line in script for word in ("-e", line)), text]
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False)
+    words = [*(word for line in script for word in ("-e", line)), text]
+    in_background = 'osascript "$@" >/dev/null 2>&1 &'
+    with contextlib.suppress(OSError):
+        subprocess.run(["/bin/sh", "-c", in_background, "sh", *words], stdin=subprocess.DEVNULL, check=False)
 
 
 def keep_freed_memory() -> None:

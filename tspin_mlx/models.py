@@ -80,7 +80,6 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     """
     from mlx_lm.utils import dequantize_model, load_model
 
-    _check_that_it_fits(folder.path)
     bound_memory()
     if on_cpu():
         keep_freed_memory()
@@ -92,6 +91,7 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     wanted = "float32" if dtype == "auto" and on_cpu() else dtype
     if wanted != "auto":
         model = cast(dequantize_model(model), getattr(mx, wanted))
+    _check_that_it_fits(folder.path, model)
     try:
         description = _attach(model, lora, seed)
     except ValueError as error:
@@ -109,23 +109,26 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
             hint="its answers would not be those of the model that is trained: take another one",
         )
     tokenizer = load_tokenizer(folder)
-    agrees = not rope or _knows_rope_parameters(model)
+    agrees = not rope or _finds_rope_itself(model, read_json(folder.path))
     return Policy(model, tokenizer, adapter_config, context_length(folder), agrees)
 
 
-def _check_that_it_fits(folder: Path) -> None:
-    """Refuse weights that are larger than the memory that can be used, before the machine begins to swap."""
-    weights, budget = sum(file.stat().st_size for file in folder.glob("model*.safetensors")), memory_budget()
+def _check_that_it_fits(folder: Path, model: nn.Module) -> None:
+    """Refuse weights that are larger than the memory that can be used, while none of them has been read."""
+    weights, budget = sum(value.nbytes for _, value in tree_flatten(model.parameters())), memory_budget()
     if weights > budget:
+        quantized = "" if on_cpu() else ", or one in 4 bits (many are at huggingface.co/mlx-community), with dtype=auto"
         raise ResourcesError(
             f"{folder}: the model's weights take {weights / 1e9:.1f} GB, and {budget / 1e9:.1f} GB can be used here",
-            hint="take a smaller model, or one in 4 bits (for many there is one at huggingface.co/mlx-community)",
+            hint=f"take a smaller model{quantized}",
         )
 
 
-def _knows_rope_parameters(model: nn.Module) -> bool:
-    parts = (model, getattr(model, "language_model", model))
-    return any(hasattr(getattr(part, "args", None), "rope_parameters") for part in parts)
+def _finds_rope_itself(model: nn.Module, config: dict[str, Any]) -> bool:
+    """Whether mlx-lm would build the same model of the configuration as it is on disk."""
+    inner = getattr(model, "language_model", None)
+    part, settings = (model, config) if inner is None else (inner, {**config, **config.get("text_config", {})})
+    return bool(type(part.args).from_dict(settings) == part.args)
 
 
 def cast(model: nn.Module, dtype: mx.Dtype) -> nn.Module:

@@ -15,6 +15,7 @@ from .evaluation import answer_greedily, in_halves, measure
 from .generation import Decoding, generate
 from .guard import Health, signs_of_collapse
 from .models import folded
+from .objective import Objective
 from .plan import Phase, PhaseKind
 from .policy_names import INITIAL, iteration_folder, policy_before
 from .recipe import GenerationSection
@@ -100,7 +101,7 @@ def _generate(desk: Desk, phase: Phase) -> None:
         **measures,
         **{"generate/tokens_per_s": made / elapsed},
     )
-    if measures["generate/identical"] > _IDENTICAL:
+    if measures["generate/identical"] > _IDENTICAL and phase.target == _samples_folder(phase.iteration):
         desk.emit(
             "warning",
             message=f"{measures['generate/identical']:.0%} of the sampled answers are the expert's own: the other "
@@ -270,8 +271,8 @@ def _optimise(
     def on_step(step: int, metrics: dict[str, float]) -> None:
         nonlocal due
         desk.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
-        if step == 1 and phase.iteration == 0 and metrics.get("rewards/margins", 0.0) < _SATURATED:
-            desk.emit("warning", message=_warm_up_first(metrics["rewards/margins"]))
+        if step == 1 and phase.iteration == 0 and (margin := _margin(trainer.objective, metrics)) < _SATURATED:
+            desk.emit("warning", message=_warm_up_first(margin))
         if step < steps and ((begun := time.monotonic()) >= due or desk.stop.now):
             checkpoints.save(trainer, step)
             desk.stop.check()
@@ -280,6 +281,13 @@ def _optimise(
 
     trainer.run(examples, on_step, done)
     return trainer.first_logps
+
+
+def _margin(objective: Objective, metrics: Mapping[str, float]) -> float:
+    """The mean of what is inside the current term's logistic; 0 without one."""
+    if objective.length_normalize:
+        return objective.alpha * metrics.get("advantage/current_per_token", 0.0)
+    return metrics.get("rewards/margins", 0.0)
 
 
 def _warm_up_first(margin: float) -> str:

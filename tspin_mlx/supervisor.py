@@ -20,24 +20,24 @@ from types import FrameType
 from .ending import Ending, classify
 from .errors import StorageError
 from .events import LAST
-from .machine import SHARED_BY, awake, notify
+from .machine import NOTIFY, SHARED_BY, awake, notify
 from .runs.directory import Run
 from .runs.event_log import EventLog, EventTail, log_size
 from .runs.lock import RunLock
 from .stop import EXIT_CODES
 
-_WORTH_A_NOTE_S = 60.0  # what took less, one has waited for
 _TAIL = 1 << 14  # bytes of the engine's log that are looked at
 
 
-def start(run: Run, lock: RunLock, *, trusted: bool, shared_by: int = 1) -> subprocess.Popen[bytes]:
+def start(run: Run, lock: RunLock, *, trusted: bool, shared_by: int | None = None) -> subprocess.Popen[bytes]:
     """Start a supervisor that outlives this process and its terminal.
 
     Args:
         lock: held by this process; the supervisor and the engine take it over.
         trusted: code that comes with the model may run.
-        shared_by: how many engines share the machine's memory.
+        shared_by: how many engines of a sweep share the machine's memory; of theirs no end is notified.
     """
+    shared = {} if shared_by is None else {SHARED_BY: str(shared_by), NOTIFY: "0"}
     command = _python("tspin_mlx.supervisor", str(run.path.resolve()), "--lock", str(lock.descriptor), trusted=trusted)
     with run.engine_log.open("ab") as log, _blocked(EXIT_CODES):  # until it listens
         process = subprocess.Popen(
@@ -46,7 +46,7 @@ def start(run: Run, lock: RunLock, *, trusted: bool, shared_by: int = 1) -> subp
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, SHARED_BY: str(shared_by)},
+            env={**os.environ, **shared},
             pass_fds=[lock.descriptor],
         )
     lock.name_worker(process.pid)
@@ -158,10 +158,11 @@ def main() -> None:
     parser.add_argument("--trust-remote-code", action="store_true")
     arguments = parser.parse_args()
     os.set_inheritable(arguments.lock, False)
-    run, begun = Run(arguments.run), time.monotonic()
-    code = Supervisor(run, RunLock(arguments.lock), trusted=arguments.trust_remote_code).supervise()
-    if time.monotonic() - begun > _WORTH_A_NOTE_S and code not in EXIT_CODES.values():
-        notify(f"{run.name} {'failed' if code else 'is finished'}")
+    run, lock, begun = Run(arguments.run), RunLock(arguments.lock), time.monotonic()
+    code = Supervisor(run, lock, trusted=arguments.trust_remote_code).supervise()
+    lock.close()
+    if code not in EXIT_CODES.values():
+        notify(f"{run.name} {'failed' if code else 'is finished'}", time.monotonic() - begun)
     sys.exit(code)
 
 

@@ -20,4 +20,4 @@ class Told(Static):
 
 def _shape(text: Text) -> list[int]:
     """What decides how high it is: lines that are too long are wrapped."""
-    return [len(line) for line in text.plain.split("\n")]
+    return [line.cell_len for line in text.split("\n", allow_blank=True)]

@@ -41,7 +41,7 @@ def fuse_run(
         return _print_json(made)
     _tell(made)
     _tell_agreement(made)
-    ask = first_ask(source.run, source.recipe)
+    ask = first_ask(source.run, source.base.folder)
     ways = [mlx_model(str(made.path), ask)]
     _show([*ways, transformers_model(str(made.path), ask)] if bits is None else ways)
     return None
@@ -141,16 +141,16 @@ def _ways(source: Source, made: Export, form: str) -> list[Way]:
     path = str(made.path)
     if form == "gguf":
         return [ollama_gguf(path, source.run.name.lower())]
-    ask, ways = first_ask(source.run, source.recipe), []
+    ask, ways = first_ask(source.run, source.base.folder), []
     if form in ("mlx", "both"):
-        ways.append(mlx_adapter(source.run.about["model"]["path"], path, ask))
+        ways.append(mlx_adapter(str(source.base.folder), path, ask))
     if form in ("peft", "both"):
         ways.append(peft(source.base.id or "BASE", path, ask))
     return ways
 
 
 def _fetched(source: Source, repo: str, fused: bool) -> Way:
-    ask = first_ask(source.run, source.recipe)
+    ask = first_ask(source.run, source.base.folder)
     if fused:
         return mlx_model(repo, ask)
     return mlx_adapter(source.base.id or "", repo.split("/")[-1], ask, fetch=repo)
@@ -204,6 +204,8 @@ def _show(ways: list[Way]) -> None:
     for way in ways:
         say(f"\nWith {way.program}:\n")
         say("\n".join(f"  {line}" for line in way.text.splitlines()))
+        if way.remark:
+            say(f"  ({way.remark})")
 
 
 def _print_json(made: Export) -> None:

@@ -6,19 +6,20 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..control import command
 from ..export.ask import first_ask
 from ..export.usage import mlx_adapter
 from ..metrics import HEADINGS
 from ..policy_names import BASE, INITIAL, policy_label, policy_name
 from ..runs.directory import MEASURED, Run
 from ..text import shorten, signed
-from ..user_path import typed
 
 
 def print_result(run: Run, samples: int) -> None:
@@ -137,17 +138,21 @@ def _python() -> str:
 
 def _print_next(console: Console, run: Run, best: str, warm: bool) -> None:
     """The commands with which one goes on."""
-    name = typed(run.path)
-    ways = [("chat", "--compare", "ask it, before and after"), ("watch", "", "its curves and samples")]
+    rows = [
+        (command("chat", run, "--compare"), "ask it, before and after"),
+        (command("watch", run), "its curves and samples"),
+    ]
     if best != (BASE if warm else INITIAL):
-        ways.append(("push", "MODEL-NAME", "to a private repository on the Hub"))
-    rows = [(" ".join(filter(None, ("tspin-mlx", verb, name, rest))), what) for verb, rest, what in ways]
-    wide = max(len(command) for command, _ in rows)
+        rows.append((command("push", run, "MODEL-NAME"), "to a private repository on the Hub"))
+    wide = max(len(line) for line, _ in rows)
     console.print(Text("\nGo on:", style="dim"))
-    for command, what in rows:
-        console.print(Text(f"  {command:<{wide}}  ").append(what, style="dim"), soft_wrap=True)
-    ask = first_ask(run, run.recipe())
+    for line, what in rows:
+        console.print(Text(f"  {line:<{wide}}  ").append(what, style="dim"), soft_wrap=True)
+    model = Path(run.about["model"]["path"])
+    ask = first_ask(run, model)
     generate = f"{shlex.quote(_python())} -m mlx_lm generate"
-    way = mlx_adapter(run.about["model"]["path"], str(run.path / "best"), ask, generate=generate)
+    way = mlx_adapter(str(model), str(run.path / "best"), ask, generate=generate)
     console.print(Text("\nThe best adapter in mlx-lm:", style="dim"))
     console.print(Text(f"  {way.text}"), soft_wrap=True)
+    if way.remark:
+        console.print(Text(f"  ({way.remark})", style="yellow"))

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..machine import notify
 from ..policy_names import policy_name
 from ..runs.summary import summary
 from ..stop import EXIT_CODES
@@ -53,6 +54,8 @@ def run_sweep(
         raise typer.Exit(EXIT_CODES[Signals(signals[0])])
     if not as_json:
         _show_results(members)
+    failed = f", {len(changes.failures)} runs failed" if changes.failures else ""
+    notify(f"the sweep {file.stem} has ended{failed}", time.monotonic() - changes.begun)
     if changes.failures:
         say(f"\n{len(changes.failures)} of {len(members)} runs did not finish; the same command tries them again")
         raise typer.Exit(changes.failures[0].exit_code or 1)
@@ -62,11 +65,11 @@ class _Changes:
     """Says what happens to the runs, a line each."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell, self._begun = tell, time.monotonic()
+        self._tell, self.begun = tell, time.monotonic()
         self.failures: list[Change] = []
 
     def hear(self, change: Change) -> None:
-        now = duration(time.monotonic() - self._begun)
+        now = duration(time.monotonic() - self.begun)
         parts = [f"{now:>7}  {change.what:<8}  {change.member.name}"]
         if change.what == "finished":
             parts += [f"in {duration(change.elapsed_s)}", _best(change.member)]

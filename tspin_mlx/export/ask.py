@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..chat import prompt_text, takes_conversations
-from ..model_folder import chat_template
-from ..recipe import Recipe
+from ..model_folder import chat_template, read_json
+from ..rope import rope_settings
 from ..runs.directory import Run
 from ..text import printable, shorten
 from .usage import Ask
@@ -14,29 +14,33 @@ from .usage import Ask
 #: Of a prompt so many characters are shown.
 _SHOWN = 200
 
+_ROTARY = "mlx-lm may miss this model's rotary settings, without which the adapter does not fit: fuse it then."
 
-def first_ask(run: Run, recipe: Recipe) -> Ask:
+
+def first_ask(run: Run, model: Path) -> Ask:
     """The first validation prompt, shortened.
 
     Args:
-        recipe: the run's, ``run.recipe()``.
+        model: the folder of the run's model.
     """
     prompt = run.prompts().validation[0]
-    return ask(run, recipe, shorten(prompt.text, _SHOWN), prompt.system)
+    return ask(run, model, shorten(prompt.text, _SHOWN), prompt.system)
 
 
-def ask(run: Run, recipe: Recipe, prompt: str, system: str | None) -> Ask:
-    """A prompt of one turn.
+def ask(run: Run, model: Path, prompt: str, system: str | None) -> Ask:
+    """A prompt of one turn. Also of a run whose recipe this version would not understand.
 
     Args:
-        recipe: the run's, ``run.recipe()``.
+        model: the folder of the run's model.
         system: the system prompt, if there is one.
     """
+    recipe = run.plan_row["recipe"]
+    template: str = recipe["data"]["template"]
+    longest = recipe["evaluation"].get("max_tokens") or recipe["generation"]["max_tokens"]
+    remark = _ROTARY if (model / "config.json").is_file() and rope_settings(read_json(model)) else ""
     system = printable(system, keep_newlines=True) if system else None
-    template, longest = recipe.data.template, recipe.answer_tokens
     if takes_conversations(template):
-        thinks = "thinking" in (chat_template(Path(run.about["model"]["path"])) or "")
-        return Ask(prompt, system, longest, thinks=thinks)
+        return Ask(prompt, system, longest, thinks="thinking" in (chat_template(model) or ""), remark=remark)
     turns = [{"role": "system", "content": system}] if system else []
     text = prompt_text([*turns, {"role": "user", "content": prompt}], None, template)
-    return Ask(text, None, longest, chat=False)
+    return Ask(text, None, longest, chat=False, remark=remark)

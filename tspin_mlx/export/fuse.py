@@ -33,7 +33,7 @@ from .source import Source
 MAX_KL = 0.005
 
 #: Share of what the adapter changes that may be lost, unless it is next to nothing, in nats per position.
-_LOST, _NOTHING = 0.5, 1e-4
+_LOST, _NOTHING = 0.5, 1e-3  # bfloat16 alone may change about as much
 
 #: What a model folder needs besides weights and configuration; no Python files.
 _BESIDE = (
@@ -48,15 +48,16 @@ class FusedAnother(TspinError):
     """The fused model does not answer as the model with the adapter does."""
 
     def __init__(self, found: Agreement, max_kl: float, bits: int | None) -> None:
+        enough = f"--max-kl {1.05 * found.kl:.2g}"  # rounded, it is not below what was measured
         what = f"the model fused and quantised to {bits} bits" if bits else "the fused model"
         super().__init__(
             f"{what} is not the model with the adapter: mean KL {found.kl:.2g} nats (at most {max_kl:.2g} is allowed), "
             f"the same greedy token at {found.greedy:.1%} of {found.positions} held-out positions; nothing was kept",
             hint=(
-                "quantise to 8 bits, or not at all; or allow what was measured: `tspin-mlx fuse` has --max-kl"
+                f"quantise to 8 bits, or not at all; or allow it: `tspin-mlx fuse` with {enough}"
                 if bits
                 else "rounding has lost the adapter, or please report this; `tspin-mlx export --format mlx` gives the "
-                "adapter itself, and `tspin-mlx fuse --max-kl` allows what was measured, here as well"
+                f"adapter itself, and `tspin-mlx fuse` with {enough} allows it, here as well"
             ),
         )
 

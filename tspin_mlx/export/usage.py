@@ -36,6 +36,7 @@ class Ask:
         max_tokens: longest answer, in tokens.
         chat: whether the model's chat template renders it.
         thinks: whether that template has a switch for thinking, which training turned off.
+        remark: what to know before asking mlx-lm with the adapter; may be empty.
     """
 
     prompt: str
@@ -43,6 +44,7 @@ class Ask:
     max_tokens: int
     chat: bool = True
     thinks: bool = False
+    remark: str = ""
 
 
 def mlx_adapter(model: str, adapter: str, ask: Ask, fetch: str | None = None, generate: str = "mlx_lm.generate") -> Way:
@@ -56,7 +58,7 @@ def mlx_adapter(model: str, adapter: str, ask: Ask, fetch: str | None = None, ge
     """
     lines = [f"hf download {fetch} --local-dir {adapter}"] if fetch else []
     words = ["--model", model, "--adapter-path", adapter, *_asked(ask)]
-    return Way("MLX", "sh", "\n".join([*lines, f"{generate} {shlex.join(words)}"]))
+    return Way("MLX", "sh", "\n".join([*lines, f"{generate} {shlex.join(words)}"]), ask.remark)
 
 
 def mlx_model(model: str, ask: Ask) -> Way:

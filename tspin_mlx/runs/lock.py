@@ -56,7 +56,7 @@ class RunLock:
             return cls(descriptor)
 
     def name_worker(self, pid: int) -> None:
-        """Write down which process to signal. Where that fails, the one before stays, which passes signals on."""
+        """Write down which process to signal. Where that fails, the one before stays."""
         with contextlib.suppress(OSError):
             _write(self.descriptor, pid)
 
