@@ -29,7 +29,7 @@ FLOORS = [
     {
         "stop", "run_model", "held_out", "chat_session", "chat_server", "export",
         "desk", "phases", "memory", "engine", "worker", "supervisor", "launch", "control", "sweep_members", "sweeping",
-        "doctor",
+        "doctor", "report",
     },
     # frontends
     {"cli", "__main__"},

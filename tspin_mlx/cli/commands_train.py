@@ -13,6 +13,7 @@ from .options import (
     Overrides,
     Plain,
     RecipeName,
+    ReportTo,
     RunName,
     RunsFolder,
     StopAfter,
@@ -28,7 +29,12 @@ PANEL = "Train"
 
 @app.command(rich_help_panel=PANEL)
 def quickstart(
-    overrides: Overrides = None, json: Json = False, detach: Detach = False, tui: Tui = False, plain: Plain = False
+    overrides: Overrides = None,
+    json: Json = False,
+    detach: Detach = False,
+    tui: Tui = False,
+    plain: Plain = False,
+    report_to: ReportTo = None,
 ) -> None:
     """Watch the built-in model learn household commands, in a few minutes.
 
@@ -36,9 +42,9 @@ def quickstart(
 
     Example: tspin-mlx quickstart
     """
-    from .run import run_recipe
+    from .run import Shown, run_recipe
 
-    run_recipe("quickstart", overrides or [], as_json=json, introduce=True, detach=detach, tui=tui, plain=plain)
+    run_recipe("quickstart", overrides or [], Shown(json, detach, tui, plain, report_to or ()), introduce=True)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -49,6 +55,7 @@ def run(
     detach: Detach = False,
     tui: Tui = False,
     plain: Plain = False,
+    report_to: ReportTo = None,
     fork: Annotated[
         str | None,
         typer.Option("--fork", metavar="NAME", help="Make a new run NAME with these settings; keep what still holds."),
@@ -64,18 +71,10 @@ def run(
 
     Example: tspin-mlx run my-recipe.yaml objective.beta=0.3 --fork more-history
     """
-    from .run import run_recipe
+    from .run import Shown, run_recipe
 
-    run_recipe(
-        recipe,
-        overrides or [],
-        as_json=json,
-        detach=detach,
-        tui=tui,
-        plain=plain,
-        fork=fork,
-        trusted=trust_remote_code,
-    )
+    shown = Shown(json, detach, tui, plain, report_to or ())
+    run_recipe(recipe, overrides or [], shown, fork=fork, trusted=trust_remote_code)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -119,15 +118,16 @@ def resume(
     detach: Detach = False,
     tui: Tui = False,
     plain: Plain = False,
+    report_to: ReportTo = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Go on with a run that was stopped, killed or failed, exactly where it was.
 
     Example: tspin-mlx resume quickstart
     """
-    from .run import resume_run
+    from .run import Shown, resume_run
 
-    resume_run(run, folder, as_json=json, detach=detach, tui=tui, plain=plain, trusted=trust_remote_code)
+    resume_run(run, folder, Shown(json, detach, tui, plain, report_to or ()), trusted=trust_remote_code)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -136,16 +136,19 @@ def watch(
     folder: RunsFolder = Path("runs"),
     plain: Plain = False,
     json: Json = False,
+    report_to: ReportTo = None,
 ) -> None:
     """Watch a run, whether it goes on in the background, has ended, or comes from elsewhere; leaving stops nothing.
 
-    On a terminal this is the app; with --plain, or in a pipe, lines.
+    On a terminal this is the app; with --plain, --report-to or in a pipe, lines.
 
     Example: tspin-mlx watch quickstart
+
+    Example: tspin-mlx watch quickstart --report-to trackio
     """
     from .control import watch_run
 
-    watch_run(run, folder, as_json=json, plain=plain)
+    watch_run(run, folder, as_json=json, plain=plain, report_to=report_to or ())
 
 
 @app.command(rich_help_panel=PANEL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -13,7 +14,7 @@ from ..errors import BusyError
 from ..runs.directory import Run, find_run
 from ..runs.event_log import offset_of_last_start
 from ..runs.lock import is_held
-from .follow import follow, shown
+from .follow import follow, showing
 from .result import print_result
 from .say import say
 from .screens import is_terminal, show_run
@@ -21,13 +22,13 @@ from .screens import is_terminal, show_run
 _STOPPING_S = 600.0
 
 
-def watch_run(name: str, folder: Path, *, as_json: bool, plain: bool) -> None:
+def watch_run(name: str, folder: Path, *, as_json: bool, plain: bool, report_to: Sequence[str]) -> None:
     """``watch``: the present start of a run from its beginning, then live; of an ended run, its last."""
     run = find_run(name, folder)
-    if is_terminal() and not (plain or as_json):
+    if is_terminal() and not (plain or as_json or report_to):
         show_run(run.path)
     offset = offset_of_last_start(run.events_path)
-    with shown(run, as_json=as_json, plain=plain) as show:
+    with showing(run, as_json=as_json, plain=plain, report_to=report_to) as show:
         try:
             last = follow(run, offset, lambda: is_held(run.path), show)
         except KeyboardInterrupt:

@@ -8,16 +8,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from ..events import LAST, Event
 from ..narrate import narrate
+from ..report import Report, open_tracker
 from ..runs.directory import Run
 from ..runs.event_log import EventTail
 from ..runs.lock import holder
+from ..text import first_line
 from .live import LiveView
 from .say import say
 
@@ -27,15 +30,23 @@ _PAUSE_S = 0.1
 
 
 @contextmanager
-def shown(run: Run, *, as_json: bool = False, plain: bool = False) -> Iterator[Show]:
-    """How events are shown: as JSON on stdout, live on a terminal, else line by line."""
-    if as_json:
-        yield lambda event: print(json.dumps(event, ensure_ascii=False), flush=True)  # noqa: T201
-    elif sys.stderr.isatty() and not plain:
-        with LiveView(len(run.plan_row["phases"])) as view:
-            yield view.show
-    else:
-        yield _line_by_line
+def showing(run: Run, *, as_json: bool = False, plain: bool = False, report_to: Sequence[str] = ()) -> Iterator[Show]:
+    """How events are shown: as JSON on stdout, live on a terminal, else line by line; and handed on to trackers.
+
+    Raises:
+        UsageError: no such tracker.
+        SetupError: its package is missing.
+    """
+    with _reporting(run, report_to) as report:
+        if as_json:
+            show: Show = _as_json
+        elif plain or not sys.stderr.isatty():
+            show = _line_by_line
+        else:
+            with LiveView(len(run.plan_row["phases"])) as view:
+                yield _both(view.show, report)
+            return
+        yield _both(show, report)
 
 
 def follow(run: Run, offset: int, alive: Callable[[], bool], show: Show) -> Event | None:
@@ -57,6 +68,41 @@ def follow(run: Run, offset: int, alive: Callable[[], bool], show: Show) -> Even
         if not was_alive:
             return last
         time.sleep(_PAUSE_S)
+
+
+@contextmanager
+def _reporting(run: Run, names: Sequence[str]) -> Iterator[Show]:
+    """Hand events on to trackers, after those that there are. A tracker that fails is left out; the run goes on."""
+    with redirect_stdout(sys.stderr):
+        reports = {name: Report(open_tracker(name, run)) for name in names}
+
+    def attempt(name: str, what: Callable[[], None]) -> None:
+        try:
+            with redirect_stdout(sys.stderr):
+                what()
+        except Exception as error:  # noqa: BLE001  whatever a tracker raises, the run is not its business
+            reports.pop(name)
+            say(f"warning: {name} is told no more: {first_line(error)}")
+
+    def report(event: Event) -> None:
+        for name, told in list(reports.items()):
+            attempt(name, partial(told.tell, event))
+
+    for event in EventTail(run.events_path).read() if names else ():
+        report(event)
+    try:
+        yield report
+    finally:
+        for name, told in list(reports.items()):
+            attempt(name, told.finish)
+
+
+def _both(show: Show, report: Show) -> Show:
+    def show_and_report(event: Event) -> None:
+        show(event)
+        report(event)
+
+    return show_and_report
 
 
 @contextmanager
@@ -86,6 +132,10 @@ def forwarding(paths: Callable[[], Iterable[Path]], tell: Callable[[str], None])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _as_json(event: Event) -> None:
+    print(json.dumps(event, ensure_ascii=False), flush=True)  # noqa: T201
 
 
 def _line_by_line(event: Event) -> None:

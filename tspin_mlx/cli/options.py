@@ -17,6 +17,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for pr
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once; training goes on in the background.")]
 Tui = Annotated[bool, typer.Option("--tui", help="Watch it on a screen of its own; leaving that stops nothing.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines only, also on a terminal.")]
+ReportTo = Annotated[
+    list[str] | None,
+    typer.Option("--report-to", metavar="TRACKER", help="trackio, wandb, swanlab, mlflow or tensorboard; repeatable."),
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model, with your rights.")
 ]

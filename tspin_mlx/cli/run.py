@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -17,7 +18,7 @@ from ..runs.directory import Run, find_run
 from ..runs.event_log import log_size, offset_of_last_start
 from ..runs.lock import busy, is_held
 from ..text import duration
-from .follow import follow, forwarding, shown
+from .follow import follow, forwarding, showing
 from .options import print_json
 from .result import print_result, skipped_line
 from .say import say
@@ -25,48 +26,76 @@ from .screens import require_terminal
 from .screens import show_run as show_on_screen
 
 
+@dataclass(frozen=True)
+class Shown:
+    """How a run is shown while it goes on.
+
+    Attributes:
+        as_json: every event on stdout.
+        detach: not at all.
+        tui: on a screen of its own.
+        plain: in lines, also on a terminal.
+        report_to: to these trackers as well.
+
+    Raises:
+        UsageError: they contradict each other, or there is no terminal for a screen.
+    """
+
+    as_json: bool = False
+    detach: bool = False
+    tui: bool = False
+    plain: bool = False
+    report_to: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.tui:
+            require_terminal(as_json=self.as_json, detach=self.detach, plain=self.plain)
+        if self.report_to and (self.tui or self.detach):
+            raise UsageError(
+                "--report-to needs a process that watches: it does not go together with --tui or --detach",
+                hint="`tspin-mlx watch RUN --report-to …` reports a run that goes on elsewhere",
+            )
+
+    def tell(self, text: str) -> None:
+        """A message, where people read along."""
+        if not self.as_json:
+            say(text)
+
+
 def run_recipe(
     name: str,
     overrides: list[str],
+    shown: Shown,
     *,
-    as_json: bool = False,
     introduce: bool = False,
-    detach: bool = False,
-    tui: bool = False,
-    plain: bool = False,
     fork: str | None = None,
     trusted: bool = False,
 ) -> None:
-    """Prepare and run; progress goes to stderr, the result (or with ``as_json`` every event) to stdout."""
-    if tui:
-        require_terminal(as_json=as_json, detach=detach, plain=plain)
+    """Prepare and run; progress goes to stderr, the result (or as JSON every event) to stdout."""
     source = find_recipe(name)
     recipe = parse_source(source, overrides)
-    tell = _quiet if as_json else say
     if introduce:
-        tell(recipe.description.strip() + "\n")
-    tell(f"model    {recipe.model.path}")
-    run, skipped = _prepared(recipe, source, overrides, fork, trusted, tell)
+        shown.tell(recipe.description.strip() + "\n")
+    shown.tell(f"model    {recipe.model.path}")
+    run, skipped = _prepared(recipe, source, overrides, fork, trusted, shown.tell)
     counts = run.plan_row["counts"]
-    tell(f"data     {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples")
+    shown.tell(
+        f"data     {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples"
+    )
     if skipped:
-        tell(skipped_line(skipped))
-    _tell_of_run(run, tell)
-    samples = recipe.evaluation.samples
-    _start(run, as_json=as_json, detach=detach, tui=tui, plain=plain, trusted=trusted, samples=samples)
+        shown.tell(skipped_line(skipped))
+    _tell_of_run(run, shown.tell)
+    _start(run, shown, trusted, recipe.evaluation.samples)
 
 
-def resume_run(name: str, folder: Path, *, as_json: bool, detach: bool, tui: bool, plain: bool, trusted: bool) -> None:
+def resume_run(name: str, folder: Path, shown: Shown, *, trusted: bool) -> None:
     """``resume``."""
-    if tui:
-        require_terminal(as_json=as_json, detach=detach, plain=plain)
     run = find_run(name, folder)
     if is_held(run.path):
         raise busy(run.path)
-    tell = _quiet if as_json else say
-    tell(f"model    {run.about['model']['name']}")
-    _tell_of_run(run, tell)
-    _start(run, as_json=as_json, detach=detach, tui=tui, plain=plain, trusted=trusted)
+    shown.tell(f"model    {run.about['model']['name']}")
+    _tell_of_run(run, shown.tell)
+    _start(run, shown, trusted, run.plan_row["recipe"]["evaluation"]["samples"])
 
 
 def _prepared(
@@ -104,53 +133,42 @@ def _tell_of_run(run: Run, tell: Callable[[str], None]) -> None:
     tell("")
 
 
-def _start(
-    run: Run,
-    *,
-    as_json: bool,
-    detach: bool,
-    tui: bool,
-    plain: bool,
-    trusted: bool,
-    samples: int | None = None,
-) -> None:
-    """Start the engine of a run in the background, and stay to watch it unless ``detach``."""
-    if tui:
+def _start(run: Run, shown: Shown, trusted: bool, samples: int) -> None:
+    """Start the engine of a run in the background, and stay to watch it unless detached."""
+    if shown.tui:
         if not run.is_finished:
             resume(run, trusted=trusted)
         show_on_screen(run.path)
-    tell = _quiet if as_json else say
-    if samples is None:
-        samples = run.plan_row["recipe"]["evaluation"]["samples"]
     if run.is_finished:
-        _show_finished(run, as_json=as_json, detach=detach, samples=samples)
+        _show_finished(run, shown, samples)
         return
     begun = time.perf_counter()
     offset = log_size(run.events_path)
-    engine = resume(run, trusted=trusted)
-    if detach and as_json:
-        print_json({"run": str(run.path), "started": True})
-        return
-    if detach:
-        tell(in_background(run))
-        return
-    with shown(run, as_json=as_json, plain=plain) as show, forwarding(lambda: [run.path], tell):
-        last = follow(run, offset, lambda: engine.poll() is None, show)
+    with showing(run, as_json=shown.as_json, plain=shown.plain, report_to=shown.report_to) as show:
+        engine = resume(run, trusted=trusted)
+        if shown.detach and shown.as_json:
+            print_json({"run": str(run.path), "started": True})
+            return
+        if shown.detach:
+            say(in_background(run))
+            return
+        with forwarding(lambda: [run.path], shown.tell):
+            last = follow(run, offset, lambda: engine.poll() is None, show)
     _conclude(run, outcome(run, last, engine.returncode))
-    if not as_json:
+    if not shown.as_json:
         print_result(run, samples)
-        tell(f"done in {duration(time.perf_counter() - begun)}")
+        say(f"done in {duration(time.perf_counter() - begun)}")
 
 
-def _show_finished(run: Run, *, as_json: bool, detach: bool, samples: int) -> None:
-    """What there is to tell of a run with nothing left to do; with ``as_json``, its last start once more."""
-    if not as_json:
+def _show_finished(run: Run, shown: Shown, samples: int) -> None:
+    """What there is to tell of a run with nothing left to do; as JSON, its last start once more."""
+    if not shown.as_json:
         say("finished already; nothing to do\n")
         print_result(run, samples)
-    elif detach:
+    elif shown.detach:
         print_json({"run": str(run.path), "started": False})
     else:
-        with shown(run, as_json=True) as show:
+        with showing(run, as_json=True) as show:
             follow(run, offset_of_last_start(run.events_path), lambda: False, show)
 
 
@@ -164,7 +182,3 @@ def _conclude(run: Run, end: Outcome) -> None:
         error = TspinError(end.message, hint="\n  → ".join(filter(None, (end.hint, way_on))))
         error.exit_code = end.exit_code
         raise error
-
-
-def _quiet(text: str) -> None:
-    pass

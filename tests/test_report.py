@@ -1,0 +1,94 @@
+"""Metrics in trackers: every step once, under its own name, whatever the tracker does; the run goes on."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tspin_mlx.cli.follow import showing
+from tspin_mlx.errors import SetupError, UsageError
+from tspin_mlx.report import PACKAGES, Report, Tracker, open_tracker
+from tspin_mlx.runs.directory import Run
+from tspin_mlx.runs.event_log import read_events, view_of
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Stand-ins for all trackers; what they were told: (tracker, what, arguments)."""
+    said = []
+
+    def teller(name, what):
+        def told(*arguments, **named):
+            said.append((name, what, arguments, named))
+            if what == "SummaryWriter":
+                return SimpleNamespace(**{call: teller(name, call) for call in ("add_scalar", "add_text", "close")})
+            return None
+
+        return told
+
+    calls = {
+        **dict.fromkeys(("trackio", "wandb", "swanlab"), ("init", "log", "finish")),
+        "mlflow": ("set_experiment", "start_run", "log_params", "log_metrics", "end_run"),
+        "tensorboardX": ("SummaryWriter",),
+    }
+    for name, names in calls.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**{call: teller(name, call) for call in names}))
+    return said
+
+
+def metrics(sent, name):
+    """The steps' losses as they came, by the number of the step."""
+    if name == "tensorboard":
+        return {args[2]: args[1] for _, what, args, _ in sent if what == "add_scalar" and args[0] == "loss"}
+    logged = [(args[0], named["step"]) for _, what, args, named in sent if what in ("log", "log_metrics")]
+    return {step: values["loss"] for values, step in logged if "loss" in values}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_tracker_gets_every_step_and_evaluation_once(small_run, sent, name, capsys):
+    run = Run(small_run)
+    with showing(run, plain=True, report_to=[name]) as show:
+        for event in read_events(run.events_path):  # once more, as after a crash of the engine
+            show(event)
+    view = view_of(run.events_path)
+    assert metrics(sent, name) == {n: step["loss"] for n, step in enumerate(view.steps, start=1)}
+    assert "eval/nll" in str(sent) and "generate/stop_rate" in str(sent) and "small" in str(sent[:2])
+    assert sent[-1][1] in ("finish", "end_run", "close") and [what for _, what, *_ in sent].count(sent[-1][1]) == 1
+    assert "objective.alpha" in str(sent[:3])
+
+
+def test_a_tracker_that_fails_is_left_out_and_the_others_are_not(small_run, sent, monkeypatch, capsys):
+    def fail(*arguments, **named):
+        raise ConnectionError("no route to the tracker")
+
+    monkeypatch.setattr(sys.modules["wandb"], "log", fail)
+    with showing(Run(small_run), plain=True, report_to=["wandb", "trackio"]):
+        pass
+    assert capsys.readouterr().err.count("wandb is told no more: no route to the tracker") == 1
+    assert len(metrics(sent, "trackio")) == len(view_of(small_run / "events.jsonl").steps)
+    assert ("wandb", "finish", (), {}) not in sent and ("trackio", "finish", (), {}) in sent
+
+
+def test_what_is_missing_is_named(small_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(SetupError, match="trackio needs the package trackio") as caught:
+        open_tracker("trackio", Run(small_run))
+    assert "tspin-mlx[trackio]" in caught.value.hint
+
+    def refuse(**named):
+        raise ValueError("log in first\nat some address")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=refuse))
+    with pytest.raises(SetupError, match=r"^wandb could not be opened: log in first$"):
+        open_tracker("wandb", Run(small_run))
+    with pytest.raises(UsageError, match="'comet' is no tracker"):
+        open_tracker("comet", Run(small_run))
+
+
+def test_only_numbers_are_metrics():
+    logged = []
+    report = Report(Tracker(lambda values, step: logged.append((values, step)), lambda: None))
+    report.tell({"kind": "step", "time": 9.0, "phase": "p", "iteration": None, "step": 1, "steps": 2, "loss": 0.5})
+    report.tell({"kind": "progress", "time": 9.0, "done": 1})
+    report.tell({"kind": "evaluated", "time": 9.0, "policy": "base", "eval/nll": 2})
+    assert logged == [({"loss": 0.5}, 1), ({"eval/nll": 2.0}, 1)]
