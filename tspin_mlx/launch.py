@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,7 @@ from .data import Splits, is_remote, load_examples, render_examples
 from .errors import UsageError
 from .model_folder import ModelFolder, context_length, load_tokenizer, resolve_model, vocabulary_size
 from .plan import Plan, make_plan
-from .recipe import SAFE_NAME, DataSection, ModelSection, Recipe
+from .recipe import DataSection, ModelSection, Recipe, check_name
 from .runs.creation import create_run, data_digests
 from .runs.directory import Run, open_run
 from .triplets import Prompt
@@ -59,11 +58,7 @@ def run_path(recipe: Recipe, source: RecipeSource) -> Path:
         UsageError: the recipe's name does not do as a name of a run, or the name is taken by something else.
     """
     name = recipe.run.name or source.name
-    if not re.fullmatch(SAFE_NAME, name):
-        raise UsageError(
-            f"{name!r} cannot be the name of a run (letters, digits, '.', '_' and '-')",
-            hint="set run.name=NAME",
-        )
+    check_name(name, "a run", hint="set run.name=NAME")
     path = user_path(str(Path(recipe.run.folder) / name))
     if path.is_symlink() or (path.exists() and not (path / "run.json").exists()):
         raise UsageError(f"{path}: exists and is not a run", hint="choose another name with run.name=NAME")

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-#: What a folder made by us may be called.
-SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+from .errors import UsageError
+
+#: What a folder made by us may be called; and a run's at most so long.
+SAFE_NAME, LONGEST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$", 80
 
 MetricName = Literal["exact_match", "json_valid", "json_exact", "json_field_f1", "regex", "numeric"]
 
@@ -280,7 +282,7 @@ class GuardSection(Section):
 class RunSection(Section):
     """Where the run lives, its seed, and how often it is saved."""
 
-    name: str | None = Field(default=None, pattern=SAFE_NAME, max_length=80)
+    name: str | None = Field(default=None, pattern=SAFE_NAME, max_length=LONGEST_NAME)
     """Name of the run's folder; null is the recipe's name."""
     folder: str = "runs"
     """Folder that holds the runs."""
@@ -289,6 +291,20 @@ class RunSection(Section):
     checkpoint_seconds: NotNegative = 30.0
     """Seconds between checkpoints, and at least 20 times as long as saving one takes: what a killed run repeats at
     most. 0 saves one after every step. The results do not depend on it."""
+
+
+def check_name(name: str, what: str, hint: str | None = None) -> None:
+    """Refuse what a folder made by us may not be called.
+
+    Args:
+        what: it is the name of, with its article.
+        hint: how to give another name.
+
+    Raises:
+        UsageError: it has other characters than those.
+    """
+    if not re.fullmatch(SAFE_NAME, name):
+        raise UsageError(f"{name!r} cannot be the name of {what} (letters, digits, '.', '_' and '-')", hint=hint)
 
 
 class Recipe(Section):

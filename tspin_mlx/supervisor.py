@@ -17,14 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from .ending import Ending, classify
+from .ending import EXIT_CODES, Ending, classify
 from .errors import StorageError
 from .events import LAST
 from .machine import SHARED_BY, awake, notify
 from .runs.directory import Run
 from .runs.event_log import EventLog, EventTail, log_size
 from .runs.lock import RunLock
-from .stop import EXIT_CODES
 
 _WORTH_A_NOTE_S = 60.0  # what took less, one has waited for
 _TAIL = 1 << 14  # bytes of the engine's log that are looked at
