@@ -160,18 +160,17 @@ def preview(recipe: Recipe, source: RecipeSource) -> Preview:
         UsageError: a dataset on the Hub is not read for that, and the recipe does not say how many examples it takes.
     """
     data = recipe.data
-    sources = {"train": data.train, "validation": data.validation, "test": data.test}
-    remote = [source for source in sources.values() if source and is_remote(source)]
+    remote = [source for source in data.sources.values() if is_remote(source)]
     if not remote:
         examples = load_examples(data, source.path.parent, recipe.run.seed)
         return Preview(make_plan(recipe, examples.counts), False, examples.skipped)
     limits = {"train": data.train_limit, "validation": data.validation_limit, "test": data.test_limit}
-    if open_ended := [f"data.{part}_limit" for part, source in sources.items() if source and limits[part] is None]:
+    if open_ended := [f"data.{part}_limit" for part in data.sources if limits[part] is None]:
         raise UsageError(
             f"{remote[0]} is not downloaded for a plan: how many examples there are has to be in the recipe",
             hint=f"set {' and '.join(open_ended)}",
         )
-    counts = {part: limits[part] or 0 for part in sources}
+    counts = {part: limits[part] or 0 for part in limits}
     if not data.validation:
         counts["validation"] = data.validation_size
     return Preview(make_plan(recipe, counts), True)

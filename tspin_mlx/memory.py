@@ -13,7 +13,8 @@ from .events import Emit
 from .machine import memory_budget
 from .models import Policy
 from .objective import own_responses
-from .plan import Memory, Phase, Plan, Sizes
+from .plan import Phase, Plan, Sizes
+from .recipe import Memory
 from .recompute import can_recompute
 from .runs.directory import MEASURED, Run
 from .training import Trainer

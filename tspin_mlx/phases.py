@@ -16,7 +16,7 @@ from .generation import Decoding, generate
 from .guard import Health, signs_of_collapse
 from .models import folded
 from .plan import Phase, PhaseKind
-from .policy_names import INITIAL, iteration_folder, policy_before
+from .policy_names import BEST, INITIAL, iteration_folder, policy_before
 from .recipe import GenerationSection
 from .runs.policies import best_so_far
 from .scoring import score
@@ -229,7 +229,7 @@ def _choose(desk: Desk, phase: Phase) -> None:
 def _best_so_far(desk: Desk) -> dict[str, Any]:
     """Let ``best`` lead to the best adapter by the recipe's held-out measure."""
     result = best_so_far(desk.run)
-    desk.store.point("best", f"{result['best']}/adapter")
+    desk.store.point(BEST, f"{result['best']}/adapter")
     return result
 
 

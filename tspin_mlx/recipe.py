@@ -16,6 +16,9 @@ from .errors import UsageError
 #: What a folder made by us may be called; and a run's at most so long.
 SAFE_NAME, LONGEST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$", 80
 
+Optimizer = Literal["adamw", "adam", "rmsprop", "lion"]
+Schedule = Literal["linear", "cosine", "constant"]
+Memory = Literal["auto", "fast", "lean"]
 MetricName = Literal["exact_match", "json_valid", "json_exact", "json_field_f1", "regex", "numeric"]
 
 
@@ -114,6 +117,12 @@ class DataSection(Section):
     skip_bad_rows: bool = False
     """Skip and count rows that cannot be used, instead of stopping."""
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """The files and datasets of its parts, of those that it has."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {part: source for part, source in parts.items() if source}
+
     @field_validator("template")
     @classmethod
     def _has_a_place_for_the_prompt(cls, value: str) -> str:
@@ -210,11 +219,11 @@ class TrainingSection(Section):
     """Triplets per optimiser step (paper: 64, for 50,000 examples)."""
     micro_batch_size: Positive = 4
     """Triplets computed at once; gradients are accumulated exactly, so this only trades memory for speed."""
-    optimizer: Literal["adamw", "adam", "rmsprop", "lion"] = "adamw"
+    optimizer: Optimizer = "adamw"
     """Optimiser, fresh in every iteration (paper: RMSProp)."""
     learning_rate: AboveZero = 1e-5
     """Peak learning rate (paper: not stated)."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Schedule = "linear"
     """How the rate falls to 0 after its warm-up."""
     warmup_ratio: Annotated[NotNegative, Field(le=1)] = 0.1
     """Share of the steps in which the rate rises from 0 (paper: 0.1)."""
@@ -222,7 +231,7 @@ class TrainingSection(Section):
     """Weight decay of AdamW and Lion (paper: none)."""
     max_grad_norm: AboveZero | None = 1.0
     """Clip the gradient to this norm; null does not clip."""
-    memory: Literal["auto", "fast", "lean"] = "auto"
+    memory: Memory = "auto"
     """``fast`` keeps every layer's activations for the backward pass; ``lean`` computes them a second time, which
     needs much less memory and half to four fifths more time; ``auto`` measures, and takes the fastest way that fits."""
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+
+from .recipe import Schedule
 
 
-def learning_rate_at(
-    step: int, steps: int, peak: float, warmup_steps: int, schedule: Literal["linear", "cosine", "constant"]
-) -> float:
+def learning_rate_at(step: int, steps: int, peak: float, warmup_steps: int, schedule: Schedule) -> float:
     """Rate of optimiser step ``step`` (from 1) of ``steps``.
 
     It rises linearly to ``peak`` at step ``warmup_steps + 1`` and then falls, so that the step after the last

@@ -15,7 +15,7 @@ from rich.text import Text
 from ..export.ask import first_ask
 from ..export.usage import mlx_adapter
 from ..metrics import HEADINGS
-from ..policy_names import BASE, INITIAL, policy_label, policy_name
+from ..policy_names import BASE, BEST, INITIAL, policy_label, policy_name
 from ..runs.directory import MEASURED, Run
 from ..text import shorten, signed
 from ..user_path import typed
@@ -148,6 +148,6 @@ def _print_next(console: Console, run: Run, best: str, warm: bool) -> None:
         console.print(Text(f"  {command:<{wide}}  ").append(what, style="dim"), soft_wrap=True)
     ask = first_ask(run, run.recipe())
     generate = f"{shlex.quote(_python())} -m mlx_lm generate"
-    way = mlx_adapter(run.about["model"]["path"], str(run.path / "best"), ask, generate=generate)
+    way = mlx_adapter(run.about["model"]["path"], str(run.path / BEST), ask, generate=generate)
     console.print(Text("\nThe best adapter in mlx-lm:", style="dim"))
     console.print(Text(f"  {way.text}"), soft_wrap=True)

@@ -142,7 +142,7 @@ def metadata(facts: Facts) -> dict[str, Any]:
 
 
 def _datasets(recipe: Recipe) -> list[str]:
-    names = [name for name in (recipe.data.train, recipe.data.validation, recipe.data.test) if name and is_remote(name)]
+    names = [name for name in recipe.data.sources.values() if is_remote(name)]
     return list(dict.fromkeys(name.removeprefix("hub:").split(":")[0] for name in names))
 
 

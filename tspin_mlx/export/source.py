@@ -8,11 +8,11 @@ from typing import Any
 
 from ..errors import UsageError
 from ..model_folder import read_json
-from ..policy_names import BASE, INITIAL, policy_name
+from ..policy_names import BASE, BEST, INITIAL, policy_name
 from ..recipe import Recipe
 from ..run_model import find_model
 from ..runs.directory import Run
-from ..runs.policies import BEST, find_policy
+from ..runs.policies import find_policy
 from .upstream import Base, find_base
 
 

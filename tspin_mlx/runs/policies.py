@@ -6,13 +6,10 @@ from typing import Any
 
 from ..choice import better_is_lower, choose
 from ..errors import DamagedError, UsageError
-from ..policy_names import BASE, INITIAL, policy_name
+from ..policy_names import BASE, BEST, INITIAL, policy_name
 from ..text import suggest
 from .directory import Run
 from .store import REPAIR
-
-#: The name of the policy with the best held-out measure.
-BEST = "best"
 
 
 def policies(run: Run) -> dict[str, str]:
