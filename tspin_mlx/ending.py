@@ -106,7 +106,7 @@ def classify(returncode: int, log: str) -> Ending:
         return Ending(
             "killed",
             128 + signal.SIGKILL,
-            message="the engine was killed: by the system, if by nobody else (it does that when memory runs out)",
+            message="the engine was killed: if not by a person, by the system, as it does when memory runs out",
         )
     names = {number.value: number.name for number in signal.Signals}
     how = f"signal {names.get(-returncode, -returncode)}" if returncode < 0 else f"exit code {returncode}"

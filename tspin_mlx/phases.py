@@ -1,4 +1,5 @@
-"""What is done in each kind of phase: keep, warm up, generate, pair, refer, train, evaluate, choose, test."""
+"""What is done in each kind of phase: keep, warm up, generate, pair, refer, train or supervise, evaluate, choose, test
+and, of the chosen policy, test_best."""
 
 from __future__ import annotations
 

@@ -177,7 +177,12 @@ class Plan:
 
 
 def self_play_prompts(section: GenerationSection, train: int, iteration: int) -> list[int]:
-    """Which of ``train`` training examples an iteration uses, by index."""
+    """Which training examples an iteration uses, by index.
+
+    Args:
+        train: how many there are.
+        iteration: from 0.
+    """
     count = min(train, section.prompts or train)
     first = iteration * count if section.fresh_prompts else 0
     return [(first + i) % train for i in range(count)]

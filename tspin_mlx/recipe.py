@@ -232,8 +232,9 @@ class TrainingSection(Section):
     max_grad_norm: AboveZero | None = 1.0
     """Clip the gradient to this norm; null does not clip."""
     memory: Memory = "auto"
-    """``fast`` keeps every layer's activations for the backward pass; ``lean`` computes them a second time, which
-    needs much less memory and half to four fifths more time; ``auto`` measures, and takes the fastest way that fits."""
+    """``fast`` keeps every layer's activations for the backward pass; ``lean`` computes them a second time
+    (gradient checkpointing), which needs much less memory and half to four fifths more time; ``auto`` measures, and
+    takes the fastest way that fits."""
 
     @model_validator(mode="after")
     def _decay_is_read(self) -> TrainingSection:

@@ -81,10 +81,12 @@ class Facts:
         policy: folder of the policy.
         system: the system prompt of the training examples, if all have the same.
         thinks: whether the chat template has a switch for thinking, which training turned off.
+        recipe: the run's.
         measured: measures by policy folder, of the test examples or else the validation examples.
         split: which of the two.
         examples: how many of the run's examples are in each split.
         versions: of the packages that made it.
+        machine: on which it was trained, in words.
         agreement: of a fused model with the adapter's.
     """
 

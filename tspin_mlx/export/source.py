@@ -21,6 +21,8 @@ class Source:
     """One policy of a run.
 
     Attributes:
+        run: whose policy it is.
+        recipe: the run's.
         policy: its folder, relative to the run.
         base: the model that its adapter belongs to.
     """
@@ -51,7 +53,7 @@ def open_source(run: Run, name: str = BEST, base_id: str | None = None, *, trust
 
     Args:
         name: see :func:`tspin_mlx.runs.policies.find_policy`.
-        base_id: upstream id of the model, from somebody who knows.
+        base_id: upstream id of the model, if the user gave one.
         trusted: the model may bring code of its own; none of it runs here.
 
     Raises:

@@ -62,7 +62,7 @@ def find_policy(run: Run, name: str | int) -> str:
 def best_so_far(run: Run) -> dict[str, Any]:
     """The best policy by the recipe's held-out measure: ``best`` (its folder), ``metric``, ``value``, ``candidates``.
 
-    The initial policy and the untouched model are candidates: nobody is left with less than he began with.
+    The initial policy and the untouched model are candidates, so that the best is never worse than the start.
     """
     metric = run.plan_row["recipe"]["evaluation"]["best"]
     values = {folder: content["metrics"][metric] for folder, content in run.evaluations().items()}
