@@ -8,10 +8,11 @@ import sys
 import pytest
 
 from tspin_mlx import stop as stop_module
+from tspin_mlx.ending import EXIT_CODES
 from tspin_mlx.errors import Stopped, StorageError
 from tspin_mlx.plan import make_plan
 from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.stop import EXIT_CODES, Stop
+from tspin_mlx.stop import Stop
 
 PHASES = make_plan(
     parse_recipe("data: {train: t.jsonl}\ntraining: {iterations: 2}\nwarmup: {epochs: 1}\n", "r.yaml"),

@@ -161,7 +161,13 @@ def _rows(group: Sequence[_Row]) -> Rows:
 
 def split_prompts(lengths: Sequence[int], responses: int, call_cost: int = CALL_COST) -> list[list[int]]:
     """Indices of prompts in parts of similar lengths: what a part shares is as long as its shortest prompt, and the
-    rest of the longer ones is computed for every response."""
+    rest of the longer ones is computed for every response.
+
+    Args:
+        lengths: of the prompts, in tokens.
+        responses: of each prompt.
+        call_cost: what a call of the model costs beside its tokens, in tokens.
+    """
     order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
 
     def cost(start: int, end: int) -> int:
@@ -220,7 +226,12 @@ def _step(length: int) -> int:
 
 
 def batch_order(count: int, epochs: int, batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Indices of the examples of each optimiser step: every epoch is a permutation of its own seed."""
+    """Indices of the examples of each optimiser step: every epoch is a permutation of its own seed.
+
+    Args:
+        count: of examples.
+        batch_size: examples per step; the last step of an epoch may have fewer.
+    """
     for epoch in range(epochs):
         order = list(range(count))
         random.Random(derive(seed, "order", epoch)).shuffle(order)

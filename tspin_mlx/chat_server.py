@@ -29,9 +29,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .chat_session import ChatSession
 from .errors import TspinError
-from .policy_names import BASE
+from .policy_names import BASE, BEST
 from .runs.directory import find_run
-from .runs.policies import BEST, find_policy, known_name
+from .runs.policies import find_policy, known_name
 
 Send = Callable[[dict[str, Any]], None]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from .policy_names import BASE, INITIAL
+from .policy_names import BASE, BEST, INITIAL
 
 #: A measure of a run, None as long as it does not have one.
 Measure = Callable[["Outcome"], float | None]
@@ -163,4 +163,4 @@ def _group(members: list[Outcome], keys: list[str]) -> Group:
 
 
 def _folder(run: Outcome, policy: str) -> str:
-    return (run.best or "") if policy == "best" else policy
+    return (run.best or "") if policy == BEST else policy

@@ -28,10 +28,10 @@ _BETWEEN_SIGNALS_S = 0.2
 
 
 def request_stop(run: Run, when: When) -> None:
-    """Ask whoever works on a run to stop, and return at once. What is finished is kept.
+    """Ask the process that works on a run to stop, and return at once. What is finished is kept.
 
     Raises:
-        UsageError: nobody does, or the process belongs to somebody else.
+        UsageError: there is none, or it belongs to another user.
     """
     engine = holder(run.path)
     if engine is None and run.is_finished:
@@ -51,7 +51,7 @@ def resume(run: Run, *, trusted: bool = False, shared_by: int | None = None) -> 
         shared_by: how many runs of a sweep go on at once and share the machine's memory.
 
     Raises:
-        BusyError: somebody else does already.
+        BusyError: another process does already.
         StorageError: the run's lock cannot be had.
         SetupError: no process could be started.
     """
@@ -100,10 +100,10 @@ def outcome(run: Run, last: Event | None, returncode: int) -> Outcome:
 
 
 def remove(path: Path) -> None:
-    """Remove a run with all that it holds: at once for whoever looks, however long the disk takes.
+    """Remove a run with all that it holds. Its name is gone at once, however long the disk takes for the rest.
 
     Raises:
-        BusyError: somebody works on it.
+        BusyError: a process works on it.
         StorageError: it could not be removed.
     """
     lock = RunLock.acquire(path)

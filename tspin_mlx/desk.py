@@ -1,4 +1,4 @@
-"""What the phases of a run share: the run, the loaded policy, the examples, and the ear for requests to stop."""
+"""What the phases of a run share: the run, the loaded policy, the examples, and requests to stop."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Desk:
         """A reporter for :func:`tspin_mlx.generation.generate` and :func:`tspin_mlx.scoring.score`; a few events a
         second at most.
 
-        It is also where they stop when somebody asks: what is under way is dropped.
+        It is also where they stop on request: what is under way is dropped.
         """
         last = -_PROGRESS_EVERY
 

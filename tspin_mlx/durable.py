@@ -184,7 +184,11 @@ def cut_torn_tail(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """A folder, if it is not there."""
+    """A folder, if it is not there.
+
+    Raises:
+        StorageError: it cannot be made, or a file has its name.
+    """
     if _is_there(path) and not path.is_dir():
         raise StorageError(f"{path} is no folder", hint="move it away")
     with _storage_errors(path):

@@ -34,8 +34,11 @@ class Ending:
 
 _REPORTED = range(2, 9)  # the exit codes of errors.py
 
-#: The exit code of who was asked to stop, by its return code.
-STOPPED = {130: 130, 143: 143, -signal.SIGINT: 130, -signal.SIGTERM: 143, -signal.SIGUSR1: 143}
+#: The exit code of a process that was asked to stop, by the signal that asked: as ``kill`` and the shell have it.
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
+
+#: The same by its return code: it ended itself, or the signal ended it.
+STOPPED = {code: code for code in EXIT_CODES.values()} | {-number: code for number, code in EXIT_CODES.items()}
 
 _LESS_MEMORY = (
     "resume with what it has, or start a run that needs less: training.memory=lean, a smaller "
@@ -103,7 +106,7 @@ def classify(returncode: int, log: str) -> Ending:
         return Ending(
             "killed",
             128 + signal.SIGKILL,
-            message="the engine was killed: by the system, if by nobody else (it does that when memory runs out)",
+            message="the engine was killed: if not by a person, by the system, as it does when memory runs out",
         )
     names = {number.value: number.name for number in signal.Signals}
     how = f"signal {names.get(-returncode, -returncode)}" if returncode < 0 else f"exit code {returncode}"

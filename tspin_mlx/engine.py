@@ -31,7 +31,10 @@ def run_plan(run: Run, plan: Plan, load: Callable[[], Policy], emit: Emit, stop:
         stop: asked between phases, steps and tokens.
 
     Raises:
-        Stopped: somebody asked for it.
+        Stopped: that was asked for; what is finished is kept.
+        DivergedError: a loss or a gradient was not finite.
+        SetupError, ResourcesError, StorageError: the model cannot be loaded or trained, does not fit, or a result could
+            not be written.
     """
     started = time.perf_counter()
     phases, pending = len(plan.phases), run.pending()

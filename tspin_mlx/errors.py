@@ -74,7 +74,7 @@ class ResourcesError(TspinError):
 
 
 class Stopped(Exception):
-    """Somebody asked the run to stop; everything finished is kept.
+    """The run was asked to stop; everything finished is kept.
 
     Args:
         exit_code: 130 after SIGINT, 143 after SIGTERM or a request.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,7 @@ from .data import Splits, is_remote, load_examples, render_examples
 from .errors import UsageError
 from .model_folder import ModelFolder, context_length, load_tokenizer, resolve_model, vocabulary_size
 from .plan import Plan, make_plan
-from .recipe import SAFE_NAME, DataSection, ModelSection, Recipe
+from .recipe import DataSection, ModelSection, Recipe, check_name
 from .runs.creation import create_run, data_digests
 from .runs.directory import Run, open_run
 from .triplets import Prompt
@@ -59,11 +58,7 @@ def run_path(recipe: Recipe, source: RecipeSource) -> Path:
         UsageError: the recipe's name does not do as a name of a run, or the name is taken by something else.
     """
     name = recipe.run.name or source.name
-    if not re.fullmatch(SAFE_NAME, name):
-        raise UsageError(
-            f"{name!r} cannot be the name of a run (letters, digits, '.', '_' and '-')",
-            hint="set run.name=NAME",
-        )
+    check_name(name, "a run", hint="set run.name=NAME")
     path = user_path(str(Path(recipe.run.folder) / name))
     if path.is_symlink() or (path.exists() and not (path / "run.json").exists()):
         raise UsageError(f"{path}: exists and is not a run", hint="choose another name with run.name=NAME")
@@ -165,18 +160,17 @@ def preview(recipe: Recipe, source: RecipeSource) -> Preview:
         UsageError: a dataset on the Hub is not read for that, and the recipe does not say how many examples it takes.
     """
     data = recipe.data
-    sources = {"train": data.train, "validation": data.validation, "test": data.test}
-    remote = [source for source in sources.values() if source and is_remote(source)]
+    remote = [source for source in data.sources.values() if is_remote(source)]
     if not remote:
         examples = load_examples(data, source.path.parent, recipe.run.seed)
         return Preview(make_plan(recipe, examples.counts), False, examples.skipped)
     limits = {"train": data.train_limit, "validation": data.validation_limit, "test": data.test_limit}
-    if open_ended := [f"data.{part}_limit" for part, source in sources.items() if source and limits[part] is None]:
+    if open_ended := [f"data.{part}_limit" for part in data.sources if limits[part] is None]:
         raise UsageError(
             f"{remote[0]} is not downloaded for a plan: how many examples there are has to be in the recipe",
             hint=f"set {' and '.join(open_ended)}",
         )
-    counts = {part: limits[part] or 0 if source else 0 for part, source in sources.items()}
+    counts = {part: limits[part] or 0 if part in data.sources else 0 for part in limits}
     if not data.validation:
         counts["validation"] = min(data.validation_size, data.validation_limit or data.validation_size)
     return Preview(make_plan(recipe, counts), True)

@@ -68,7 +68,10 @@ def _budget_of_all() -> int:
 
 
 def device_bytes() -> int:
-    """All memory of what MLX computes on, whoever uses it: a run that goes on decides by it as before."""
+    """Bytes of memory of the device that MLX computes on, in use or not.
+
+    Unlike the free memory it is the same whenever a run goes on, so that it may decide what is computed.
+    """
     import mlx.core as mx
 
     if on_cpu():

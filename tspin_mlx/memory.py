@@ -13,7 +13,8 @@ from .events import Emit
 from .machine import memory_budget
 from .models import Policy
 from .objective import own_responses
-from .plan import Memory, Phase, Plan, Sizes
+from .plan import Phase, Plan, Sizes
+from .recipe import Memory
 from .recompute import can_recompute
 from .runs.directory import MEASURED, Run
 from .training import Trainer
@@ -32,7 +33,7 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
     if not any(phase.updates for phase in plan.phases):
         return plan
     if plan.sizes.memory == "lean" and not can_recompute(policy):
-        if plan.recipe.training.memory != "lean":  # whoever halves the sizes after a failure does not know the model
+        if plan.recipe.training.memory != "lean":  # sizes are halved after a failure without a look at the model
             return plan.with_sizes(replace(plan.sizes, memory="fast"))
         raise SetupError(
             "this model's layers cannot be computed twice: one uses what another has left beside its result",

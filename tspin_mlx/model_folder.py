@@ -123,7 +123,11 @@ def load_tokenizer(folder: ModelFolder) -> Any:
 
 
 def vocabulary_size(folder: ModelFolder) -> int:
-    """Token ids of the model are below this."""
+    """Token ids of the model are below this.
+
+    Raises:
+        SetupError: its configuration does not say, or cannot be read.
+    """
     config = read_json(folder.path)
     size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     if not size:

@@ -76,7 +76,8 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
 
     Raises:
         ResourcesError: the weights alone are larger than the memory that can be used.
-        SetupError: mlx-lm cannot load it, or it takes no adapter of this kind.
+        SetupError: mlx-lm cannot load it or its tokenizer, it takes no adapter of this kind, or it computes otherwise
+            when it generates than when it is trained.
     """
     from mlx_lm.utils import dequantize_model, load_model
 

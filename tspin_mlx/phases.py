@@ -1,4 +1,5 @@
-"""What is done in each kind of phase: keep, warm up, generate, pair, refer, train, evaluate, choose, test."""
+"""What is done in each kind of phase: keep, warm up, generate, pair, refer, train or supervise, evaluate, choose, test
+and, of the chosen policy, test_best."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from .guard import Health, signs_of_collapse
 from .models import folded
 from .objective import Objective
 from .plan import Phase, PhaseKind
-from .policy_names import INITIAL, iteration_folder, policy_before
+from .policy_names import BEST, INITIAL, iteration_folder, policy_before
 from .recipe import GenerationSection
 from .runs.policies import best_so_far
 from .scoring import score
@@ -230,7 +231,7 @@ def _choose(desk: Desk, phase: Phase) -> None:
 def _best_so_far(desk: Desk) -> dict[str, Any]:
     """Let ``best`` lead to the best adapter by the recipe's held-out measure."""
     result = best_so_far(desk.run)
-    desk.store.point("best", f"{result['best']}/adapter")
+    desk.store.point(BEST, f"{result['best']}/adapter")
     return result
 
 

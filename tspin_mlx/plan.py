@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 from .objective import SUPERVISED, Objective
 from .policy_names import BASE, INITIAL, iteration_folder, policy_before
-from .recipe import GenerationSection, ObjectiveSection, Recipe
+from .recipe import GenerationSection, Memory, ObjectiveSection, Optimizer, Recipe, Schedule
 from .recipe_text import flatten
 from .seeds import derive
 from .triplets import REFERENCE, TRIPLETS, samples_name
 
-Memory = Literal["auto", "fast", "lean"]
 PhaseKind = Literal[
     "keep", "evaluate", "warmup", "generate", "pair", "refer", "train", "supervise", "choose", "test", "test_best"
 ]
@@ -81,9 +80,9 @@ class Updates:
     epochs: int
     batch_size: int
     micro_batch_size: int
-    optimizer: Literal["adamw", "adam", "rmsprop", "lion"]
+    optimizer: Optimizer
     learning_rate: float
-    schedule: Literal["linear", "cosine", "constant"]
+    schedule: Schedule
     warmup_steps: int
     weight_decay: float
     max_grad_norm: float | None
@@ -178,7 +177,12 @@ class Plan:
 
 
 def self_play_prompts(section: GenerationSection, train: int, iteration: int) -> list[int]:
-    """Which of ``train`` training examples an iteration uses, by index."""
+    """Which training examples an iteration uses, by index.
+
+    Args:
+        train: how many there are.
+        iteration: from 0.
+    """
     count = min(train, section.prompts or train)
     first = iteration * count if section.fresh_prompts else 0
     return [(first + i) % train for i in range(count)]

@@ -6,6 +6,8 @@ from __future__ import annotations
 BASE = "base"
 #: The folder of the policy at the start of self-play, after the warm-up if there is one.
 INITIAL = "initial"
+#: The name of the policy with the best held-out measure, and of a link to its adapter.
+BEST = "best"
 
 
 def iteration_folder(iteration: int) -> str:

@@ -38,6 +38,16 @@ class PrefixCache:
 
         An array is for models that compute their attention themselves (Gemma 2, to cap its logits); MLX's own needs
         none, and with one loses the backward pass that keeps little memory.
+
+        Args:
+            count: tokens of the call.
+            window_size: of sliding attention, in tokens.
+
+        Returns:
+            ``"causal"``, or (count, tokens before + count) bool, true where a key is seen.
+
+        Raises:
+            UnshareableError: the sequence is longer than the window.
         """
         if window_size is not None:
             self._windows.add(window_size)

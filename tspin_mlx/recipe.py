@@ -11,9 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-#: What a folder made by us may be called.
-SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+from .errors import UsageError
 
+#: What a folder made by us may be called; and a run's at most so long.
+SAFE_NAME, LONGEST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$", 80
+
+Optimizer = Literal["adamw", "adam", "rmsprop", "lion"]
+Schedule = Literal["linear", "cosine", "constant"]
+Memory = Literal["auto", "fast", "lean"]
 MetricName = Literal["exact_match", "json_valid", "json_exact", "json_field_f1", "regex", "numeric"]
 
 
@@ -112,6 +117,12 @@ class DataSection(Section):
     skip_bad_rows: bool = False
     """Skip and count rows that cannot be used, instead of stopping."""
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """The files and datasets of its parts, of those that it has."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {part: source for part, source in parts.items() if source}
+
     @field_validator("template")
     @classmethod
     def _has_a_place_for_the_prompt(cls, value: str) -> str:
@@ -208,11 +219,11 @@ class TrainingSection(Section):
     """Triplets per optimiser step (paper: 64, for 50,000 examples)."""
     micro_batch_size: Positive = 4
     """Triplets computed at once; gradients are accumulated exactly, so this only trades memory for speed."""
-    optimizer: Literal["adamw", "adam", "rmsprop", "lion"] = "adamw"
+    optimizer: Optimizer = "adamw"
     """Optimiser, fresh in every iteration (paper: RMSProp)."""
     learning_rate: AboveZero = 1e-5
     """Peak learning rate (paper: not stated)."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Schedule = "linear"
     """How the rate falls to 0 after its warm-up."""
     warmup_ratio: Annotated[NotNegative, Field(le=1)] = 0.1
     """Share of the steps in which the rate rises from 0 (paper: 0.1)."""
@@ -220,9 +231,10 @@ class TrainingSection(Section):
     """Weight decay of AdamW and Lion (paper: none)."""
     max_grad_norm: AboveZero | None = 1.0
     """Clip the gradient to this norm; null does not clip."""
-    memory: Literal["auto", "fast", "lean"] = "auto"
-    """``fast`` keeps every layer's activations for the backward pass; ``lean`` computes them a second time, which
-    needs much less memory and half to four fifths more time; ``auto`` measures, and takes the fastest way that fits."""
+    memory: Memory = "auto"
+    """``fast`` keeps every layer's activations for the backward pass; ``lean`` computes them a second time
+    (gradient checkpointing), which needs much less memory and half to four fifths more time; ``auto`` measures, and
+    takes the fastest way that fits."""
 
     @model_validator(mode="after")
     def _decay_is_read(self) -> TrainingSection:
@@ -280,7 +292,7 @@ class GuardSection(Section):
 class RunSection(Section):
     """Where the run lives, its seed, and how often it is saved."""
 
-    name: str | None = Field(default=None, pattern=SAFE_NAME, max_length=80)
+    name: str | None = Field(default=None, pattern=SAFE_NAME, max_length=LONGEST_NAME)
     """Name of the run's folder; null is the recipe's name."""
     folder: str = "runs"
     """Folder that holds the runs."""
@@ -289,6 +301,20 @@ class RunSection(Section):
     checkpoint_seconds: NotNegative = 30.0
     """Seconds between checkpoints, and at least 20 times as long as saving one takes: what a killed run repeats at
     most. 0 saves one after every step. The results do not depend on it."""
+
+
+def check_name(name: str, what: str, hint: str | None = None) -> None:
+    """Refuse what a folder made by us may not be called.
+
+    Args:
+        what: it is the name of, with its article.
+        hint: how to give another name.
+
+    Raises:
+        UsageError: it has other characters than those.
+    """
+    if not re.fullmatch(SAFE_NAME, name):
+        raise UsageError(f"{name!r} cannot be the name of {what} (letters, digits, '.', '_' and '-')", hint=hint)
 
 
 class Recipe(Section):

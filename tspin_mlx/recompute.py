@@ -1,4 +1,4 @@
-"""Layers that are computed a second time in the backward pass, and keep only their input until then."""
+"""Gradient checkpointing: layers keep only their input for the backward pass, where they are computed once more."""
 
 from __future__ import annotations
 

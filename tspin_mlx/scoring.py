@@ -202,7 +202,14 @@ def _with_slopes(logits: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
 
 
 def chunked_logps(head: Head, features: mx.array, targets: mx.array, chunk: int) -> mx.array:
-    """The log-probabilities alone, (N,) float32, where nothing is differentiated."""
+    """The log-probabilities alone, (N,) float32, in nats, where nothing is differentiated.
+
+    Args:
+        head: from features to logits.
+        features: (N, d).
+        targets: (N,) token ids.
+        chunk: positions whose logits are held at once.
+    """
     (logps,) = _by_chunks(lambda x, y: token_logps(head(x), y)[:1], features, targets, chunk)
     return logps
 

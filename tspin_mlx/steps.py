@@ -1,4 +1,4 @@
-"""The optimiser steps of a run: they grow at the end, and whoever holds fewer of them sees no change. Pure."""
+"""The optimiser steps of a run: a sequence that grows at its end, while older copies stay as they were. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Steps(Sequence[Event]):
     def followed_by(self, row: Event, at: int) -> Steps:
         """The first ``at`` steps, and ``row`` after them."""
         shared = self._shared
-        if at != len(shared.rows):  # what came after is replaced, or somebody else has gone on from here
+        if at != len(shared.rows):  # what came after is replaced, or another view has gone on from here
             shared = _Shared(shared.rows[: min(at, self._count)])
         shared.rows.append(row)
         grown = Steps.__new__(Steps)
@@ -77,7 +77,7 @@ class Steps(Sequence[Event]):
 
 
 class _Shared:
-    """The rows, and their columns as far as somebody has asked for them."""
+    """The rows, and their columns as far as they were asked for."""
 
     def __init__(self, rows: list[Event]) -> None:
         self.rows = rows

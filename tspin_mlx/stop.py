@@ -9,15 +9,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from .ending import EXIT_CODES
 from .errors import Stopped, StorageError
 
 if TYPE_CHECKING:
     from .plan import Phase  # recipes and their checks take a quarter of a second to import
 
 After = Literal["step", "iteration"]
-
-#: What ``kill`` and the shell call the same.
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
 
 class Stop:

@@ -17,14 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from .ending import Ending, classify
+from .ending import EXIT_CODES, Ending, classify
 from .errors import StorageError
 from .events import LAST
 from .machine import NOTIFY, SHARED_BY, awake, notify
 from .runs.directory import Run
 from .runs.event_log import EventLog, EventTail, log_size
 from .runs.lock import RunLock
-from .stop import EXIT_CODES
 
 _TAIL = 1 << 14  # bytes of the engine's log that are looked at
 
@@ -92,7 +91,7 @@ class Supervisor:
             self._engine.send_signal(self._stopped_by)
         with awake(self._engine.pid):
             returncode = self._wait(self._engine)
-        self._lock.name_worker(os.getpid())  # whoever wants to stop it now must not signal the dead
+        self._lock.name_worker(os.getpid())  # `stop` must not signal a process that has ended
         with log.open("rb") as file:
             file.seek(max(begin, log.stat().st_size - _TAIL))
             return classify(returncode, file.read().decode(errors="replace"))
@@ -118,7 +117,7 @@ class Supervisor:
         return True
 
     def _is_to_stop(self) -> bool:
-        """Whether somebody asked for it, here or of the engine itself."""
+        """Whether a stop was asked for, here or of the engine itself."""
         return self._stopped_by is not None or "stopping" in self._said()
 
     def _said(self) -> list[str]:

@@ -13,12 +13,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from .errors import RecipeError
-from .recipe import SAFE_NAME, Section
+from .recipe import LONGEST_NAME, SAFE_NAME, Section
 from .recipe_text import Places, known_keys, place_of, read_yaml, readable, split_override, to_override
 from .text import suggest
-
-#: Longest name of a run, as in recipes.
-_LONGEST = 80
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -164,7 +161,7 @@ def _name(sweep: str, arm: str | None, varied: dict[str, Any]) -> str:
         short = key.rsplit(".", 1)[-1]
         parts.append(f"{short if last[short] == 1 else key}-{_safe(value)}")
     name = "-".join(parts)
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}-{_digest(name)}"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}-{_digest(name)}"
 
 
 def _safe(value: Any) -> str:

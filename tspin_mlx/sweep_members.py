@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from .errors import RecipeError, TspinError, UsageError
 from .launch import Checked, check, read_inputs
 from .lineage import lineage, shared
 from .model_folder import ModelFolder
-from .recipe import SAFE_NAME
+from .recipe import check_name
 from .recipe_text import to_override
 from .runs.directory import Run, open_run
 from .sweep import Combination, combinations, parse_sweep
@@ -81,8 +80,7 @@ def load_sweep(file: Path, folder: Path, given: Sequence[str] = (), *, trusted: 
     Raises:
         TspinError: of the kind that fits; it names the combination and the key.
     """
-    if not re.fullmatch(SAFE_NAME, file.stem):
-        raise UsageError(f"{file}: its name names the runs: letters, digits, '.', '_' and '-' only")
+    check_name(file.stem, "runs", hint=f"rename {file}: its runs begin with its name")
     if not file.is_file():
         raise UsageError(f"{file}: no such file", hint="`tspin-mlx sweep --help` shows how one begins")
     try:

@@ -138,7 +138,15 @@ class Trainer:
         self._compiled = self._gradients.compiled(self.objective, self._worth_compiling)
 
     def step(self, number: int, batch: Sequence[Scored]) -> dict[str, float]:
-        """One update, and what was seen on the way (see :func:`tspin_mlx.step_metrics.step_metrics`)."""
+        """One update, and what was seen on the way (see :func:`tspin_mlx.step_metrics.step_metrics`).
+
+        Args:
+            number: of the step, from 1; decides its learning rate and its dropout.
+            batch: prompts with their responses, y first.
+
+        Raises:
+            DivergedError: the loss or the gradient is not finite; nothing was updated.
+        """
         started = time.perf_counter()
         self._seed(number)
         loss, grads, seen = self._accumulated(batch)

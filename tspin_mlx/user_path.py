@@ -11,7 +11,7 @@ def user_path(text: str) -> Path:
     """A path, whether something is there or not, with ``~`` for a home folder.
 
     Raises:
-        UsageError: it cannot be one: nobody's home, too long, or with a NUL character.
+        UsageError: it cannot be one: the home of an unknown user, too long, or with a NUL character.
     """
     try:
         if "\0" in text:

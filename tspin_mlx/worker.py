@@ -33,7 +33,7 @@ def work(
         trusted: code that comes with the model may run.
 
     Raises:
-        Stopped: somebody asked for it; the log says so.
+        Stopped: it was asked to; the log says so.
         TspinError: of the kind that fits; the log says so as far as it can be written.
     """
     log = EventLog(run.events_path, listener)

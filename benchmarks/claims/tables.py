@@ -13,7 +13,7 @@ from tspin_mlx.chart import MOST_LINES, Estimates, estimates_svg
 from tspin_mlx.choice import better_is_lower
 from tspin_mlx.comparison import Group, Mean, Outcome, gain, mean, on_test, on_validation, paired
 from tspin_mlx.errors import UsageError
-from tspin_mlx.policy_names import INITIAL, policy_name
+from tspin_mlx.policy_names import BEST, INITIAL, policy_name
 from tspin_mlx.text import signed
 
 #: A run, as :mod:`outcomes` collects it.
@@ -115,7 +115,7 @@ _INSIDE = {
 
 
 def _tested(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
-    initial, best = on_test(INITIAL), on_test("best")
+    initial, best = on_test(INITIAL), on_test(BEST)
     for arm, group in groups([row for row in rows if row["test"]], metric).items():
         change = _cell(group.mean(gain(best, initial)), sign=True)
         yield [arm, str(len(group.runs)), _cell(group.mean(initial)), _cell(group.mean(best)), change]
@@ -125,7 +125,7 @@ def _compared(rows: Sequence[Row], metric: str) -> Iterator[list[str]]:
     known = groups(rows, metric)
     for arm, group in known.items():
         for rival in rivals(arm):
-            if rival in known and (found := paired(group, known[rival], on_test("best"))):
+            if rival in known and (found := paired(group, known[rival], on_test(BEST))):
                 yield [arm, rival, str(found.count), _cell(found, sign=True)]
 
 

@@ -1,4 +1,4 @@
-"""Commands that take what was trained elsewhere."""
+"""Commands that export and publish what was trained."""
 
 from __future__ import annotations
 

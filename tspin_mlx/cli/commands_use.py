@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..policy_names import BEST
 from .options import Iteration, Json, PolicyName, RunName, RunsFolder, SampleOrder, TrustRemoteCode, chosen_policy
 
 app = typer.Typer()
@@ -134,7 +135,7 @@ def evaluate(
 
     if iteration is not None and policy:
         raise typer.BadParameter("give --iteration or --policy, not both")
-    policies = [str(iteration)] if iteration is not None else policy or ["best"]
+    policies = [str(iteration)] if iteration is not None else policy or [BEST]
     if harness is None and (tasks_folder or system):
         raise typer.BadParameter("--tasks-folder and --system need --harness")
     if harness is not None:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..choice import better_is_lower
 from ..comparison import Group, Mean, Measure, Outcome, gain, groups, on_test, on_validation, paired, policies
-from ..policy_names import BASE, INITIAL, policy_name
+from ..policy_names import BASE, BEST, INITIAL, policy_name
 from ..runs.directory import Run
 from ..runs.outcomes import default_metric, outcomes, runs_named
 from ..text import printable, shorten, signed
@@ -24,7 +24,6 @@ from .options import print_json
 #: What a column of a table says of a group.
 Column = Callable[[Group], Mean | None]
 
-_BEST = "best"
 _WIDEST = 1000  # characters
 
 
@@ -41,7 +40,7 @@ def comparison_row(runs: Sequence[Run], metric: str | None = None) -> dict[str, 
     """The comparison as plain values: ``metric``, ``lower_is_better``, what differences are ``on``, and ``groups``."""
     metric = metric or default_metric(runs)
     found = outcomes(runs, metric)
-    names, has_test, alike = [*policies(found), _BEST], any(run.test for run in found), groups(found)
+    names, has_test, alike = [*policies(found), BEST], any(run.test for run in found), groups(found)
     on = on_test if has_test else on_validation
     return {
         "metric": metric,
@@ -53,9 +52,9 @@ def comparison_row(runs: Sequence[Run], metric: str | None = None) -> dict[str, 
                 "runs": [_without_settings(run) for run in group.runs],
                 "repeated": list(group.repeated),
                 "validation": {name: _row(group.mean(on_validation(name))) for name in names},
-                "test": {name: _row(group.mean(on_test(name))) for name in (BASE, INITIAL, _BEST)},
-                "best_minus_initial": _row(group.mean(gain(on(_BEST), on(INITIAL)))),
-                "best_minus_first_group": _row(paired(group, alike[0], on(_BEST))),
+                "test": {name: _row(group.mean(on_test(name))) for name in (BASE, INITIAL, BEST)},
+                "best_minus_initial": _row(group.mean(gain(on(BEST), on(INITIAL)))),
+                "best_minus_first_group": _row(paired(group, alike[0], on(BEST))),
             }
             for group in alike
         ],
@@ -68,14 +67,14 @@ def print_comparison(runs: Sequence[Run], metric: str | None = None) -> None:
     found = outcomes(runs, metric)
     alike, has_test = groups(found), any(run.test for run in found)
     on = on_test if has_test else on_validation
-    gains: dict[str, Column] = {"best − initial": _mean_of(gain(on(_BEST), on(INITIAL)))}
+    gains: dict[str, Column] = {"best − initial": _mean_of(gain(on(BEST), on(INITIAL)))}
     if len(alike) > 1:
-        gains["best − row 1"] = lambda group: None if group is alike[0] else paired(group, alike[0], on(_BEST))
+        gains["best − row 1"] = lambda group: None if group is alike[0] else paired(group, alike[0], on(BEST))
     direction = "lower" if better_is_lower(metric) else "higher"
-    columns = {_heading(name): _mean_of(on_validation(name)) for name in [*policies(found), _BEST]}
+    columns = {_heading(name): _mean_of(on_validation(name)) for name in [*policies(found), BEST]}
     parts = [(f"Validation, {metric} ({direction} is better)", columns | ({} if has_test else gains))]
     if has_test:
-        tested = {_heading(name): _mean_of(on_test(name)) for name in (INITIAL, _BEST)}
+        tested = {_heading(name): _mean_of(on_test(name)) for name in (INITIAL, BEST)}
         parts.append((f"\nTest, {metric}", tested | gains))
     console = Console(highlight=False)
     tables = [_fitting(console, alike, columns) for _, columns in parts]
@@ -168,7 +167,7 @@ def _notes(alike: Sequence[Group], has_test: bool) -> list[str]:
 
 
 def _heading(policy: str) -> str:
-    return policy if policy == _BEST else policy_name(policy).replace("iteration", "iter.")
+    return policy if policy == BEST else policy_name(policy).replace("iteration", "iter.")
 
 
 def _value(value: Any) -> Text:

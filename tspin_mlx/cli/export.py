@@ -24,8 +24,8 @@ from ..export.triplets import FILE, export_triplets
 from ..export.upstream import no_base
 from ..export.usage import Way, mlx_adapter, mlx_model, ollama_gguf, peft, transformers_model
 from ..machine import awake
+from ..policy_names import BEST
 from ..runs.directory import Run, find_run
-from ..runs.policies import BEST
 from .options import print_json
 from .say import confirm, say
 

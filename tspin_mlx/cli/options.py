@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..policy_names import BEST
+
 RecipeName = Annotated[str, typer.Argument(help="A ready recipe's name, or a YAML file.", metavar="RECIPE")]
 Overrides = Annotated[
     list[str] | None,
@@ -37,7 +39,7 @@ PolicyName = Annotated[
 def chosen_policy(iteration: int | None, policy: str | None) -> str:
     if iteration is not None and policy is not None:
         raise typer.BadParameter("give --iteration or --policy, not both")
-    return policy or ("best" if iteration is None else str(iteration))
+    return policy or (BEST if iteration is None else str(iteration))
 
 
 def print_json(content: Any) -> None:

@@ -17,7 +17,7 @@ from ..control import command
 from ..export.ask import first_ask
 from ..export.usage import mlx_adapter
 from ..metrics import HEADINGS
-from ..policy_names import BASE, INITIAL, policy_label, policy_name
+from ..policy_names import BASE, BEST, INITIAL, policy_label, policy_name
 from ..runs.directory import MEASURED, Run
 from ..text import shorten, signed
 
@@ -151,7 +151,7 @@ def _print_next(console: Console, run: Run, best: str, warm: bool) -> None:
     model = Path(run.about["model"]["path"])
     ask = first_ask(run, model)
     generate = f"{shlex.quote(_python())} -m mlx_lm generate"
-    way = mlx_adapter(str(model), str(run.path / "best"), ask, generate=generate)
+    way = mlx_adapter(str(model), str(run.path / BEST), ask, generate=generate)
     console.print(Text("\nThe best adapter in mlx-lm:", style="dim"))
     console.print(Text(f"  {way.text}"), soft_wrap=True)
     if way.remark:

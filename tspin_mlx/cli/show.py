@@ -53,8 +53,8 @@ def copy_recipe(name: str, target: Path) -> None:
         target = target / source.path.name
     copies = [(source.path, target)]
     data = parse_source(source).data
-    for file in (data.train, data.validation, data.test):
-        if file and not is_remote(file) and (source.path.parent / file).is_file() and not Path(file).is_absolute():
+    for file in data.sources.values():
+        if not is_remote(file) and (source.path.parent / file).is_file() and not Path(file).is_absolute():
             copies.append((source.path.parent / file, target.parent / file))
     taken = [str(copy) for _, copy in copies if copy.exists()]
     if taken:

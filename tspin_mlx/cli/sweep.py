@@ -13,10 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..ending import EXIT_CODES
 from ..machine import notify
 from ..policy_names import policy_name
 from ..runs.summary import summary
-from ..stop import EXIT_CODES
 from ..sweep_members import Member, load_sweep
 from ..sweeping import Change, Sweeping, alone
 from ..text import duration

@@ -81,10 +81,12 @@ class Facts:
         policy: folder of the policy.
         system: the system prompt of the training examples, if all have the same.
         thinks: whether the chat template has a switch for thinking, which training turned off.
+        recipe: the run's.
         measured: measures by policy folder, of the test examples or else the validation examples.
         split: which of the two.
         examples: how many of the run's examples are in each split.
         versions: of the packages that made it.
+        machine: on which it was trained, in words.
         agreement: of a fused model with the adapter's.
     """
 
@@ -142,7 +144,7 @@ def metadata(facts: Facts) -> dict[str, Any]:
 
 
 def _datasets(recipe: Recipe) -> list[str]:
-    names = [name for name in (recipe.data.train, recipe.data.validation, recipe.data.test) if name and is_remote(name)]
+    names = [name for name in recipe.data.sources.values() if is_remote(name)]
     return list(dict.fromkeys(name.removeprefix("hub:").split(":")[0] for name in names))
 
 

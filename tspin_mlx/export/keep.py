@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 
 from .. import durable
 from ..errors import DamagedError, UsageError
-from ..recipe import SAFE_NAME
-from ..runs.store import Store
+from ..recipe import check_name
+from ..runs.store import MANIFEST, Store
 
 #: The note inside an export. It names what the export was made from, and no path of this machine.
 NOTE = "export.json"
@@ -49,8 +48,9 @@ def keep(store: Store, name: str, origin: dict[str, Any], fill: Callable[[Path],
         UsageError: it cannot be a name, or the name is taken by an export of something else.
         DamagedError: the export that is there is not what was written.
     """
-    if not re.fullmatch(SAFE_NAME, name) or name == "manifest.jsonl":
-        raise UsageError(f"{name!r} cannot be the name of an export (letters, digits, '.', '_' and '-')")
+    check_name(name, "an export")
+    if name == MANIFEST:
+        raise UsageError(f"{name!r} cannot be the name of an export: a file beside them has it")
     if store.has(name):
         return _found(store, name, origin)
     durable.make_folder(store.root)

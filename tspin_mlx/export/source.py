@@ -8,11 +8,11 @@ from typing import Any
 
 from ..errors import UsageError
 from ..model_folder import read_json
-from ..policy_names import BASE, INITIAL, policy_name
+from ..policy_names import BASE, BEST, INITIAL, policy_name
 from ..recipe import Recipe
 from ..run_model import find_model
 from ..runs.directory import Run
-from ..runs.policies import BEST, find_policy
+from ..runs.policies import find_policy
 from .upstream import Base, find_base
 
 
@@ -21,6 +21,8 @@ class Source:
     """One policy of a run.
 
     Attributes:
+        run: whose policy it is.
+        recipe: the run's.
         policy: its folder, relative to the run.
         base: the model that its adapter belongs to.
     """
@@ -51,7 +53,7 @@ def open_source(run: Run, name: str = BEST, base_id: str | None = None, *, trust
 
     Args:
         name: see :func:`tspin_mlx.runs.policies.find_policy`.
-        base_id: upstream id of the model, from somebody who knows.
+        base_id: upstream id of the model, if the user gave one.
         trusted: the model may bring code of its own; none of it runs here.
 
     Raises:

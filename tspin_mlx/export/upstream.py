@@ -38,7 +38,7 @@ def find_base(folder: Path, name: str, given: str | None = None) -> Base:
 
     Args:
         name: what the recipe called it.
-        given: its upstream id, from somebody who knows; it is taken as it is.
+        given: its upstream id, if the user gave one; it is taken as it is.
 
     Raises:
         UsageError: ``given`` is not a Hub id.

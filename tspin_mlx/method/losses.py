@@ -42,7 +42,7 @@ def tspin_loss(
 
 
 def nll_loss(annotated_logps: mx.array) -> mx.array:
-    """Negative log-likelihood of the expert's answers, (batch,) float32, at least 0: supervised fine-tuning."""
+    """Negative log-likelihood of the expert's answers, (batch,) float32, in nats, at least 0: supervised training."""
     return -annotated_logps
 
 

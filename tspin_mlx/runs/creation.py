@@ -15,6 +15,7 @@ from .. import durable
 from ..data import Splits
 from ..lineage import lineage, shared
 from ..plan import Plan
+from ..policy_names import BEST
 from ..triplets import SCORES, Prompt, to_row
 from .directory import FORMAT, MEASURED, SPLITS, Run
 from .store import Store
@@ -88,7 +89,7 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
         if target.endswith("/adapter") and origin.store.is_intact(scores):
             store.write_text(scores, (origin.path / scores).read_text(encoding="utf-8"))
     if "result.json" in reused:
-        store.point("best", f"{store.read_json('result.json')['best']}/adapter")
+        store.point(BEST, f"{store.read_json('result.json')['best']}/adapter")
     decisions = origin.decisions()
     if decisions and (decisions[-1].reason != MEASURED or _steps(plan) == _steps(before)):
         shutil.copyfile(origin.path / "decisions.jsonl", folder / "decisions.jsonl")

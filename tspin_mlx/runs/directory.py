@@ -13,7 +13,7 @@ from ..text import did_you_mean
 from ..triplets import Prompt, prompt_from_row
 from .store import REPAIR, Store
 
-if TYPE_CHECKING:  # recipes bring pydantic: whoever only looks at runs starts without it
+if TYPE_CHECKING:  # recipes bring pydantic, which a look at runs need not load
     from ..data import Splits
     from ..plan import Plan, Sizes
     from ..recipe import Recipe

@@ -1,4 +1,4 @@
-"""One writer per run: a flock on ``lock``. Whoever holds it is alive; nobody has to tidy up after a crash."""
+"""One writer per run: a flock on ``lock``, which the system lets go when its holder ends, also after a crash."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RunLock:
 
 
 def _write(descriptor: int, pid: int) -> None:
-    """Over what is there, and of the same length: whoever reads meanwhile finds the one or the other."""
+    """Over what is there, and of the same length: a reader finds the old content or the new, never a mixture."""
     content = json.dumps({"pid": pid, "since": round(time.time(), 3)})
     os.pwrite(descriptor, content.ljust(_SIZE).encode(), 0)
 
@@ -107,7 +107,7 @@ def who_holds(run: Path) -> str:
 
 
 def busy(run: Path) -> BusyError:
-    """The error of whoever comes second."""
+    """The error that a second process gets."""
     return BusyError(
         f"the run {run.name!r} is being worked on by {who_holds(run)}",
         hint=f"`tspin-mlx watch {typed(run)}` shows it, `tspin-mlx stop {typed(run)}` stops it",

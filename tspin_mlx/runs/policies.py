@@ -6,13 +6,10 @@ from typing import Any
 
 from ..choice import better_is_lower, choose
 from ..errors import DamagedError, UsageError
-from ..policy_names import BASE, INITIAL, policy_name
+from ..policy_names import BASE, BEST, INITIAL, policy_name
 from ..text import suggest
 from .directory import Run
 from .store import REPAIR
-
-#: The name of the policy with the best held-out measure.
-BEST = "best"
 
 
 def policies(run: Run) -> dict[str, str]:
@@ -65,7 +62,7 @@ def find_policy(run: Run, name: str | int) -> str:
 def best_so_far(run: Run) -> dict[str, Any]:
     """The best policy by the recipe's held-out measure: ``best`` (its folder), ``metric``, ``value``, ``candidates``.
 
-    The initial policy and the untouched model are candidates: nobody is left with less than he began with.
+    The initial policy and the untouched model are candidates, so that the best is never worse than the start.
     """
     metric = run.plan_row["recipe"]["evaluation"]["best"]
     values = {folder: content["metrics"][metric] for folder, content in run.evaluations().items()}

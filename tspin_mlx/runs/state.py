@@ -21,8 +21,8 @@ def state_of(run: Run, now: float) -> State:
         now: seconds since 1970.
 
     Returns:
-        ``stalled`` if somebody works on it but has said nothing for longer than 90 s and six of its recent steps;
-        ``interrupted`` if nobody does, although it neither finished nor failed.
+        ``stalled`` if a process works on it but has said nothing for longer than 90 s and six of its recent steps;
+        ``interrupted`` if none does, although it neither finished nor failed.
     """
     if is_held(run.path):
         return "stalled" if _is_silent(run, now) else "running"

@@ -12,7 +12,8 @@ from typing import Any
 from .. import durable
 from ..errors import DamagedError
 
-_MANIFEST = "manifest.jsonl"
+#: The file of the digests.
+MANIFEST = "manifest.jsonl"
 
 
 class Store:
@@ -27,7 +28,7 @@ class Store:
 
     def recover(self) -> None:
         """After a crash, before the first write: cut what it left half-written off the manifest."""
-        durable.cut_torn_tail(self.root / _MANIFEST)
+        durable.cut_torn_tail(self.root / MANIFEST)
 
     def has(self, name: str) -> bool:
         """Whether something is complete under this name."""
@@ -121,7 +122,7 @@ class Store:
     def _record(self, digests: dict[str, str]) -> None:
         for name, digest in digests.items():
             last = name == next(reversed(digests))
-            durable.append_line(self.root / _MANIFEST, {"file": name, "sha256": digest}, sync=last)
+            durable.append_line(self.root / MANIFEST, {"file": name, "sha256": digest}, sync=last)
 
     def _record_folder(self, aside: Path, name: str) -> None:
         files = _files_below(aside)
@@ -129,7 +130,7 @@ class Store:
 
     def _digests(self) -> dict[str, str]:
         """sha256 by name; of several lines for a name the last counts."""
-        path = self.root / _MANIFEST
+        path = self.root / MANIFEST
         try:
             lines = path.read_bytes().split(b"\n")[:-1]  # what has no end yet was not finished
         except OSError as error:
