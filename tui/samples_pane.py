@@ -41,7 +41,7 @@ class SamplesPane(Pane):
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("earlier", "step(-1)", "earlier", tooltip="The iteration before", priority=True),
         bound("later", "step(1)", "later", show=False, tooltip="The next iteration", priority=True),
-        bound("answers", "answers", "answers", tooltip="To the answers, which the cursor keys scroll, and back"),
+        bound("answers", "answers", "answers", tooltip="To the answers, to scroll them, and back"),
         bound("order", "order", "order", tooltip="As in the file, by current, or by historical advantage"),
         bound("data", "data", "data", tooltip="Held-out prompts, or the triplets it was trained on"),
     ]
