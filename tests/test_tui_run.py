@@ -2,9 +2,10 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
-from textual.widgets import RichLog
+from textual.widgets import DataTable, RichLog
 from tspin_mlx_tui.chart_view import ChartView
 from tspin_mlx_tui.home import HomeScreen
 from tspin_mlx_tui.machine_stats import Stats
@@ -18,6 +19,7 @@ from tspin_mlx_tui.stop_dialog import StopDialog
 from tspin_mlx.errors import UsageError
 from tspin_mlx.run_view import RunView
 from tspin_mlx.runs.lock import RunLock
+from tspin_mlx.runs.samples import held_out
 
 from .app_driver import TRAINING, drive, text_of, until
 
@@ -240,6 +242,31 @@ def test_samples_step_through_iterations_are_ordered_and_switch_to_the_training_
         assert "8 trained on" in text_of(app) and "please do train number" in text_of(app)
 
     drive(story, run=done)
+
+
+@pytest.mark.parametrize("size", [(120, 36), (80, 24), (50, 16)])
+def test_the_end_of_a_long_answer_is_reached_with_keys(done, monkeypatch, size):
+    def longer(run, policy):
+        long = "\n".join([*(f"line {i}" for i in range(60)), "the end"])
+        return [replace(one, answer=replace(one.answer, text=long)) for one in held_out(run, policy)]
+
+    monkeypatch.setattr("tspin_mlx_tui.samples_pane.held_out", longer)
+
+    async def story(app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "tab answers" in text_of(app) and "validation number 0" in text_of(app))
+        await pilot.press("pagedown", "end")
+        assert app.screen.query_one(DataTable).cursor_row == 2 and "the end" not in text_of(app)
+        await pilot.press("tab", *["pagedown"] * 12)
+        await until(pilot, lambda: "the end" in text_of(app))
+        await pilot.press("left")
+        assert "‹ iteration 0 ›" in text_of(app)
+        await pilot.press("tab", "up")  # another prompt is read from its beginning
+        assert app.screen.query_one(DataTable).cursor_row == 1
+        await until(pilot, lambda: "the end" not in text_of(app) and "current" in text_of(app))
+        assert app.screen.query_one("#samples-detail").scroll_offset.y == 0
+
+    drive(story, run=done, size=size)
 
 
 def tell(run, **event):

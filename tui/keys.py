@@ -20,7 +20,7 @@ KEYS = {
     "slower": "less_than_sign,comma", "faster": "greater_than_sign,full_stop",
     "smoother": "right_square_bracket", "rougher": "left_square_bracket",
     "advantage": "1", "metrics": "2", "samples": "3", "system": "4", "events": "5",
-    "filter": "slash", "log": "l", "order": "o", "data": "t", "earlier": "left", "later": "right",
+    "filter": "slash", "log": "l", "order": "o", "data": "t", "answers": "tab", "earlier": "left", "later": "right",
     "mark": "m", "start": "ctrl+s", "pick": "ctrl+o", "line-up": "up", "line-down": "down",
     "page-up": "pageup", "page-down": "pagedown", "again": "ctrl+n",
     "stop-iteration": "i", "stop-step": "s", "stop-now": "n",

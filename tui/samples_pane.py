@@ -40,9 +40,10 @@ class SamplesPane(Pane):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         bound("earlier", "step(-1)", "earlier", tooltip="The iteration before", priority=True),
-        bound("later", "step(1)", "later", tooltip="The next iteration", priority=True),
+        bound("later", "step(1)", "later", show=False, tooltip="The next iteration", priority=True),
+        bound("answers", "answers", "answers", tooltip="To the answers, to scroll them, and back"),
         bound("order", "order", "order", tooltip="As in the file, by current, or by historical advantage"),
-        bound("data", "data", "held-out/training", tooltip="Held-out prompts, or the triplets it was trained on"),
+        bound("data", "data", "data", tooltip="Held-out prompts, or the triplets it was trained on"),
     ]
 
     def __init__(self, run: Run, *, id: str) -> None:
@@ -51,6 +52,7 @@ class SamplesPane(Pane):
         self._places: tuple[str | int, ...] = ()
         self._samples: list[Sample] = []
         self._damage, self._seen = "", False
+        self._shown: str | None = None  # whose answers are shown
         self._warm = run.warm
 
     def compose(self) -> ComposeResult:
@@ -150,8 +152,12 @@ class SamplesPane(Pane):
     def _details(self) -> None:
         chosen = chosen_key(self.query_one(DataTable))
         sample = next((sample for sample in self._samples if sample.prompt.id == chosen), None)
+        detail = self.query_one("#samples-detail")
+        if chosen != self._shown:
+            self._shown = chosen
+            detail.scroll_home(animate=False)
         if sample is not None:
-            width = self.query_one("#samples-detail").content_size.width or 80
+            width = detail.content_size.width or 80
             self.query_one("#answers", Static).update(answers(sample, width, words_of(self.app)))
         elif not self._samples:
             waiting = "Answers appear here when there are some." if self._seen else "reading …"
@@ -170,6 +176,11 @@ class SamplesPane(Pane):
         """Another order."""
         self._order_by = (self._order_by + 1) % len(_ORDERS)
         self._list()
+
+    def action_answers(self) -> None:
+        """The cursor keys go to the answers, or back to the list."""
+        detail = self.query_one("#samples-detail")
+        (self.query_one(DataTable) if detail.has_focus else detail).focus()
 
     def action_data(self) -> None:
         """Held-out prompts, or training triplets."""

@@ -39,6 +39,7 @@ class StopDialog(ModalScreen[When | None]):
         colours = words_of(self.app)
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(justify="right", no_wrap=True)
+        table.add_column(no_wrap=True)
         notes = dict(_CHOICES.values())
         for _, binding, _, _ in self.active_bindings.values():
             if binding.description in notes:
