@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..text import signed
 from .plot import Plot, Scale, Traced, number, sampled, step_ticks, trace
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # braille, (row, column) in a cell
@@ -196,8 +195,7 @@ def _legend(plot: Plot, width: int, look: Look) -> Row:
     row: Row = []
     for index, series in enumerate(plot.series):
         known = series.values[~np.isnan(series.values)]
-        last = signed(known[-1]) if len(known) else "–"
-        last = last if plot.zero else last.removeprefix("+")
+        last = plot.number(known[-1]) if len(known) else "–"
         stroke = "╌╌" if look.dashed and index else "━━"
         row += [(f"{stroke} {series.name} ", Ink(f"line{index}")), (f"{last}   ", Ink("plain"))]
     left = width - sum(len(text) for text, _ in row)

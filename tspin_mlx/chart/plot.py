@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..text import signed
+
 _POINTS_PER_COLUMN = 4  # what is left of a long series before it is smoothed
 _SMOOTHED_OVER = 40  # by default, a window is this fraction of the series
 _QUANTILE = 0.02  # of the band's edges that may lie outside the chart
@@ -69,6 +71,10 @@ class Plot:
     def smoothed_over(self) -> int:
         """The window that is used."""
         return self.window if self.window is not None else max(1, self.steps // _SMOOTHED_OVER)
+
+    def number(self, value: float) -> str:
+        """A value as it is told: what has a zero line is read by its sign."""
+        return signed(value) if self.zero else signed(value).removeprefix("+")
 
     @property
     def notes(self) -> list[str]:

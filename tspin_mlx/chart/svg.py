@@ -13,7 +13,7 @@ import numpy as np
 
 from ..colours import ON_DARK, ON_LIGHT
 from ..run_view import RunView
-from ..text import printable, signed
+from ..text import printable
 from .advantage import CURRENT, HISTORICAL, advantage_plot
 from .plot import Plot, Scale, Series, Traced, number, step_ticks, trace
 
@@ -99,8 +99,9 @@ def describe(plot: Plot) -> str:
         if len(known := _known(series)):
             name = f"{series.name} advantage" if series.name in (CURRENT, HISTORICAL) else series.name
             parts.append(
-                f"{name[0].upper()}{name[1:]}: {signed(known[0])} at its first step, {signed(known[-1])} at its last, "
-                f"between {signed(known.min())} and {signed(known.max())} {plot.unit}."
+                f"{name[0].upper()}{name[1:]}: {plot.number(known[0])} at its first step, "
+                f"{plot.number(known[-1])} at its last, between {plot.number(known.min())} and "
+                f"{plot.number(known.max())} {plot.unit}."
             )
     return " ".join(parts)
 
@@ -180,7 +181,7 @@ def _legend(plot: Plot) -> str:
     parts = [f'<text x="{LEFT}" y="56" xml:space="preserve">']
     for index, series in enumerate(plot.series):
         known = _known(series)
-        last = signed(known[-1]) if len(known) else "–"
+        last = plot.number(known[-1]) if len(known) else "–"
         stroke = "╌╌" if index else "━━"
         parts.append(f'<tspan class="f{index}">{stroke} {series.name}</tspan> {last}     ')
     return "".join([*parts, f'<tspan class="quiet">{" · ".join(plot.notes)}</tspan></text>'])
