@@ -52,7 +52,9 @@ def test_checkpoints_come_after_a_pause_that_grows_with_what_they_cost(monkeypat
         clock.now += saving_s
 
     monkeypatch.setattr(phases, "time", Fake(monotonic=lambda: clock.now))
-    monkeypatch.setattr(phases, "Trainer", lambda *_: Fake(run=run, first_logps={}))
+    monkeypatch.setattr(
+        phases, "Trainer", lambda *_: Fake(run=run, first_logps={}, objective=Fake(length_normalize=False))
+    )
     monkeypatch.setattr(phases, "Checkpoints", lambda *_: Fake(restore=lambda trainer: 0, save=save))
     recipe = Fake(run=Fake(checkpoint_seconds=pause))
     desk = Fake(plan=Fake(recipe=recipe), store=None, policy=None, gradients=None, emit=lambda *_, **__: None,

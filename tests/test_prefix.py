@@ -181,8 +181,8 @@ def test_what_is_longer_than_a_sliding_window_brings_its_whole_prompt():
     scorer = Scorer(model)
     assert scorer.longest_shared == 32
     assert prefixes(scorer.collate(EXAMPLES)) == [(3, 0)]
-    short = [example(3, 10, 4, 4, 4)]
-    assert prefixes(scorer.collate(short)) == [(1, 8)]
+    short = [example(3, 12, 4, 4, 4)]
+    assert prefixes(scorer.collate(short)) == [(1, 10)]
     assert_same(ours(model, scorer), plainly(model))
 
 
