@@ -47,7 +47,8 @@ class ModelSection(Section):
     """The language model to teach."""
 
     path: str = "smollm2-135m"
-    """A Hugging Face id (``org/name``), a local folder, a GGUF file, or ``smollm2-135m``, the built-in model."""
+    """A Hugging Face id (``org/name``), a local folder, a GGUF file, or ``smollm2-135m``, the built-in model.
+    ``model: X`` is short for it."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model; null is its main branch."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -247,7 +248,10 @@ class EvaluationSection(Section):
     """What is measured on held-out examples, before the first iteration and after every one."""
 
     metrics: tuple[MetricName, ...] = ()
-    """Task metrics of greedy answers: exact_match, json_valid, json_exact, json_field_f1, regex, numeric."""
+    """How good greedy answers are, from 0 to 1. ``exact_match``: the same text, but for space around it.
+    ``json_valid``: one JSON object or list and nothing else. ``json_exact``: JSON with the same content.
+    ``json_field_f1``: F1 over the fields and their values. ``numeric``: the same last number. ``regex``: the pattern is
+    found in the answer."""
     regex: str | None = None
     """For the metric ``regex``: the answer counts if this pattern is found in it."""
     best: str = "nll"
