@@ -146,7 +146,7 @@ def test_the_stored_type_of_the_base_is_kept_and_rounding_may_not_lose_the_adapt
     found = made.note["agreement"]
     assert 0 < found["kl"] < MAX_KL  # rounding the sums to bfloat16 is seen, and is little
     assert found["kl"] < found["adapter_kl"] / 10  # beside what the adapter changes
-    monkeypatch.setattr(fusing, "_NOTHING", 0)
+    monkeypatch.setattr(fusing, "_ROUNDING", 0)
     monkeypatch.setattr(fusing, "_LOST", found["kl"] / found["adapter_kl"] / 2)
     with pytest.raises(FusedAnother) as caught:
         fuse(open_source(run, 1), name="lost")

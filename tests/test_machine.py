@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tspin_mlx import machine
 from tspin_mlx.machine import NOTIFY, awake, notify
 
 
@@ -56,7 +57,6 @@ def test_a_mac_is_told_in_its_own_way_and_no_name_is_a_script(stand_in, monkeypa
     told = stand_in("osascript")
     monkeypatch.setattr(sys, "platform", "darwin")
     name = '" & (do shell script "id") & "'
-    notify("too soon", 59)
     notify(name, 61)
     while not told.exists():
         time.sleep(0.01)
@@ -64,13 +64,20 @@ def test_a_mac_is_told_in_its_own_way_and_no_name_is_a_script(stand_in, monkeypa
     assert words[-1] == name and name not in "".join(words[:-1]) and words[::2] == ["-e", "-e", "-e", name]
 
 
-def test_nobody_is_told_who_does_not_want_it_or_cannot(stand_in, monkeypatch):
-    told = stand_in("osascript")
+def test_nobody_is_told_elsewhere_too_soon_or_who_does_not_want_it(monkeypatch):
+    started = []
+    monkeypatch.setattr(machine.subprocess, "run", lambda command, **options: started.append(command[-1]))
+    monkeypatch.setattr(sys, "platform", "linux")
     notify("elsewhere", 61)
     monkeypatch.setattr(sys, "platform", "darwin")
+    notify("too soon", 59)
+    notify("wanted", 61)
     monkeypatch.setenv(NOTIFY, "0")
     notify("unwanted", 61)
-    monkeypatch.delenv(NOTIFY)
+    assert started == ["wanted"]
+
+
+def test_where_nothing_can_be_shown_nothing_fails(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv("PATH", "")
     notify("no such program", 61)
-    assert not told.exists()

@@ -1,7 +1,10 @@
 """Models and adapters on disk: what loads, what is refused, and that an untouched adapter changes nothing."""
 
+import dataclasses
+import importlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,6 +17,7 @@ from tspin_mlx.errors import DamagedError, DivergedError, SetupError, TspinError
 from tspin_mlx.evaluation import measure
 from tspin_mlx.model_folder import open_model, resolve_model
 from tspin_mlx.models import (
+    _finds_rope_itself,
     call_cost,
     cast,
     load_policy,
@@ -110,6 +114,26 @@ def test_rotary_positions_as_transformers_5_writes_them(tiny_model, tmp_path, ro
     expected = logits("earlier", earlier)
     np.testing.assert_array_equal(logits("now", {"rope_parameters": {"rope_type": "default"} | rope}), expected)
     assert np.abs(logits("neither", {}) - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kind", "rope", "knows"),
+    [
+        ("qwen3_moe", {"rope_theta": 1e6}, False),  # mlx-lm refuses it without rope_theta
+        ("llama", {"rope_theta": 1e4}, True),  # as mlx-lm assumes
+        ("llama", {"rope_theta": 1e6}, False),
+        ("gemma3_text", {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}, True),
+        ("gemma3_text", {"full_attention": {"rope_theta": 5e5}, "sliding_attention": {"rope_theta": 1e4}}, False),
+    ],
+)
+def test_whether_mlx_lm_finds_the_rotary_settings_by_itself(kind, rope, knows):
+    module = importlib.import_module(f"mlx_lm.models.{kind}")
+    needed = {field.name: 2 for field in dataclasses.fields(module.ModelArgs) if field.default is dataclasses.MISSING}
+    config = {**needed, "model_type": kind, "rope_parameters": rope}
+    config.pop("rope_theta", None)
+    args = module.ModelArgs.from_dict({**config, **rope_settings(config)})
+    assert _finds_rope_itself(SimpleNamespace(args=args), config) == knows
+    assert not _finds_rope_itself(SimpleNamespace(), config)  # a model that does not keep its arguments
 
 
 def test_rotary_settings_within_a_text_model_and_of_each_kind_of_layer():

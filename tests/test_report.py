@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from tspin_mlx import report
 from tspin_mlx.cli.follow import showing
+from tspin_mlx.cli.run import Shown
 from tspin_mlx.errors import SetupError, UsageError
-from tspin_mlx.report import PACKAGES, Report, Tracker, open_tracker
+from tspin_mlx.report import PACKAGES, Report, Tracker
 from tspin_mlx.runs.directory import Run
 from tspin_mlx.runs.event_log import read_events, view_of
 
@@ -69,26 +71,47 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_are_not(small_run, sent
     assert ("wandb", "finish", (), {}) not in sent and ("trackio", "finish", (), {}) in sent
 
 
-def test_what_is_missing_is_named(small_run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "trackio", None)
-    with pytest.raises(SetupError, match="trackio needs the package trackio") as caught:
-        open_tracker("trackio", Run(small_run))
-    assert "tspin-mlx[trackio]" in caught.value.hint
+def test_what_is_missing_is_named_before_anything_begins(small_run, sent, monkeypatch):
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None if name == "tensorboardX" else name)
+    with pytest.raises(SetupError, match="tensorboard needs the package tensorboardX") as caught:
+        Shown(report_to=["trackio", "tensorboard"])
+    assert "tspin-mlx[tensorboard]" in caught.value.hint
+    with pytest.raises(UsageError, match="'trakio' is no tracker") as caught:
+        Shown(report_to=["trakio"])
+    assert caught.value.hint == "did you mean trackio?"
+    for other in ({"detach": True}, {"tui": True}):
+        with pytest.raises(UsageError):
+            Shown(report_to=["trackio"], **other)
+    assert sent == []
+
+
+def test_what_refuses_is_told_and_what_was_opened_before_is_finished(small_run, sent, monkeypatch):
 
     def refuse(**named):
         raise ValueError("log in first\nat some address")
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=refuse))
-    with pytest.raises(SetupError, match=r"^wandb could not be opened: log in first$"):
-        open_tracker("wandb", Run(small_run))
-    with pytest.raises(UsageError, match="'comet' is no tracker"):
-        open_tracker("comet", Run(small_run))
+    with (
+        pytest.raises(SetupError, match=r"^wandb could not be opened: log in first$"),
+        showing(Run(small_run), report_to=["trackio", "wandb"]),
+    ):
+        pass
+    assert sent[-1] == ("trackio", "finish", (), {})
+
+
+def test_earlier_events_come_with_the_first_new_one(small_run, sent, capsys):
+    with showing(Run(small_run), plain=True, report_to=["trackio"]) as show:
+        assert not metrics(sent, "trackio")  # the engine is started meanwhile
+        show({"kind": "step", "time": 9.0, "phase": "new", "iteration": 9, "step": 1, "steps": 2, "loss": 0.5,
+              "tokens_per_s": 1.0, "elapsed_s": 1.0})  # fmt: skip
+        steps = view_of(small_run / "events.jsonl").steps
+        assert list(metrics(sent, "trackio").values()) == [*(step["loss"] for step in steps), 0.5]
 
 
 def test_only_numbers_are_metrics():
     logged = []
-    report = Report(Tracker(lambda values, step: logged.append((values, step)), lambda: None))
-    report.tell({"kind": "step", "time": 9.0, "phase": "p", "iteration": None, "step": 1, "steps": 2, "loss": 0.5})
-    report.tell({"kind": "progress", "time": 9.0, "done": 1})
-    report.tell({"kind": "evaluated", "time": 9.0, "policy": "base", "eval/nll": 2})
+    telling = Report(Tracker(lambda values, step: logged.append((values, step)), lambda: None))
+    telling.tell({"kind": "step", "time": 9.0, "phase": "p", "iteration": None, "step": 1, "steps": 2, "loss": 0.5})
+    telling.tell({"kind": "progress", "time": 9.0, "done": 1})
+    telling.tell({"kind": "evaluated", "time": 9.0, "policy": "base", "eval/nll": 2})
     assert logged == [({"loss": 0.5}, 1), ({"eval/nll": 2.0}, 1)]

@@ -16,6 +16,7 @@ from tspin_mlx.errors import UsageError
 from tspin_mlx.export.ask import ask
 from tspin_mlx.export.usage import mlx_adapter, mlx_model, transformers_model
 from tspin_mlx.recipe_text import parse_recipe
+from tspin_mlx.rope import UNKNOWN_ROPE
 from tspin_mlx.runs.directory import Run
 
 THINKING = (
@@ -45,7 +46,9 @@ def asked_by_mlx_lm(words, tokenizer):
 
 @pytest.fixture
 def model(tiny_model, tmp_path):
-    return shutil.copytree(tiny_model, tmp_path / "model")
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "adapter_config.json").write_text('{"base": {}}')  # of an adapter in the same folder
+    return folder
 
 
 @pytest.mark.parametrize("template", ["chat", "thinking", "paper", "Q: {prompt} ({system})\nA:"])
@@ -64,7 +67,7 @@ def test_mlx_lm_is_asked_what_was_trained(model, template, system):
     turns = [{"role": "system", "content": system}] if system else []
     example = Example((*turns, {"role": "user", "content": "two lamps"}), "[2]", "[2]")
     trained = list(render(example, "1", tokenizer, recipe.data, 300).tokens)
-    made = ask(run, model, "two lamps", system)
+    made = ask(run, model, model, "two lamps", system)
     program, *words = shlex.split(mlx_model("org/m", made).text)
     assert program == "mlx_lm.generate"
     assert asked_by_mlx_lm(words, tokenizer) == trained
@@ -74,7 +77,7 @@ def test_mlx_lm_is_asked_what_was_trained(model, template, system):
 def test_transformers_is_told_of_thinking_and_of_other_templates(model):
     def asked(template="chat"):
         recipe = parse_recipe(f"data: {{train: t.jsonl, template: {template}}}", "r.yaml").model_dump(mode="json")
-        return ask(SimpleNamespace(plan_row={"recipe": recipe}), model, "two lamps", None)
+        return ask(SimpleNamespace(plan_row={"recipe": recipe}), model, model, "two lamps", None)
 
     plain = transformers_model("org/m", asked()).text
     assert "enable_thinking" not in plain and "max_new_tokens=256" in plain
@@ -85,14 +88,12 @@ def test_transformers_is_told_of_thinking_and_of_other_templates(model):
     compile(text, "usage", "exec")
 
 
-def test_where_mlx_lm_may_miss_the_rotary_settings_that_is_remarked(model):
+def test_where_mlx_lm_misses_the_rotary_settings_that_is_remarked(model):
     recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml").model_dump(mode="json")
     run = SimpleNamespace(plan_row={"recipe": recipe})
-    assert mlx_adapter("org/m", "a", ask(run, model, "x", None)).remark == ""
-    config = json.loads((model / "config.json").read_text())
-    config["rope_parameters"] = {"rope_type": "default", "rope_theta": config.pop("rope_theta")}
-    (model / "config.json").write_text(json.dumps(config))
-    assert "fuse" in mlx_adapter("org/m", "a", ask(run, model, "x", None)).remark
+    assert mlx_adapter("org/m", "a", ask(run, model, model, "x", None)).remark == ""
+    (model / "adapter_config.json").write_text(json.dumps({"base": {UNKNOWN_ROPE: True}}))
+    assert "fuse" in mlx_adapter("org/m", "a", ask(run, model, model, "x", None)).remark
 
 
 def test_how_to_go_on_is_told_of_runs_whose_recipe_is_not_understood(small_run, monkeypatch, capsys):

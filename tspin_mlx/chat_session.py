@@ -27,7 +27,7 @@ class ChatSession:
         trusted: code that comes with the model may run.
 
     Attributes:
-        system: the system prompt that training used: the recipe's, or the one that all examples share.
+        system: the system prompt that training used: the recipe's, or the one that all training examples share.
         multi_turn: whether the recipe's template takes conversations; if not, each prompt stands alone.
         max_tokens: longest answer in tokens that the recipe evaluates.
 

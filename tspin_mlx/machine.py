@@ -129,7 +129,7 @@ def notify(text: str, took_s: float) -> None:
     """
     if sys.platform != "darwin" or os.environ.get(NOTIFY) == "0" or took_s < _WORTH_A_NOTE_S:
         return
-    script = ["on run words", 'display notification (item 1 of words) with title "tspin-mlx"', "end run"]
+    script = ["on run argv", 'display notification (item 1 of argv) with title "tspin-mlx"', "end run"]
     words = [*(word for line in script for word in ("-e", line)), text]
     in_background = 'osascript "$@" >/dev/null 2>&1 &'
     with contextlib.suppress(OSError):

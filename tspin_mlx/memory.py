@@ -44,19 +44,19 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
     prompts = run.prompts().train
     sizes, expected = measured_sizes(policy, plan, prompts, budget := memory_budget())
     run.decide(MEASURED, sizes)
-    if sizes != replace(plan.sizes, memory="fast"):
-        how = " and layers are computed twice" if sizes.memory == "lean" else ""
-        emit(
-            "warning",
-            message=f"to fit into {budget / 1e9:.1f} GB, {sizes.micro_batch_size} triplets are trained on at once"
-            f"{how}: about {expected / 1e9:.1f} GB",
-        )
     if expected > budget:
         emit(
             "warning",
             message=f"it may not fit: the longest triplet takes about {expected / 1e9:.1f} GB with the model, and "
             f"{budget / 1e9:.1f} GB can be used: shorter data.max_tokens or generation.max_tokens, fewer lora.layers, "
             "or a smaller model need less",
+        )
+    elif sizes != replace(plan.sizes, memory="fast"):
+        how = " and layers are computed twice" if sizes.memory == "lean" else ""
+        emit(
+            "warning",
+            message=f"to fit into {budget / 1e9:.1f} GB, {sizes.micro_batch_size} triplets are trained on at once"
+            f"{how}: about {expected / 1e9:.1f} GB",
         )
     return plan.with_sizes(sizes)
 

@@ -23,7 +23,7 @@ from .errors import DamagedError, DivergedError, ResourcesError, SetupError
 from .machine import bound_memory, device_bytes, keep_freed_memory, memory_budget, on_cpu
 from .model_folder import ModelFolder, context_length, load_tokenizer, read_json
 from .recipe import LoraSection
-from .rope import rope_settings
+from .rope import UNKNOWN_ROPE, rope_settings
 from .scoring import Scorer, distance
 from .text import first_line
 
@@ -101,7 +101,9 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     if any("sink" in name for name, _ in tree_flatten(model.parameters())):
         # Metal's own gradient of attention knows no sinks (MLX 0.32.4); with this MLX takes the general one.
         os.environ.setdefault("MLX_SDPA_VJP_FALLBACK", "1")
-    adapter_config = {**description, "base": {"name": folder.name, "fingerprint": folder.fingerprint}}
+    agrees = not rope or _finds_rope_itself(model, read_json(folder.path))
+    base = {"name": folder.name, "fingerprint": folder.fingerprint} | ({} if agrees else {UNKNOWN_ROPE: True})
+    adapter_config = {**description, "base": base}
     model.eval()
     mx.eval(model.parameters())
     if not _answers_as_it_is_scored(model):
@@ -109,9 +111,7 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
             f"{folder.path}: as mlx-lm has it, this model computes otherwise when it generates than when it is trained",
             hint="its answers would not be those of the model that is trained: take another one",
         )
-    tokenizer = load_tokenizer(folder)
-    agrees = not rope or _finds_rope_itself(model, read_json(folder.path))
-    return Policy(model, tokenizer, adapter_config, context_length(folder), agrees)
+    return Policy(model, load_tokenizer(folder), adapter_config, context_length(folder), agrees)
 
 
 def _check_that_it_fits(folder: Path, model: nn.Module) -> None:
@@ -126,10 +126,20 @@ def _check_that_it_fits(folder: Path, model: nn.Module) -> None:
 
 
 def _finds_rope_itself(model: nn.Module, config: dict[str, Any]) -> bool:
-    """Whether mlx-lm would build the same model of the configuration as it is on disk."""
+    """Whether mlx-lm reads the same rotary settings of the configuration as it is on disk."""
     inner = getattr(model, "language_model", None)
     part, settings = (model, config) if inner is None else (inner, {**config, **config.get("text_config", {})})
-    return bool(type(part.args).from_dict(settings) == part.args)
+    try:
+        alone = type(part.args).from_dict(settings)
+    except (AttributeError, TypeError, ValueError, KeyError):  # what it needs is missing there
+        return False
+    return _rope_of(alone) == _rope_of(part.args)
+
+
+def _rope_of(args: Any) -> list[Any]:
+    read = [getattr(args, name, None) for name in ("rope_theta", "partial_rotary_factor", "rope_local_base_freq")]
+    scaling = getattr(args, "rope_scaling", None) or {}
+    return [*read, {key: value for key, value in scaling.items() if key != "type"}]
 
 
 def cast(model: nn.Module, dtype: mx.Dtype) -> nn.Module:

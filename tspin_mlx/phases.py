@@ -105,8 +105,8 @@ def _generate(desk: Desk, phase: Phase) -> None:
     if measures["generate/identical"] > _IDENTICAL and phase.target == _samples_folder(phase.iteration):
         desk.emit(
             "warning",
-            message=f"{measures['generate/identical']:.0%} of the sampled answers are the expert's own: the other "
-            f"{1 - measures['generate/identical']:.0%} are all that this iteration can learn from",
+            message=f"{measures['generate/identical']:.1%} of the sampled answers are the expert's own: this iteration "
+            f"has only the rest of the {len(prompts)} to learn from",
         )
 
 

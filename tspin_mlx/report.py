@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from .errors import SetupError, UsageError
 from .events import Event
 from .recipe_text import flatten
 from .runs.directory import Run
-from .text import first_line
+from .text import first_line, suggest
 
 #: Trackers by name, with the package that each needs.
 PACKAGES = {
@@ -22,6 +23,7 @@ PACKAGES = {
     "tensorboard": "tensorboardX",
 }
 
+_MODULES = {"tensorboard": "tensorboardX"}
 _PROJECT = "tspin-mlx"
 _ABOUT = frozenset(("time", "kind", "phase", "policy", "step", "steps"))  # what of an event is no metric
 
@@ -63,37 +65,52 @@ class Report:
         self._tracker.finish()
 
 
+def check_trackers(names: Iterable[str]) -> None:
+    """Refuse what could not be opened, before anything is begun.
+
+    Raises:
+        UsageError: no such tracker.
+        SetupError: its package is missing.
+    """
+    for name in names:
+        if name not in PACKAGES:
+            raise UsageError(
+                f"{name!r} is no tracker that is known here",
+                hint=suggest(name, PACKAGES, f"one of: {', '.join(PACKAGES)}"),
+            )
+        if importlib.util.find_spec(_MODULES.get(name, name)) is None:
+            raise SetupError(
+                f"{name} needs the package {PACKAGES[name]}, which is not installed",
+                hint=f'pip install "tspin-mlx[{name}]", in a clone pip install -e ".[{name}]"',
+            )
+
+
 def open_tracker(name: str, run: Run) -> Tracker:
     """Begin a run of the same name in a tracker, with the recipe as its settings.
 
     Args:
-        name: of :data:`PACKAGES`.
+        name: see :func:`check_trackers`.
 
     Raises:
-        UsageError: no such tracker.
-        SetupError: its package is missing, or it refuses.
+        SetupError: it refuses.
     """
-    if name not in PACKAGES:
-        raise UsageError(f"{name!r} is no tracker that is known here", hint=f"one of: {', '.join(PACKAGES)}")
     recipe = {key: _plain(value) for key, value in flatten(run.plan_row["recipe"]).items()}
     try:
         return _OPEN.get(name, _session)(name, run, recipe)
-    except SetupError:
-        raise
     except Exception as error:  # whatever a tracker raises: no login, no network, no place to write
         raise SetupError(f"{name} could not be opened: {first_line(error)}", hint="leave --report-to out") from error
 
 
 def _session(name: str, run: Run, recipe: Mapping[str, Any]) -> Tracker:
     """Trackers that have one run at a time, as wandb does."""
-    module = _imported(name, name)
+    module = importlib.import_module(name)
     called = {"experiment_name" if name == "swanlab" else "name": run.name}
     module.init(project=_PROJECT, config=dict(recipe), **called)
     return Tracker(lambda values, step: module.log(values, step=step), module.finish)
 
 
 def _mlflow(name: str, run: Run, recipe: Mapping[str, Any]) -> Tracker:
-    mlflow = _imported(name, "mlflow")
+    mlflow = importlib.import_module(name)
     mlflow.set_experiment(_PROJECT)
     mlflow.start_run(run_name=run.name)
     mlflow.log_params(dict(recipe))
@@ -102,7 +119,8 @@ def _mlflow(name: str, run: Run, recipe: Mapping[str, Any]) -> Tracker:
 
 def _tensorboard(name: str, run: Run, recipe: Mapping[str, Any]) -> Tracker:
     folder: Path = run.path / "tensorboard"
-    writer = _imported(name, "tensorboardX").SummaryWriter(str(folder))
+    module = importlib.import_module(_MODULES[name])
+    writer = module.SummaryWriter(str(folder), purge_step=0)  # what was written before comes again
     writer.add_text("recipe", "\n".join(f"    {key}: {value}" for key, value in recipe.items()))
 
     def log(values: dict[str, float], step: int) -> None:
@@ -113,16 +131,6 @@ def _tensorboard(name: str, run: Run, recipe: Mapping[str, Any]) -> Tracker:
 
 
 _OPEN = {"mlflow": _mlflow, "tensorboard": _tensorboard}
-
-
-def _imported(name: str, module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise SetupError(
-            f"{name} needs the package {PACKAGES[name]}, which is not installed",
-            hint=f'pip install "tspin-mlx[{name}]", or in a checkout pip install -e ".[{name}]"',
-        ) from None
 
 
 def _is_number(value: Any) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+#: In the description of an adapter, under ``base``: mlx-lm alone would not find the model's rotary settings.
+UNKNOWN_ROPE = "rope_unknown_to_mlx_lm"
+
 
 def rope_settings(config: dict[str, Any]) -> dict[str, Any]:
     """What transformers 5 says of rotary positions, under the keys of earlier versions; empty if those are there.

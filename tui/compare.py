@@ -34,7 +34,7 @@ MOST = 6
 
 _EVERY_S = 2.0
 _METRICS = ("advantage/current", "advantage/historical", "loss", "rewards/accuracies", "logps/chosen", "entropy")
-_NOT_SETTINGS = ("run.name", "description")
+_NOT_SETTINGS = ("run.name", "description", "measured")
 
 
 class CompareScreen(AppScreen):

@@ -40,13 +40,12 @@ class StopDialog(ModalScreen[When | None]):
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True)
-        notes = dict(_CHOICES.values())
+        keys: dict[str, list[str]] = {}
         for _, binding, _, _ in self.active_bindings.values():
-            if binding.description in notes:
-                key, note = self.app.get_key_display(binding), notes[binding.description]
-                table.add_row(
-                    Text(key, style=colours["accent"]), Text(binding.description), Text(note, style=colours["dim"])
-                )
+            keys.setdefault(binding.description, []).append(self.app.get_key_display(binding))
+        for words, note in _CHOICES.values():
+            shown = ", ".join(keys.get(words, ()))
+            table.add_row(Text(shown, style=colours["accent"]), Text(words), Text(note, style=colours["dim"]))
         told = Text("\nWhat is finished is kept; resume goes on exactly there.", style=colours["dim"])
         with Vertical(classes="box"):
             yield Static(Group(Text("Stop training?\n", style="bold"), table, told))

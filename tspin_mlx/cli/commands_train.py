@@ -199,7 +199,10 @@ def schema() -> None:
 def doctor(
     determinism: Annotated[
         bool,
-        typer.Option("--determinism", help="Train the built-in model twice for some steps, kill one, and compare."),
+        typer.Option(
+            "--determinism",
+            help="Train the built-in model twice for some steps, kill and resume the second run, and compare.",
+        ),
     ] = False,
     folder: RunsFolder = Path("runs"),
     json: Json = False,

@@ -41,7 +41,7 @@ def fuse_run(
         return _print_json(made)
     _tell(made)
     _tell_agreement(made)
-    ask = first_ask(source.run, source.base.folder)
+    ask = first_ask(source.run, source.base.folder, source.adapter)
     ways = [mlx_model(str(made.path), ask)]
     _show([*ways, transformers_model(str(made.path), ask)] if bits is None else ways)
     return None
@@ -141,7 +141,7 @@ def _ways(source: Source, made: Export, form: str) -> list[Way]:
     path = str(made.path)
     if form == "gguf":
         return [ollama_gguf(path, source.run.name.lower())]
-    ask, ways = first_ask(source.run, source.base.folder), []
+    ask, ways = first_ask(source.run, source.base.folder, source.adapter), []
     if form in ("mlx", "both"):
         ways.append(mlx_adapter(str(source.base.folder), path, ask))
     if form in ("peft", "both"):
@@ -150,7 +150,7 @@ def _ways(source: Source, made: Export, form: str) -> list[Way]:
 
 
 def _fetched(source: Source, repo: str, fused: bool) -> Way:
-    ask = first_ask(source.run, source.base.folder)
+    ask = first_ask(source.run, source.base.folder, source.adapter)
     if fused:
         return mlx_model(repo, ask)
     return mlx_adapter(source.base.id or "", repo.split("/")[-1], ask, fetch=repo)

@@ -73,8 +73,8 @@ def follow(run: Run, offset: int, alive: Callable[[], bool], show: Show) -> Even
 @contextmanager
 def _reporting(run: Run, names: Sequence[str]) -> Iterator[Show]:
     """Hand events on to trackers, after those that there are. A tracker that fails is left out; the run goes on."""
-    with redirect_stdout(sys.stderr):
-        reports = {name: Report(open_tracker(name, run)) for name in names}
+    earlier = EventTail(run.events_path).read() if names else []
+    reports: dict[str, Report] = {}
 
     def attempt(name: str, what: Callable[[], None]) -> None:
         try:
@@ -84,14 +84,18 @@ def _reporting(run: Run, names: Sequence[str]) -> Iterator[Show]:
             reports.pop(name)
             say(f"warning: {name} is told no more: {first_line(error)}")
 
-    def report(event: Event) -> None:
-        for name, told in list(reports.items()):
-            attempt(name, partial(told.tell, event))
+    def report(*events: Event) -> None:
+        told_first, earlier[:] = [*earlier], []  # with the first one that comes, when the engine has been started
+        for event in (*told_first, *events):
+            for name, told in list(reports.items()):
+                attempt(name, partial(told.tell, event))
 
-    for event in EventTail(run.events_path).read() if names else ():
-        report(event)
     try:
+        for name in names:
+            with redirect_stdout(sys.stderr):
+                reports[name] = Report(open_tracker(name, run))
         yield report
+        report()
     finally:
         for name, told in list(reports.items()):
             attempt(name, told.finish)

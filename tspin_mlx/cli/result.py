@@ -149,7 +149,7 @@ def _print_next(console: Console, run: Run, best: str, warm: bool) -> None:
     for line, what in rows:
         console.print(Text(f"  {line:<{wide}}  ").append(what, style="dim"), soft_wrap=True)
     model = Path(run.about["model"]["path"])
-    ask = first_ask(run, model)
+    ask = first_ask(run, model, run.path / BEST)
     generate = f"{shlex.quote(_python())} -m mlx_lm generate"
     way = mlx_adapter(str(model), str(run.path / BEST), ask, generate=generate)
     console.print(Text("\nThe best adapter in mlx-lm:", style="dim"))

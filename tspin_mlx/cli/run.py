@@ -14,6 +14,7 @@ from ..control import Outcome, command, in_background, outcome, resume
 from ..errors import TspinError, UsageError
 from ..recipe import Recipe
 from ..recipe_text import to_override
+from ..report import check_trackers
 from ..runs.directory import Run, find_run
 from ..runs.event_log import log_size, offset_of_last_start
 from ..runs.lock import busy, is_held
@@ -38,7 +39,8 @@ class Shown:
         report_to: to these trackers as well.
 
     Raises:
-        UsageError: they contradict each other, or there is no terminal for a screen.
+        UsageError: they contradict each other, there is no terminal for a screen, or no such tracker.
+        SetupError: a tracker's package is missing.
     """
 
     as_json: bool = False
@@ -55,6 +57,7 @@ class Shown:
                 "--report-to needs a process that watches: it does not go together with --tui or --detach",
                 hint="`tspin-mlx watch RUN --report-to …` reports a run that goes on elsewhere",
             )
+        check_trackers(self.report_to)
 
     def tell(self, text: str) -> None:
         """A message, where people read along."""
@@ -144,14 +147,15 @@ def _start(run: Run, shown: Shown, trusted: bool, samples: int) -> None:
         return
     begun = time.perf_counter()
     offset = log_size(run.events_path)
+    if shown.detach:
+        resume(run, trusted=trusted)
+        if shown.as_json:
+            print_json({"run": str(run.path), "started": True})
+        else:
+            say(in_background(run))
+        return
     with showing(run, as_json=shown.as_json, plain=shown.plain, report_to=shown.report_to) as show:
         engine = resume(run, trusted=trusted)
-        if shown.detach and shown.as_json:
-            print_json({"run": str(run.path), "started": True})
-            return
-        if shown.detach:
-            say(in_background(run))
-            return
         with forwarding(lambda: [run.path], shown.tell):
             last = follow(run, offset, lambda: engine.poll() is None, show)
     _conclude(run, outcome(run, last, engine.returncode))
@@ -164,6 +168,8 @@ def _show_finished(run: Run, shown: Shown, samples: int) -> None:
     """What there is to tell of a run with nothing left to do; as JSON, its last start once more."""
     if not shown.as_json:
         say("finished already; nothing to do\n")
+        if shown.report_to:
+            say(f"{command('watch', run)} --report-to {shown.report_to[0]} reports it all the same\n")
         print_result(run, samples)
     elif shown.detach:
         print_json({"run": str(run.path), "started": False})

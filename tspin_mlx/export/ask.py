@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..chat import prompt_text, takes_conversations
 from ..model_folder import chat_template, read_json
-from ..rope import rope_settings
+from ..rope import UNKNOWN_ROPE
 from ..runs.directory import Run
 from ..text import printable, shorten
 from .usage import Ask
@@ -14,33 +14,35 @@ from .usage import Ask
 #: Of a prompt so many characters are shown.
 _SHOWN = 200
 
-_ROTARY = "mlx-lm may miss this model's rotary settings, without which the adapter does not fit: fuse it then."
+_ROTARY = "mlx-lm does not find this model's rotary settings, without which the adapter does not fit: fuse it for that."
 
 
-def first_ask(run: Run, model: Path) -> Ask:
+def first_ask(run: Run, model: Path, adapter: Path) -> Ask:
     """The first validation prompt, shortened.
 
     Args:
         model: the folder of the run's model.
+        adapter: of the policy that is asked.
     """
     prompt = run.prompts().validation[0]
-    return ask(run, model, shorten(prompt.text, _SHOWN), prompt.system)
+    return ask(run, model, adapter, shorten(prompt.text, _SHOWN), prompt.system)
 
 
-def ask(run: Run, model: Path, prompt: str, system: str | None) -> Ask:
+def ask(run: Run, model: Path, adapter: Path, prompt: str, system: str | None) -> Ask:
     """A prompt of one turn. Also of a run whose recipe this version would not understand.
 
     Args:
         model: the folder of the run's model.
+        adapter: of the policy that is asked.
         system: the system prompt, if there is one.
     """
     recipe = run.plan_row["recipe"]
     template: str = recipe["data"]["template"]
     longest = recipe["evaluation"].get("max_tokens") or recipe["generation"]["max_tokens"]
-    remark = _ROTARY if (model / "config.json").is_file() and rope_settings(read_json(model)) else ""
+    remark = _ROTARY if read_json(adapter, "adapter_config.json").get("base", {}).get(UNKNOWN_ROPE) else ""
     system = printable(system, keep_newlines=True) if system else None
     if takes_conversations(template):
-        return Ask(prompt, system, longest, thinks="thinking" in (chat_template(model) or ""), remark=remark)
+        return Ask(prompt, system, longest, thinks="enable_thinking" in (chat_template(model) or ""), remark=remark)
     turns = [{"role": "system", "content": system}] if system else []
     text = prompt_text([*turns, {"role": "user", "content": prompt}], None, template)
-    return Ask(text, None, longest, chat=False, remark=remark)
+    return Ask(text, system, longest, chat=False, remark=remark)

@@ -32,8 +32,11 @@ from .source import Source
 #: Mean KL divergence, in nats per position, above which a fused model is not the adapter's model any more.
 MAX_KL = 0.005
 
-#: Share of what the adapter changes that may be lost, unless it is next to nothing, in nats per position.
-_LOST, _NOTHING = 0.5, 1e-3  # bfloat16 alone may change about as much
+#: Share of what the adapter changes, as a mean KL divergence, that may be lost.
+_LOST = 0.5
+#: In nats per position: what bfloat16 alone may change, where an adapter may lose all but what it changes itself; and
+#: what float32 may.
+_ROUNDING, _NOISE = 1e-3, 1e-6
 
 #: What a model folder needs besides weights and configuration; no Python files.
 _BESIDE = (
@@ -77,7 +80,7 @@ def fuse(
         name: of the export.
         bits: quantise the result again.
         max_kl: largest mean KL divergence, in nats; None is :data:`MAX_KL`, and without ``bits`` half of what the
-            adapter itself makes, if that is less.
+            adapter itself makes, if that is less (of less than 0.002 nats: as much as it makes, up to 0.001).
         on_stage: hears what is done next.
 
     Raises:
@@ -100,7 +103,7 @@ def fuse(
         found = agreement(expected, distributions(_load(folder), examples))
         allowed = MAX_KL if max_kl is None else max_kl
         if max_kl is None and bits is None:  # a small adapter can be lost in rounding that changes little
-            allowed = min(MAX_KL, max(_LOST * adapter_kl, _NOTHING))
+            allowed = min(MAX_KL, max(_LOST * adapter_kl, min(_ROUNDING, adapter_kl), _NOISE))
         if not found.kl <= allowed:
             raise FusedAnother(found, allowed, bits)
         return {"agreement": {**asdict(found), "max_kl": allowed, "adapter_kl": adapter_kl}}

@@ -37,7 +37,7 @@ def repository(source: Source, export: Export, repo: str, *, fused: bool) -> dic
         UsageError: the base model is not known.
     """
     curve = _curve(source)
-    asked = ask(source.run, source.base.folder, _ASKED, source.run.system_prompt())
+    asked = ask(source.run, source.base.folder, source.adapter, _ASKED, source.run.system_prompt())
     text = card(_facts(source, export, repo, fused, asked), _ways(source, repo, fused, asked), curve=curve is not None)
     files: dict[str, Path | bytes] = {path.relative_to(export.path).as_posix(): path for path in export.files()}
     made: dict[str, bytes] = {"README.md": text.encode()}
@@ -68,7 +68,7 @@ def _facts(source: Source, export: Export, repo: str, fused: bool, asked: Ask) -
         license=base.license,
         fused=fused,
         policy=source.policy,
-        system=source.run.system_prompt(),
+        system=asked.system,
         thinks=asked.thinks,
         recipe=source.recipe,
         measured={folder: content["metrics"] for folder, content in kept.items()},

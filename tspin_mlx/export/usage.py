@@ -32,7 +32,7 @@ class Ask:
 
     Attributes:
         prompt: the user's turn; where no chat template is used, the whole text before the answer.
-        system: the system prompt that the training data had, if any.
+        system: the system prompt that the training data had, if any; without a chat template it is in the prompt.
         max_tokens: longest answer, in tokens.
         chat: whether the model's chat template renders it.
         thinks: whether that template has a switch for thinking, which training turned off.
@@ -132,7 +132,7 @@ def ollama_gguf(folder: str, name: str) -> Way:
 
 
 def _asked(ask: Ask) -> list[str]:
-    words = ["--system-prompt", ask.system] if ask.system else []
+    words = ["--system-prompt", ask.system] if ask.system and ask.chat else []
     words += ["--prompt", ask.prompt, "--max-tokens", str(ask.max_tokens)]
     if not ask.chat:
         words += ["--ignore-chat-template"]

@@ -200,9 +200,8 @@ class Run:
         return Splits(tuple(parts["train"]), tuple(parts["validation"]), tuple(parts["test"]))
 
     def system_prompt(self) -> str | None:
-        """The system prompt that all examples for training and validation have, if it is the same."""
-        prompts = self.prompts()
-        found = {prompt.system for prompt in (*prompts.train, *prompts.validation)}
+        """The system prompt that all training examples have, if it is the same."""
+        found = {prompt.system for prompt in self.prompts().train}
         return found.pop() if len(found) == 1 else None
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
