@@ -1,10 +1,16 @@
-"""The collapse guard: what a small model loses first when self-play goes wrong. Pure."""
+"""What to warn of: the collapse guard, what a small model loses first when self-play goes wrong; and samples from which
+there is nothing to learn. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .objective import Objective
 from .recipe import GuardSection
+
+_IDENTICAL = 0.8  # share of samples that equal the expert's answers
+_SATURATED = -10.0  # inside the current term's logistic, where its slope is 1 to four digits
 
 
 @dataclass(frozen=True)
@@ -39,3 +45,36 @@ def signs_of_collapse(initial: Health, now: Health, section: GuardSection) -> li
     if now.truncated - initial.truncated > section.truncated_rise:
         signs.append(f"{now.truncated:.0%} of the sampled answers were cut off, {initial.truncated:.0%} at first")
     return signs
+
+
+def nothing_left(identical: float, prompts: int) -> str | None:
+    """What to say of an iteration whose samples are nearly all the expert's answers.
+
+    Args:
+        identical: their share, in [0, 1].
+        prompts: how many were answered.
+    """
+    if identical <= _IDENTICAL:
+        return None
+    return (
+        f"{identical:.1%} of the sampled answers are the expert's own: this iteration has only the rest of the "
+        f"{prompts} to learn from"
+    )
+
+
+def saturated(objective: Objective, metrics: Mapping[str, float]) -> str | None:
+    """What to say where the model finds all of the expert's answers far less likely than its own.
+
+    Args:
+        metrics: of the first step of self-play, see :func:`tspin_mlx.step_metrics.step_metrics`.
+    """
+    margin = metrics.get("rewards/margins", 0.0)
+    if objective.length_normalize:
+        margin = objective.alpha * metrics.get("advantage/current_per_token", 0.0)
+    if margin >= _SATURATED:
+        return None
+    return (
+        "the expert's answers are so much less likely than the model's own (alpha times the current advantage is "
+        f"{margin:.0f} on average) that the logistic tells no triplet from another: warm up first (warmup.epochs), or "
+        "take a smaller objective.alpha"
+    )

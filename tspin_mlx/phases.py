@@ -14,9 +14,8 @@ from .checkpoints import Checkpoints
 from .desk import Desk
 from .evaluation import answer_greedily, in_halves, measure
 from .generation import Decoding, generate
-from .guard import Health, signs_of_collapse
+from .guard import Health, nothing_left, saturated, signs_of_collapse
 from .models import folded
-from .objective import Objective
 from .plan import Phase, PhaseKind
 from .policy_names import BEST, INITIAL, iteration_folder, policy_before
 from .recipe import GenerationSection
@@ -39,8 +38,6 @@ from .triplets import (
     triplet_from_row,
 )
 
-_IDENTICAL = 0.8  # share of samples that equal the expert's answers
-_SATURATED = -10.0  # alpha times the current advantage, where the logistic's slope is 1 to four digits
 _BETWEEN = 20  # times as long as saving a checkpoint takes, at least, until the next one
 
 
@@ -102,12 +99,8 @@ def _generate(desk: Desk, phase: Phase) -> None:
         **measures,
         **{"generate/tokens_per_s": made / elapsed},
     )
-    if measures["generate/identical"] > _IDENTICAL and phase.target == _samples_folder(phase.iteration):
-        desk.emit(
-            "warning",
-            message=f"{measures['generate/identical']:.1%} of the sampled answers are the expert's own: this iteration "
-            f"has only the rest of the {len(prompts)} to learn from",
-        )
+    if phase.target == _samples_folder(phase.iteration):
+        _warn(desk, nothing_left(measures["generate/identical"], len(prompts)))
 
 
 def shards(prompts: Sequence[Prompt], section: GenerationSection) -> list[list[Prompt]]:
@@ -228,6 +221,11 @@ def _choose(desk: Desk, phase: Phase) -> None:
     desk.emit("chosen", policy=result["best"], metric=result["metric"], value=result["value"])
 
 
+def _warn(desk: Desk, message: str | None) -> None:
+    if message is not None:
+        desk.emit("warning", message=message)
+
+
 def _best_so_far(desk: Desk) -> dict[str, Any]:
     """Let ``best`` lead to the best adapter by the recipe's held-out measure."""
     result = best_so_far(desk.run)
@@ -272,8 +270,8 @@ def _optimise(
     def on_step(step: int, metrics: dict[str, float]) -> None:
         nonlocal due
         desk.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
-        if step == 1 and phase.iteration == 0 and (margin := _margin(trainer.objective, metrics)) < _SATURATED:
-            desk.emit("warning", message=_warm_up_first(margin))
+        if step == 1 and phase.iteration == 0:
+            _warn(desk, saturated(trainer.objective, metrics))
         if step < steps and ((begun := time.monotonic()) >= due or desk.stop.now):
             checkpoints.save(trainer, step)
             desk.stop.check()
@@ -282,21 +280,6 @@ def _optimise(
 
     trainer.run(examples, on_step, done)
     return trainer.first_logps
-
-
-def _margin(objective: Objective, metrics: Mapping[str, float]) -> float:
-    """The mean of what is inside the current term's logistic; 0 without one."""
-    if objective.length_normalize:
-        return objective.alpha * metrics.get("advantage/current_per_token", 0.0)
-    return metrics.get("rewards/margins", 0.0)
-
-
-def _warm_up_first(margin: float) -> str:
-    return (
-        f"the expert's answers are so much less likely than the model's own (alpha times the current advantage is "
-        f"{margin:.0f} on average) that the logistic tells no triplet from another: warm up first (warmup.epochs), or "
-        "take a smaller objective.alpha"
-    )
 
 
 def _finish_training(desk: Desk, phase: Phase) -> None:
