@@ -1,6 +1,7 @@
 """What is asked of the machine: that it stays awake while something is computed, and tells when it is done."""
 
 import os
+import subprocess
 import sys
 import time
 
@@ -81,3 +82,9 @@ def test_where_nothing_can_be_shown_nothing_fails(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv("PATH", "")
     notify("no such program", 61)
+
+
+@pytest.mark.skipif(sys.platform != "darwin", reason="AppleScript is macOS's")
+def test_the_notification_is_a_script_that_compiles(tmp_path):
+    words = [word for line in machine._NOTIFICATION for word in ("-e", line)]
+    subprocess.run(["osacompile", "-o", str(tmp_path / "note.scpt"), *words], check=True)

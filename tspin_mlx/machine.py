@@ -18,6 +18,7 @@ SHARED_BY = "TSPIN_MLX_SHARED_BY"
 NOTIFY = "TSPIN_MLX_NOTIFY"
 
 _WORTH_A_NOTE_S = 60.0
+_NOTIFICATION = ("on run argv", 'display notification (item 1 of argv) with title "tspin-mlx"', "end run")
 
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
@@ -129,8 +130,7 @@ def notify(text: str, took_s: float) -> None:
     """
     if sys.platform != "darwin" or os.environ.get(NOTIFY) == "0" or took_s < _WORTH_A_NOTE_S:
         return
-    script = ["on run argv", 'display notification (item 1 of argv) with title "tspin-mlx"', "end run"]
-    words = [*(word for line in script for word in ("-e", line)), text]
+    words = [*(word for line in _NOTIFICATION for word in ("-e", line)), text]
     in_background = 'osascript "$@" >/dev/null 2>&1 &'
     with contextlib.suppress(OSError):
         subprocess.run(["/bin/sh", "-c", in_background, "sh", *words], stdin=subprocess.DEVNULL, check=False)
