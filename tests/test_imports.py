@@ -23,7 +23,7 @@ FLOORS = [
     {
         "durable", "hub", "machine", "user_path", "runs", "catalog", "data", "gguf", "builtin", "model_folder",
         "models", "prefix", "recompute", "scoring", "generation", "streaming", "harness", "training", "checkpoints",
-        "evaluation",
+        "evaluation", "metal",
     },
     # orchestration
     {
@@ -35,7 +35,7 @@ FLOORS = [
     {"cli", "__main__"},
 ]  # fmt: skip
 
-MAY_IMPORT_MLX_LM = {"model_folder", "models", "generation", "streaming", "harness", "export"}
+MAY_IMPORT_MLX_LM = {"model_folder", "models", "metal", "generation", "streaming", "harness", "export"}
 MAY_IMPORT_MLX = MAY_IMPORT_MLX_LM | {
     "machine", "method", "gguf", "prefix", "recompute", "scoring", "training", "memory", "chat_session", "doctor",
 }  # fmt: skip

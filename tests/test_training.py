@@ -60,6 +60,25 @@ def trained(tiny_model, updates=UPDATES, objective=None, seed=0, rows=None, **lo
     return {name: np.array(value) for name, value in policy.adapter().items()}, log
 
 
+def test_in_float16_small_gradients_do_not_vanish(tiny_model):
+    def gradients(dtype, scale=None):
+        folder = resolve_model(ModelSection(path=str(tiny_model)))
+        policy = load_policy(folder, dtype, LoraSection(rank=4), 0)
+        assert policy.loss_scale == (64 if dtype == "float16" else 1)
+        if scale is not None:
+            policy.loss_scale = scale
+        trainer = Trainer(policy, Objective(alpha=1e-5), UPDATES, 0)
+        loss, grads, _ = trainer._accumulated(examples(2, 4))
+        return loss.item(), np.concatenate([np.array(value).ravel() for _, value in tree_flatten(grads)])
+
+    (loss, expected), (half_loss, found), (_, unscaled) = (
+        gradients("float32"), gradients("float16"), gradients("float16", 1.0)
+    )  # fmt: skip
+    off, off_unscaled = (np.linalg.norm(value - expected) / np.linalg.norm(expected) for value in (found, unscaled))
+    assert off < 0.1 and off_unscaled > 3 * off
+    assert half_loss == pytest.approx(loss, rel=1e-3)
+
+
 def assert_close(found, expected, rtol=1e-4):
     assert found.keys() == expected.keys()
     for name in expected:

@@ -84,8 +84,7 @@ def device_bytes() -> int:
 def bound_memory() -> None:
     """On a GPU, keep MLX within the budget: what it frees for reuse to half of it, on macOS to a quarter.
 
-    Nothing is wired down there: what MLX keeps for reuse would be wired as well, and with it macOS was seen to panic
-    (https://github.com/ml-explore/mlx/issues/3186), and not without.
+    Nothing is wired down there, see :mod:`tspin_mlx.metal`: what MLX keeps for reuse would be wired as well.
     """
     import mlx.core as mx
 

@@ -51,7 +51,7 @@ class ModelSection(Section):
     ``model: X`` is short for it."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model; null is its main branch."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``auto`` keeps the weights as they are stored on a GPU and computes in dense float32 on a CPU;
     the others dequantise and convert."""
 

@@ -49,16 +49,21 @@ class Gradients:
         self._compiled: dict[Objective, tuple[Gradient, frozenset[Signature]]] = {}
 
     def plain(self, objective: Objective, logits_at_once: int = LOGITS_AT_ONCE) -> Gradient:
-        """As MLX computes it from scratch."""
-        scorer = self._policy.scorer
+        """The gradient function, not compiled."""
+        scorer, scale = self._policy.scorer, self._policy.loss_scale
         differentiate: Differentiate = "both" if objective.entropy_weight else "logps"
 
         def loss_of(batch: dict[str, mx.array], counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
             logps, entropies = scorer(batch, differentiate, logits_at_once)
             share = batch_loss(logps, entropies, batch["lengths"], counts, objective, reference=batch["reference"])
-            return share, logps, entropies
+            return share * scale, logps, entropies
 
-        return nn.value_and_grad(self._policy.model, loss_of)
+        def unscaled(batch: dict[str, mx.array], counts: mx.array) -> tuple[tuple[mx.array, mx.array, mx.array], Any]:
+            (share, logps, entropies), grads = scaled(batch, counts)
+            return (share / scale, logps, entropies), tree_map(lambda gradient: gradient / scale, grads)
+
+        scaled = nn.value_and_grad(self._policy.model, loss_of)
+        return scaled if scale == 1 else unscaled
 
     def compiled(self, objective: Objective, shapes: frozenset[Signature]) -> Gradient:
         """Compiled at the first call with each shape; a new one when the old would come to hold too many of them."""
