@@ -357,12 +357,15 @@ TIMEOUT = "[METAL] Command buffer execution failed: Caused GPU Timeout Error (kI
         ("the GPU watchdog", f"print({TIMEOUT!r}, file=sys.stderr, flush=True); os.abort()"),
     ],
 )
-def test_what_less_at_once_may_help_is_tried_once_and_recorded(supervised, reason, fault):
+def test_what_less_at_once_may_help_is_tried_once_and_recorded(supervised, monkeypatch, reason, fault):
+    monkeypatch.setenv("AGX_RELAX_CDM_CTXSTORE_TIMEOUT", "")
+    monkeypatch.delenv("AGX_RELAX_CDM_CTXSTORE_TIMEOUT")
     run, code, events = supervised(f"restart-{len(reason)}", fault)
     assert code == 0 and run.is_finished
     restarted = [event for event in events if event["kind"] == "restarted"]
     assert [(event["reason"], event["micro_batch_size"]) for event in restarted] == [(reason, 1)]
     assert [(made.reason, made.sizes) for made in run.decisions()][-1] == (reason, Sizes("lean", 1, 1))
+    assert os.environ.get("AGX_RELAX_CDM_CTXSTORE_TIMEOUT") == ("1" if "watchdog" in reason else None)
     later = events[events.index(restarted[0]) :]
     assert next(event for event in later if event["kind"] == "resumed")["done"] >= 3  # from the last checkpoint
     assert {phase.updates.batch_size for phase in run.plan().phases if phase.updates} == {4}

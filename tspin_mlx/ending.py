@@ -45,6 +45,8 @@ _LESS_MEMORY = (
     "training.micro_batch_size or generation.batch_size, shorter data.max_tokens, fewer lora.layers"
 )
 
+WATCHDOG: Kind = "the GPU watchdog"
+
 # What MLX says, on Metal, CUDA and the CPU; and Python, and Linux.
 _SYMPTOMS: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
     (
@@ -53,7 +55,7 @@ _SYMPTOMS: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
         "resume it; a smaller generation.batch_size or generation.shard_tokens keeps below the limit",
     ),
     (
-        "the GPU watchdog",
+        WATCHDOG,
         (
             "kiogpucommandbuffercallbackerrortimeout",
             "kiogpucommandbuffercallbackerrorsubmissionsignored",  # of buffers after the one that hung
@@ -62,7 +64,9 @@ _SYMPTOMS: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
             "gpu hang",
             "victim of gpu error",
         ),
-        "resume it with other programs closed; a smaller training.micro_batch_size gives the GPU shorter tasks",
+        "resume it with other programs closed, or with the display asleep "
+        "(https://github.com/ml-explore/mlx/issues/3267); a smaller training.micro_batch_size gives the GPU shorter "
+        "tasks",
     ),
     (
         "out of memory",

@@ -17,13 +17,17 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from .ending import EXIT_CODES, Ending, classify
+from .ending import EXIT_CODES, WATCHDOG, Ending, classify
 from .errors import StorageError
 from .events import LAST
 from .machine import NOTIFY, SHARED_BY, awake, notify
 from .runs.directory import Run
 from .runs.event_log import EventLog, EventTail, log_size
 from .runs.lock import RunLock
+
+#: Apple's driver then lets the GPU compute on although the display has to wait
+#: (https://github.com/ml-explore/mlx/issues/3267); asked for only when it has ended a run.
+_PATIENT_GPU = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
 
 _TAIL = 1 << 14  # bytes of the engine's log that are looked at
 
@@ -73,6 +77,8 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
         ending = self._run_engine()
         if ending.restartable and not self._is_to_stop() and self._halve(ending):
+            if ending.kind == WATCHDOG:
+                os.environ.setdefault(_PATIENT_GPU, "1")
             ending = self._run_engine()
         if ending.kind in ("stopped", "killed"):
             self._say_last("run_stopped", message=ending.message, exit_code=ending.exit_code)
