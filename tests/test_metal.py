@@ -67,7 +67,7 @@ def test_answers_are_sampled_as_ever_and_no_model_is_changed_twice(spared):
     made.set_dtype(mx.bfloat16)
     spared(made)
     once = qwen2.scaled_dot_product_attention
-    attend_in_float32(qwen2)
+    attend_in_float32(vars(qwen2))
     assert qwen2.scaled_dot_product_attention is once
     assert made(TOKENS).dtype == mx.bfloat16
     made(TOKENS, cache=make_prompt_cache(made))
@@ -89,3 +89,16 @@ def test_models_with_sinks_take_the_general_gradient(spared, monkeypatch):
     made.layers[0].self_attn.sinks = mx.zeros((2,))
     spared(made)
     assert os.environ["MLX_SDPA_VJP_FALLBACK"] == "1"
+
+
+def test_a_model_that_brings_its_own_code_is_no_module_of_anybodys(spared):
+    names = dict(vars(qwen2)) | {"__name__": "custom_model"}  # as mlx-lm loads it: in no list of modules
+    source = "class Attention(nn.Module):\n    def __call__(self, x):\n        return x\n"
+    exec(source, names)
+    made = model("qwen2")
+    own = names["Attention"]()
+    own.k_proj = made.layers[0].self_attn.k_proj
+    made.layers[0].self_attn = own
+    plain = names["scaled_dot_product_attention"]
+    spared(made)
+    assert names["scaled_dot_product_attention"] is not plain

@@ -34,7 +34,8 @@ def sent(monkeypatch):
         "tensorboardX": ("SummaryWriter",),
     }
     for name, names in calls.items():
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**{call: teller(name, call) for call in names}))
+        stand_in = SimpleNamespace(__spec__=name, **{call: teller(name, call) for call in names})
+        monkeypatch.setitem(sys.modules, name, stand_in)
     return said
 
 
@@ -79,6 +80,8 @@ def test_what_is_missing_is_named_before_anything_begins(small_run, sent, monkey
     with pytest.raises(UsageError, match="'trakio' is no tracker") as caught:
         Shown(report_to=["trakio"])
     assert caught.value.hint == "did you mean trackio?"
+    with pytest.raises(UsageError, match="'trakio' is no tracker"), showing(Run(small_run), report_to=["trakio"]):
+        pass
     for other in ({"detach": True}, {"tui": True}):
         with pytest.raises(UsageError):
             Shown(report_to=["trackio"], **other)
@@ -90,7 +93,7 @@ def test_what_refuses_is_told_and_what_was_opened_before_is_finished(small_run, 
     def refuse(**named):
         raise ValueError("log in first\nat some address")
 
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=refuse))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(__spec__="wandb", init=refuse))
     with (
         pytest.raises(SetupError, match=r"^wandb could not be opened: log in first$"),
         showing(Run(small_run), report_to=["trackio", "wandb"]),
@@ -113,5 +116,7 @@ def test_only_numbers_are_metrics():
     telling = Report(Tracker(lambda values, step: logged.append((values, step)), lambda: None))
     telling.tell({"kind": "step", "time": 9.0, "phase": "p", "iteration": None, "step": 1, "steps": 2, "loss": 0.5})
     telling.tell({"kind": "progress", "time": 9.0, "done": 1})
+    sampled = {"kind": "generated", "time": 9.0, "iteration": 1, "generate/stop_rate": 0.5}
+    telling.tell(sampled | {"phase": "iterations/001/proto_synthetic"})  # by the initial policy
     telling.tell({"kind": "evaluated", "time": 9.0, "policy": "base", "eval/nll": 2})
     assert logged == [({"loss": 0.5}, 1), ({"eval/nll": 2.0}, 1)]

@@ -92,8 +92,12 @@ def test_where_mlx_lm_misses_the_rotary_settings_that_is_remarked(model):
     recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml").model_dump(mode="json")
     run = SimpleNamespace(plan_row={"recipe": recipe})
     assert mlx_adapter("org/m", "a", ask(run, model, model, "x", None)).remark == ""
-    (model / "adapter_config.json").write_text(json.dumps({"base": {UNKNOWN_ROPE: True}}))
-    assert "fuse" in mlx_adapter("org/m", "a", ask(run, model, model, "x", None)).remark
+    config = json.loads((model / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": config.pop("rope_theta")}
+    (model / "config.json").write_text(json.dumps(config))
+    for base, remarked in (({}, True), ({UNKNOWN_ROPE: True}, True), ({UNKNOWN_ROPE: False}, False)):
+        (model / "adapter_config.json").write_text(json.dumps({"base": base}))
+        assert ("fuse" in mlx_adapter("org/m", "a", ask(run, model, model, "x", None)).remark) == remarked
 
 
 def test_how_to_go_on_is_told_of_runs_whose_recipe_is_not_understood(small_run, monkeypatch, capsys):

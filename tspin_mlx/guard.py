@@ -57,8 +57,8 @@ def nothing_left(identical: float, prompts: int) -> str | None:
     if identical <= _IDENTICAL:
         return None
     return (
-        f"{identical:.1%} of the sampled answers are the expert's own: this iteration has only the rest of the "
-        f"{prompts} to learn from"
+        f"{identical:.1%} of the sampled answers are the expert's own: the contrast has only "
+        f"{round((1 - identical) * prompts)} of {prompts} to learn from"
     )
 
 
@@ -69,7 +69,7 @@ def saturated(objective: Objective, metrics: Mapping[str, float]) -> str | None:
         metrics: of the first step of self-play, see :func:`tspin_mlx.step_metrics.step_metrics`.
     """
     margin = metrics.get("rewards/margins", 0.0)
-    if objective.length_normalize:
+    if objective.length_normalize and not objective.reference:
         margin = objective.alpha * metrics.get("advantage/current_per_token", 0.0)
     if margin >= _SATURATED:
         return None

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
-from types import ModuleType
 from typing import Any
 
 import mlx.core as mx
@@ -16,6 +14,9 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from .prefix import PrefixCache
+
+#: Layers that make keys, alone or with queries and values.
+_KEYS = ("k_proj", "qkv_proj", "query_key_value", "c_attn", "wqkv", "Wqkv")
 
 
 def spare_metal(model: nn.Module) -> None:
@@ -27,24 +28,21 @@ def spare_metal(model: nn.Module) -> None:
     if any("sink" in name for name, _ in tree_flatten(model.parameters())):
         # Metal's own gradient of attention knows no sinks; with this MLX takes the general one.
         os.environ.setdefault("MLX_SDPA_VJP_FALLBACK", "1")
-    for module in {sys.modules[type(part).__module__] for _, part in model.named_modules() if _has_key_bias(part)}:
-        attend_in_float32(module)
+    for _, part in model.named_modules():
+        if any("bias" in part.get(name, {}) for name in _KEYS):
+            attend_in_float32(type(part).__call__.__globals__)
 
 
-def _has_key_bias(part: nn.Module) -> bool:
-    return "bias" in part.get("k_proj", {})
-
-
-def attend_in_float32(module: ModuleType) -> None:
+def attend_in_float32(names: dict[str, Any]) -> None:
     """Let a model's attention, where it is scored or trained, compute in float32; its answers are sampled as ever.
 
     Metal's gradient keeps the products of queries and keys unscaled in the model's type. A bias of the keys, as in
     Qwen2 and Qwen2.5, makes them large: in bfloat16 little is then left of the gradient, and float16 overflows.
 
     Args:
-        module: of mlx-lm, of the model.
+        names: of the module in which the attention is written, which may be the model's own.
     """
-    original = getattr(module, "scaled_dot_product_attention", None)
+    original = names.get("scaled_dot_product_attention")
     if original is None or getattr(original, "in_float32", False):
         return
 
@@ -55,4 +53,4 @@ def attend_in_float32(module: ModuleType) -> None:
         return original(*wide, cache=cache, **options).astype(queries.dtype)
 
     attention.in_float32 = True  # type: ignore[attr-defined]
-    setattr(module, "scaled_dot_product_attention", attention)  # noqa: B010
+    names["scaled_dot_product_attention"] = attention

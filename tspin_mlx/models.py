@@ -112,7 +112,7 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
         hint = "lora.kind=lora takes more kinds of layers" if lora.kind == "dora" else "lora.keys names other layers"
         raise SetupError(f"{folder.path}: no adapter: {first_line(error)}", hint=hint) from None
     agrees = not rope or _finds_rope_itself(model, read_json(folder.path))
-    base = {"name": folder.name, "fingerprint": folder.fingerprint} | ({} if agrees else {UNKNOWN_ROPE: True})
+    base = {"name": folder.name, "fingerprint": folder.fingerprint} | ({UNKNOWN_ROPE: not agrees} if rope else {})
     adapter_config = {**description, "base": base}
     model.eval()
     mx.eval(model.parameters())

@@ -75,6 +75,8 @@ class Supervisor:
         for number in EXIT_CODES:
             signal.signal(number, self._forward)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
+        if any(made.reason == WATCHDOG for made in self._run.decisions()):
+            os.environ.setdefault(_PATIENT_GPU, "1")
         ending = self._run_engine()
         if ending.restartable and not self._is_to_stop() and self._halve(ending):
             if ending.kind == WATCHDOG:

@@ -16,7 +16,7 @@ from types import FrameType
 
 from ..events import LAST, Event
 from ..narrate import narrate
-from ..report import Report, open_tracker
+from ..report import Report, check_trackers, open_tracker
 from ..runs.directory import Run
 from ..runs.event_log import EventTail
 from ..runs.lock import holder
@@ -73,6 +73,7 @@ def follow(run: Run, offset: int, alive: Callable[[], bool], show: Show) -> Even
 @contextmanager
 def _reporting(run: Run, names: Sequence[str]) -> Iterator[Show]:
     """Hand events on to trackers, after those that there are. A tracker that fails is left out; the run goes on."""
+    check_trackers(names)
     earlier = EventTail(run.events_path).read() if names else []
     reports: dict[str, Report] = {}
 
@@ -91,7 +92,7 @@ def _reporting(run: Run, names: Sequence[str]) -> Iterator[Show]:
                 attempt(name, partial(told.tell, event))
 
     try:
-        for name in names:
+        for name in dict.fromkeys(names):
             with redirect_stdout(sys.stderr):
                 reports[name] = Report(open_tracker(name, run))
         yield report

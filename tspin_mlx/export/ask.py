@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..chat import prompt_text, takes_conversations
 from ..model_folder import chat_template, read_json
-from ..rope import UNKNOWN_ROPE
+from ..rope import UNKNOWN_ROPE, rope_settings
 from ..runs.directory import Run
 from ..text import printable, shorten
 from .usage import Ask
@@ -39,7 +39,10 @@ def ask(run: Run, model: Path, adapter: Path, prompt: str, system: str | None) -
     recipe = run.plan_row["recipe"]
     template: str = recipe["data"]["template"]
     longest = recipe["evaluation"].get("max_tokens") or recipe["generation"]["max_tokens"]
-    remark = _ROTARY if read_json(adapter, "adapter_config.json").get("base", {}).get(UNKNOWN_ROPE) else ""
+    known = read_json(adapter, "adapter_config.json").get("base", {}).get(UNKNOWN_ROPE)
+    if known is None and (model / "config.json").is_file():  # an adapter of an earlier version
+        known = bool(rope_settings(read_json(model)))
+    remark = _ROTARY if known else ""
     system = printable(system, keep_newlines=True) if system else None
     if takes_conversations(template):
         return Ask(prompt, system, longest, thinks="enable_thinking" in (chat_template(model) or ""), remark=remark)
