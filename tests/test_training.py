@@ -79,6 +79,21 @@ def test_in_float16_small_gradients_do_not_vanish(tiny_model):
     assert half_loss == pytest.approx(loss, rel=1e-3)
 
 
+@pytest.mark.parametrize("memory", ["fast", "lean"])
+def test_in_float16_what_is_logged_is_not_scaled(tiny_model, memory):
+    def first_step(dtype):
+        log = []
+        policy = load_policy(resolve_model(ModelSection(path=str(tiny_model))), dtype, LoraSection(rank=4), 0)
+        trainer = Trainer(policy, Objective(alpha=0.5, beta=0.1), dataclasses.replace(UPDATES, memory=memory), 0)
+        trainer.run(examples(count=1) * 8, lambda step, metrics: log.append(metrics))  # of one shape
+        assert bool(trainer._worth_compiling) == (memory == "fast")
+        return log[0]
+
+    half, whole = first_step("float16"), first_step("float32")
+    for name in ("loss", "grad_norm"):
+        assert half[name] == pytest.approx(whole[name], rel=0.02)
+
+
 def assert_close(found, expected, rtol=1e-4):
     assert found.keys() == expected.keys()
     for name in expected:
