@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-from tspin_mlx.machine import keep_freed_memory, on_cpu
+from tspin_mlx.base.machine import keep_freed_memory, on_cpu
 
 from .rounds import rounds, show, write
 from .workload import SHAPES, Answering, Workload

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import mlx.core as mx
 from mlx_lm.generate import batch_generate, generate_step
 
-from tspin_mlx.evaluation import answer_greedily
-from tspin_mlx.models import Policy
-from tspin_mlx.triplets import Prompt
+from tspin_mlx.evaluation.measure import answer_greedily
+from tspin_mlx.method.triplets import Prompt
+from tspin_mlx.models.load import Policy
 
 from .rounds import Measured
 from .workload import Answering, builtin_policy

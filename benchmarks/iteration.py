@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import mlx.core as mx
 import mlx.optimizers as optim
 
-from tspin_mlx.generation import Decoding, generate
-from tspin_mlx.model_folder import resolve_model
-from tspin_mlx.models import load_policy
-from tspin_mlx.recipe import LoraSection, ModelSection
-from tspin_mlx.training import Gradients, Trainer
+from tspin_mlx.generation.batch import Decoding, generate
+from tspin_mlx.models.folder import resolve_model
+from tspin_mlx.models.load import load_policy
+from tspin_mlx.recipe.schema import LoraSection, ModelSection
+from tspin_mlx.training.trainer import Gradients, Trainer
 
 from .generation import one_by_one
 from .rounds import Measured

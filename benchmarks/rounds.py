@@ -19,7 +19,7 @@ import mlx.core as mx
 from rich.console import Console
 from rich.table import Table
 
-from tspin_mlx.machine import on_cpu
+from tspin_mlx.base.machine import on_cpu
 
 #: What one process gives for its arm: ``seconds`` (a list), ``peak_bytes``, and more as far as the arm knows it:
 #: ``flops`` with ``peak_matmul`` (FLOP/s), ``tokens``, ``answers`` (a digest), ``active_bytes`` (a list).

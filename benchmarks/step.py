@@ -13,14 +13,14 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 
-from tspin_mlx.batching import Scored, collate
-from tspin_mlx.machine import on_cpu
+from tspin_mlx.base.machine import on_cpu
 from tspin_mlx.method.losses import tspin_loss
-from tspin_mlx.models import Policy
-from tspin_mlx.objective import Objective
-from tspin_mlx.plan import Updates
-from tspin_mlx.recompute import recomputed_layers
-from tspin_mlx.training import Trainer
+from tspin_mlx.method.objective import Objective
+from tspin_mlx.models.load import Policy
+from tspin_mlx.recipe.plan import Updates
+from tspin_mlx.scoring.collate import Scored, collate
+from tspin_mlx.training.grad_checkpoint import recomputed_layers
+from tspin_mlx.training.trainer import Trainer
 
 from .rounds import Measured, peak_matmul
 from .workload import Workload, random_model, step_flops, with_adapter

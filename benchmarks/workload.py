@@ -12,11 +12,11 @@ import numpy as np
 from mlx_lm.models.llama import Model, ModelArgs
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from tspin_mlx.catalog import find_recipe
-from tspin_mlx.model_folder import resolve_model
-from tspin_mlx.models import Policy, load_policy
-from tspin_mlx.recipe import LoraSection, ModelSection
-from tspin_mlx.triplets import Prompt, Response
+from tspin_mlx.method.triplets import Prompt, Response
+from tspin_mlx.models.folder import resolve_model
+from tspin_mlx.models.load import Policy, load_policy
+from tspin_mlx.recipe.catalog import find_recipe
+from tspin_mlx.recipe.schema import LoraSection, ModelSection
 
 #: Llamas by name; the first has the shape of the built-in model.
 SHAPES: dict[str, dict[str, Any]] = {

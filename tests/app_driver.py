@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tspin_mlx_tui.app import TspinApp
+from tspin_mlx.tui.app import TspinApp
 
 #: Where the runs that ``make_run`` leaves half-done are.
 TRAINING = "iterations/001/adapter"

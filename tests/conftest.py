@@ -115,7 +115,7 @@ run: {{folder: {folder}, name: small}}
 
 def make_small_run(model: Path, folder: Path, *overrides: str) -> Path:
     """A finished run of a few steps on a tiny model; its path."""
-    from tspin_mlx.worker import work
+    from tspin_mlx.engine.worker import work
 
     run = prepare_small_run(model, folder, *overrides)
     work(run)
@@ -124,8 +124,8 @@ def make_small_run(model: Path, folder: Path, *overrides: str) -> Path:
 
 def prepare_small_run(model: Path, folder: Path, *overrides: str):
     """The same run before anybody has worked on it."""
-    from tspin_mlx.catalog import find_recipe, parse_source
-    from tspin_mlx.launch import prepare
+    from tspin_mlx.jobs.launch import prepare
+    from tspin_mlx.recipe.catalog import find_recipe, parse_source
 
     for name, count in (("train", 8), ("validation", 4), ("test", 3)):
         rows = [{"prompt": f"{name} {i}", "response": f"[{i}]", "system": "Be brief."} for i in range(count)]
@@ -185,11 +185,11 @@ def _fake_run(path: Path, *, until: str | None = None, steps: int = 12, hostile:
 
     The event log tells of everything, with times of its own; of the phase ``until`` it tells the first half.
     """
-    from tspin_mlx.data import Splits
-    from tspin_mlx.plan import make_plan
-    from tspin_mlx.recipe_text import parse_recipe
-    from tspin_mlx.runs.creation import create_run, data_digests
-    from tspin_mlx.triplets import Prompt, Response
+    from tspin_mlx.data.read import Splits
+    from tspin_mlx.method.triplets import Prompt, Response
+    from tspin_mlx.recipe.parse import parse_recipe
+    from tspin_mlx.recipe.plan import make_plan
+    from tspin_mlx.runs.create import create_run, data_digests
 
     evil = HOSTILE if hostile else ""
 

@@ -9,7 +9,7 @@ import yaml
 from typer.main import get_command
 
 from tspin_mlx.cli.app import app
-from tspin_mlx.sweep import parse_sweep
+from tspin_mlx.sweeps.file import parse_sweep
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -10,19 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tspin_mlx.catalog import find_recipe, parse_source
-from tspin_mlx.data import load_examples
-from tspin_mlx.errors import DamagedError, DataError, RecipeError, TspinError
-from tspin_mlx.launch import prepare
-from tspin_mlx.model_folder import open_model
-from tspin_mlx.models import load_policy, load_tensors, set_adapter
-from tspin_mlx.narrate import narrate
-from tspin_mlx.recipe import DataSection, LoraSection
-from tspin_mlx.run_view import RunView, reduce
-from tspin_mlx.runs.directory import Run
+from tspin_mlx.base.errors import DamagedError, DataError, RecipeError, TspinError
+from tspin_mlx.data.read import load_examples
+from tspin_mlx.engine.worker import work
+from tspin_mlx.jobs.launch import prepare
+from tspin_mlx.models.adapters import load_tensors, set_adapter
+from tspin_mlx.models.folder import open_model
+from tspin_mlx.models.load import load_policy
+from tspin_mlx.recipe.catalog import find_recipe, parse_source
+from tspin_mlx.recipe.schema import DataSection, LoraSection
 from tspin_mlx.runs.event_log import last_events, read_events
+from tspin_mlx.runs.run import Run
 from tspin_mlx.runs.state import state_of
-from tspin_mlx.worker import work
+from tspin_mlx.view.event_text import narrate
+from tspin_mlx.view.run_view import RunView, reduce
 
 RECIPE = """
 model: {model}

@@ -4,19 +4,19 @@ import json
 
 import pytest
 
-from tspin_mlx.chat import BadExample, read_example
-from tspin_mlx.choice import choose
-from tspin_mlx.data import load_examples
-from tspin_mlx.errors import DataError, RecipeError, UsageError
-from tspin_mlx.lineage import lineage
-from tspin_mlx.metrics import json_exact, json_field_f1, json_valid
-from tspin_mlx.plan import make_plan
-from tspin_mlx.recipe import DataSection
-from tspin_mlx.recipe_text import parse_recipe
-from tspin_mlx.runs.directory import find_run
+from tspin_mlx.base.errors import DataError, RecipeError, UsageError
+from tspin_mlx.base.text import shorten
+from tspin_mlx.data.read import load_examples
+from tspin_mlx.data.render import BadExample, read_example
+from tspin_mlx.evaluation.metrics import json_exact, json_field_f1, json_valid
+from tspin_mlx.recipe.lineage import lineage
+from tspin_mlx.recipe.parse import parse_recipe
+from tspin_mlx.recipe.plan import make_plan
+from tspin_mlx.recipe.schema import DataSection
 from tspin_mlx.runs.event_log import EventLog, read_events
+from tspin_mlx.runs.policies import choose
+from tspin_mlx.runs.run import find_run
 from tspin_mlx.runs.store import Store
-from tspin_mlx.text import shorten
 
 DATA = "data: {train: t.jsonl}\n"
 GOOD = {"prompt": "p", "response": "r"}
@@ -124,7 +124,7 @@ def test_the_turn_before_the_answer_is_not_the_assistants():
 
 
 def test_a_system_prompt_is_not_a_template():
-    from tspin_mlx.chat import _fill
+    from tspin_mlx.data.render import _fill
 
     turns = ({"role": "system", "content": "say {prompt}"}, {"role": "user", "content": "Hi"})
     assert _fill("{system}|{prompt}", turns) == "say {prompt}|Hi"

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from mlx_lm.models import llama
 
-from tspin_mlx.catalog import find_recipe, parse_source
-from tspin_mlx.errors import RecipeError, SetupError, StorageError, UsageError
-from tspin_mlx.launch import prepare, run_path
-from tspin_mlx.model_folder import load_tokenizer, open_model
-from tspin_mlx.models import load_policy
-from tspin_mlx.recipe import LoraSection
-from tspin_mlx.runs.creation import create_run
-from tspin_mlx.runs.directory import find_run
-from tspin_mlx.worker import work
+from tspin_mlx.base.errors import RecipeError, SetupError, StorageError, UsageError
+from tspin_mlx.engine.worker import work
+from tspin_mlx.jobs.launch import prepare, run_path
+from tspin_mlx.models.folder import load_tokenizer, open_model
+from tspin_mlx.models.load import load_policy
+from tspin_mlx.recipe.catalog import find_recipe, parse_source
+from tspin_mlx.recipe.schema import LoraSection
+from tspin_mlx.runs.create import create_run
+from tspin_mlx.runs.run import find_run
 
 #: A model's own code: it leaves a sign that it ran, and is then a llama.
 CODE = """

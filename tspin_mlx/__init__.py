@@ -3,7 +3,7 @@
 Importing this package loads neither MLX nor mlx-lm; its modules do, when they need them.
 """
 
-from .machine import preload_openblas
+from .base.machine import preload_openblas
 
 __version__ = "0.1.0"
 

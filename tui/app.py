@@ -13,15 +13,15 @@ from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from tspin_mlx import durable
-from tspin_mlx.errors import TspinError
-from tspin_mlx.runs.directory import Run
-from tspin_mlx.text import printable
+from tspin_mlx.base import storage
+from tspin_mlx.base.errors import TspinError
+from tspin_mlx.base.text import printable
+from tspin_mlx.runs.run import Run
 
-from .home import HomeScreen
 from .keys import bound, keys_file, own_keys
-from .look import DARK, LIGHT
-from .picture import picture
+from .screens.home import HomeScreen
+from .screenshot import picture
+from .theme import DARK, LIGHT
 
 
 class TspinApp(App[None]):
@@ -68,7 +68,7 @@ class TspinApp(App[None]):
 
     def open_run(self, path: Path) -> None:
         """Show a run."""
-        from .run_screen import RunScreen
+        from .screens.run import RunScreen
 
         try:
             self.push_screen(RunScreen(Run(path)))
@@ -101,14 +101,14 @@ class TspinApp(App[None]):
 
     def action_help(self) -> None:
         """Show what the keys do where the focus is."""
-        from .help import HelpScreen
+        from .screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen.about(self))
 
     def action_new_run(self) -> None:
         """The form of a new run."""
-        from .new_run import NewRunScreen
+        from .screens.new_run import NewRunScreen
 
         self.push_screen(NewRunScreen())
 
@@ -136,7 +136,7 @@ class TspinApp(App[None]):
         """Save the screen as SVG."""
         path = Path(f"tspin-mlx-{time.strftime('%Y%m%d-%H%M%S')}.svg")
         try:
-            durable.write_text(path, picture(self))
+            storage.write_text(path, picture(self))
         except TspinError as error:
             self.tell(error)
         else:

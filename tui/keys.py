@@ -9,8 +9,8 @@ from pathlib import Path
 
 from textual.binding import Binding
 
-from tspin_mlx.errors import UsageError
-from tspin_mlx.text import did_you_mean
+from tspin_mlx.base.errors import UsageError
+from tspin_mlx.base.text import did_you_mean
 
 #: The keys of each action, by its id. Screens bind these ids; a capital letter stands beside its small one.
 KEYS = {

@@ -7,8 +7,8 @@ import sys
 
 def main() -> None:
     """Run the command line; failures a user can act on become one message and an exit code."""
-    from ..errors import TspinError
-    from .say import complain
+    from ..base.errors import TspinError
+    from .console import complain
 
     try:
         if len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty():

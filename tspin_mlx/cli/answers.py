@@ -12,8 +12,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ..streaming import Piece
-from ..text import printable
+from ..base.text import printable
+from ..generation.stream import Piece
 
 #: Shows the answers to a prompt.
 Show = Callable[[str, Iterable[tuple[str, Piece]]], None]

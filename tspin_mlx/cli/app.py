@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..base.errors import UsageError
 from . import commands_lists, commands_share, commands_train, commands_use
 
 app = typer.Typer(

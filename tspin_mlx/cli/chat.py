@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import durable
-from ..chat_session import ChatSession, Message
-from ..errors import TspinError, UsageError
-from ..policy_names import BASE, wanted_policy
-from ..runs.directory import find_run
+from ..base import storage
+from ..base.errors import TspinError, UsageError
+from ..base.text import shorten, suggest
+from ..generation.chat_session import ChatSession, Message
+from ..generation.stream import Piece
+from ..recipe.policy_names import BASE, wanted_policy
 from ..runs.policies import find_policy, known_name
-from ..streaming import Piece
-from ..text import shorten, suggest
+from ..runs.run import find_run
 from .answers import Show, shown_answers
-from .say import complain, say
+from .console import complain, say
 
 _HELP = """/reset        begin a new conversation
 /system TEXT  set the system prompt, and begin anew; without TEXT, none
@@ -213,7 +213,7 @@ def _save(conversation: Conversation, file: str) -> None:
         return
     rows = [{"policy": name, "messages": conversation.messages(name)} for name in conversation.names]
     try:
-        durable.write_text(path, durable.to_jsonl(rows))
+        storage.write_text(path, storage.to_jsonl(rows))
     except TspinError as error:
         complain(error)
     else:

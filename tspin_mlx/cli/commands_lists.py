@@ -30,7 +30,7 @@ def recipes_show(recipe: RecipeName, json: Json = False) -> None:
 
     Example: tspin-mlx recipes show quickstart --json
     """
-    from ..catalog import find_recipe, parse_source
+    from ..recipe.catalog import find_recipe, parse_source
 
     source = find_recipe(recipe)
     if json:
@@ -61,7 +61,7 @@ def recipes_validate(recipe: RecipeName, overrides: Overrides = None, json: Json
 
     Example: tspin-mlx recipes validate my-task.yaml training.iterations=3
     """
-    from ..catalog import find_recipe, parse_source
+    from ..recipe.catalog import find_recipe, parse_source
 
     source = find_recipe(recipe)
     checked = parse_source(source, overrides or [])

@@ -190,7 +190,7 @@ def schema() -> None:
 
     Example: tspin-mlx schema > recipe.schema.json
     """
-    from ..recipe import Recipe
+    from ..recipe.schema import Recipe
 
     print_json(Recipe.model_json_schema())
 

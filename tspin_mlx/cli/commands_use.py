@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..policy_names import BEST
+from ..recipe.policy_names import BEST
 from .options import Iteration, Json, PolicyName, RunName, RunsFolder, SampleOrder, TrustRemoteCode, chosen_policy
 
 app = typer.Typer()

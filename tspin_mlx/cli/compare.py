@@ -13,12 +13,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from ..choice import better_is_lower
-from ..comparison import Group, Mean, Measure, Outcome, gain, groups, on_test, on_validation, paired, policies
-from ..policy_names import BASE, BEST, INITIAL, policy_name
-from ..runs.directory import Run
-from ..runs.outcomes import default_metric, outcomes, runs_named
-from ..text import printable, shorten, signed
+from ..base.text import printable, shorten, signed
+from ..recipe.policy_names import BASE, BEST, INITIAL, policy_name
+from ..runs.policies import better_is_lower
+from ..runs.run import Run
+from ..sweeps.compare import Group, Mean, Measure, Outcome, gain, groups, on_test, on_validation, paired, policies
+from ..sweeps.outcomes import default_metric, outcomes, runs_named
 from .options import print_json
 
 #: What a column of a table says of a group.

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import typer
 
-from ..control import When, command, request_stop
-from ..errors import BusyError
-from ..runs.directory import Run, find_run
+from ..base.errors import BusyError
+from ..jobs.control import When, command, request_stop
 from ..runs.event_log import offset_of_last_start
 from ..runs.lock import is_held
+from ..runs.run import Run, find_run
+from .console import say
 from .follow import follow, showing
 from .result import print_result
-from .say import say
 from .screens import is_terminal, show_run
 
 _STOPPING_S = 600.0

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..doctor import Finding, examine, repeats_itself
-from ..errors import SetupError, TspinError
-from ..text import printable
+from ..base.errors import SetupError, TspinError
+from ..base.text import printable
+from ..jobs.doctor import Finding, examine, repeats_itself
+from .console import say
 from .options import print_json
-from .say import say
 
 _WIDTH = len("determinism")
 _MARKS = {"ok": Text("✓", "green"), "note": Text("·", "yellow"), "problem": Text("✗", "bold red")}

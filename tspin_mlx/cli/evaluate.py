@@ -14,20 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from .. import durable
-from ..errors import UsageError
-from ..held_out import Measured, OnProgress, held_out_prompts, measure_policies
-from ..machine import awake
-from ..metrics import metric
-from ..policy_names import wanted_policy
-from ..recipe import EvaluationSection, MetricName
-from ..runs.directory import Run, find_run
+from ..base import storage
+from ..base.errors import UsageError
+from ..base.machine import awake
+from ..base.text import printable, suggest
+from ..evaluation.metrics import metric
+from ..evaluation.of_run import Measured, OnProgress, held_out_prompts, measure_policies
+from ..method.triplets import Prompt
+from ..recipe.policy_names import wanted_policy
+from ..recipe.schema import EvaluationSection, MetricName
 from ..runs.policies import find_policy
-from ..text import printable, suggest
-from ..triplets import Prompt
+from ..runs.run import Run, find_run
+from .console import say
 from .options import print_json
 from .result import measures_table
-from .say import say
 
 
 @awake()
@@ -86,8 +86,8 @@ def evaluate_harness(
     trusted: bool,
 ) -> None:
     """``eval --harness``."""
-    from ..harness import require_harness, run_harness
-    from ..run_model import load_run, use_policy
+    from ..evaluation.harness import require_harness, run_harness
+    from ..models.of_run import load_run, use_policy
 
     run = find_run(name, folder)
     recipe = run.recipe()
@@ -170,7 +170,7 @@ def _write(out: Path, found: list[Measured], prompts: tuple[Prompt, ...], sectio
                  "annotated": prompt.annotated.text, "response": response.text,
                  "finish_reason": response.finish_reason, **judged}
             )  # fmt: skip
-    durable.write_text(out, durable.to_jsonl(rows))
+    storage.write_text(out, storage.to_jsonl(rows))
 
 
 def _harness_table(rows: list[dict[str, Any]]) -> Table:

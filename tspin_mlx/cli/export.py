@@ -11,23 +11,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import UsageError
+from ..base.errors import UsageError
+from ..base.machine import awake
 from ..export.adapter import export_adapter
 from ..export.ask import first_ask
+from ..export.folder import Export
 from ..export.fuse import fuse
 from ..export.gguf import export_gguf
-from ..export.keep import Export
 from ..export.publish import repository
 from ..export.push import Target, find_target, push, size_of
 from ..export.source import Source, open_source
 from ..export.triplets import FILE, export_triplets
 from ..export.upstream import no_base
 from ..export.usage import Way, mlx_adapter, mlx_model, ollama_gguf, peft, transformers_model
-from ..machine import awake
-from ..policy_names import BEST
-from ..runs.directory import Run, find_run
+from ..recipe.policy_names import BEST
+from ..runs.run import Run, find_run
+from .console import confirm, say
 from .options import print_json
-from .say import confirm, say
 
 
 @awake()

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import typer
 
-from .. import durable
-from ..chart import advantage_svg
-from ..errors import UsageError
-from ..run_view import RunView
-from ..runs.directory import find_run
+from ..base import storage
+from ..base.errors import UsageError
 from ..runs.event_log import view_of
+from ..runs.run import find_run
+from ..view.chart import advantage_svg
+from ..view.run_view import RunView
 
 Format = Literal["svg", "csv", "json"]
 
@@ -46,7 +46,7 @@ def export_metrics(name: str, folder: Path, file: Path | None, *, chosen: list[F
     if file is None:
         typer.echo(text, nl=False)
     else:
-        durable.write_text(file, text)
+        storage.write_text(file, text)
         typer.echo(str(file))
 
 
@@ -67,7 +67,7 @@ def _json(view: RunView) -> str:
     places: dict[str, list[Any]] = {name: [row[name] for row in view.steps] for name in ("phase", "iteration", "step")}
     generated = [event for event in view.news if event["kind"] == "generated"]
     made = {"steps": places | columns, "generated": generated, "evaluations": view.evaluations, "best": view.best}
-    return durable.to_json(made)
+    return storage.to_json(made)
 
 
 def _or_none(value: float) -> float | None:

@@ -14,15 +14,15 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from ..events import LAST, Event
-from ..narrate import narrate
-from ..report import Report, check_trackers, open_tracker
-from ..runs.directory import Run
+from ..base.text import first_line
+from ..jobs.trackers import Report, check_trackers, open_tracker
 from ..runs.event_log import EventTail
 from ..runs.lock import holder
-from ..text import first_line
+from ..runs.run import Run
+from ..view.event_text import narrate
+from ..view.events import LAST, Event
+from .console import say
 from .live import LiveView
-from .say import say
 
 Show = Callable[[Event], None]
 

@@ -12,11 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..colours import ON_DARK
-from ..events import Event
-from ..narrate import WORTH_A_LINE, measures_line, narrate
-from ..run_view import RunView, reduce
-from ..text import duration, printable, signed, sparkline
+from ..base.text import duration, printable, signed, sparkline
+from ..view.colours import ON_DARK
+from ..view.event_text import WORTH_A_LINE, measures_line, narrate
+from ..view.events import Event
+from ..view.run_view import RunView, reduce
 
 
 class LiveView:

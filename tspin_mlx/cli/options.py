@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..policy_names import BEST
+from ..recipe.policy_names import BEST
 
 RecipeName = Annotated[str, typer.Argument(help="A ready recipe's name, or a YAML file.", metavar="RECIPE")]
 Overrides = Annotated[

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..control import remove
-from ..runs.directory import find_run, named_path
+from ..jobs.control import remove
 from ..runs.lock import busy, is_held
-from .say import confirm, say
+from ..runs.run import find_run, named_path
+from .console import confirm, say
 
 
 def remove_runs(names: list[str], folder: Path, *, sure: bool) -> None:

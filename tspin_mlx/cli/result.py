@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..control import command
+from ..base.text import shorten, signed
+from ..evaluation.metrics import HEADINGS
 from ..export.ask import first_ask
 from ..export.usage import mlx_adapter
-from ..metrics import HEADINGS
-from ..policy_names import BASE, BEST, INITIAL, policy_label, policy_name
-from ..runs.directory import MEASURED, Run
-from ..text import shorten, signed
+from ..jobs.control import command
+from ..recipe.policy_names import BASE, BEST, INITIAL, policy_label, policy_name
+from ..runs.run import MEASURED, Run
 
 
 def print_result(run: Run, samples: int) -> None:

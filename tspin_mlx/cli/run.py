@@ -9,20 +9,20 @@ from pathlib import Path
 
 import typer
 
-from ..catalog import RecipeSource, find_recipe, parse_source
-from ..control import Outcome, command, in_background, outcome, resume
-from ..errors import TspinError, UsageError
-from ..recipe import Recipe
-from ..recipe_text import to_override
-from ..report import check_trackers
-from ..runs.directory import Run, find_run
+from ..base.errors import TspinError, UsageError
+from ..base.text import duration
+from ..jobs.control import Outcome, command, in_background, outcome, resume
+from ..jobs.trackers import check_trackers
+from ..recipe.catalog import RecipeSource, find_recipe, parse_source
+from ..recipe.parse import to_override
+from ..recipe.schema import Recipe
 from ..runs.event_log import log_size, offset_of_last_start
 from ..runs.lock import busy, is_held
-from ..text import duration
+from ..runs.run import Run, find_run
+from .console import say
 from .follow import follow, forwarding, showing
 from .options import print_json
 from .result import print_result, skipped_line
-from .say import say
 from .screens import require_terminal
 from .screens import show_run as show_on_screen
 
@@ -110,7 +110,7 @@ def _prepared(
     tell: Callable[[str], None],
 ) -> tuple[Run, tuple[str, ...]]:
     """The run, made or found, and the data rows that were skipped."""
-    from ..launch import prepare, run_path
+    from ..jobs.launch import prepare, run_path
 
     path, origin = run_path(recipe, source), None
     if fork is not None:

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..colours import ON_DARK
-from ..errors import UsageError
-from ..runs.directory import Run, find_run
+from ..base.errors import UsageError
+from ..base.text import printable, shorten, signed
+from ..method.triplets import Response
+from ..runs.run import Run, find_run
 from ..runs.samples import Order, Sample, iterations_of, ordered, trained_on
-from ..text import printable, shorten, signed
-from ..triplets import Response
+from ..view.colours import ON_DARK
 from .options import print_json
 
 

@@ -6,24 +6,24 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ..errors import UsageError
-from .say import say
+from ..base.errors import UsageError
+from .console import say
 
 
 def home(folder: Path = Path("runs")) -> NoReturn:
     """The list of runs; `tspin-mlx` without a command."""
-    from tspin_mlx_tui import open_app
+    from tspin_mlx.tui import open_app
 
     sys.exit(open_app(folder))
 
 
 def show_run(run: Path) -> NoReturn:
     """The screen of a run; afterwards, whether training goes on and how to come back."""
-    from tspin_mlx_tui import open_app
+    from tspin_mlx.tui import open_app
 
-    from ..control import in_background
-    from ..runs.directory import Run
+    from ..jobs.control import in_background
     from ..runs.lock import is_held
+    from ..runs.run import Run
 
     code = open_app(run.parent, run)
     if is_held(run):

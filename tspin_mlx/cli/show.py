@@ -13,19 +13,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import durable
-from ..catalog import RecipeSource, find_recipe, packaged_recipes, parse_source
-from ..data import is_remote
-from ..errors import UsageError
-from ..policy_names import policy_name
-from ..runs.directory import find_run, run_paths
+from ..base import storage
+from ..base.errors import UsageError
+from ..base.text import printable
+from ..data.read import is_remote
+from ..recipe.catalog import RecipeSource, find_recipe, packaged_recipes, parse_source
+from ..recipe.policy_names import policy_name
+from ..runs.run import find_run, run_paths
 from ..runs.summary import summary
-from ..text import printable
 from .options import print_json
 from .result import print_result, skipped_line
 
 if TYPE_CHECKING:
-    from ..launch import Preview
+    from ..jobs.launch import Preview
 
 
 def show_recipes(*, as_json: bool) -> None:
@@ -60,13 +60,13 @@ def copy_recipe(name: str, target: Path) -> None:
     if taken:
         raise UsageError(f"{taken[0]} exists already", hint="give another name or folder")
     for original, copy in copies:
-        durable.write_file(copy, partial(shutil.copyfile, original))
+        storage.write_file(copy, partial(shutil.copyfile, original))
         typer.echo(str(copy))
 
 
 def show_plan(name: str, overrides: list[str], *, as_json: bool) -> None:
     """``plan``."""
-    from ..launch import preview
+    from ..jobs.launch import preview
 
     source = find_recipe(name)
     found = preview(parse_source(source, overrides), source)

@@ -13,17 +13,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..ending import EXIT_CODES
-from ..machine import notify
-from ..policy_names import policy_name
+from ..base.machine import notify
+from ..base.stop import EXIT_CODES
+from ..base.text import duration
+from ..recipe.policy_names import policy_name
 from ..runs.summary import summary
-from ..sweep_members import Member, load_sweep
-from ..sweeping import Change, Sweeping, alone
-from ..text import duration
+from ..sweeps.members import Member, load_sweep
+from ..sweeps.runner import Change, Sweeping, alone
 from .compare import comparison_row, print_comparison
+from .console import say
 from .follow import forwarding
 from .options import print_json
-from .say import say
 
 _WIDE = 240  # characters; names are not cut
 

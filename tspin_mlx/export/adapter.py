@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import durable
-from ..models import load_tensors, save_tensors
-from .keep import Export, keep
+from ..base import storage
+from ..models.adapters import load_tensors, save_tensors
+from .folder import Export, keep
 from .peft import to_peft
 from .source import Source
 
@@ -36,7 +36,7 @@ def export_adapter(source: Source, form: AdapterFormat, name: str | None = None)
         if form != "peft":
             save_tensors(folder / "adapters.safetensors", tensors)
             described |= config
-        (folder / "adapter_config.json").write_text(durable.to_json(described), encoding="utf-8")
+        (folder / "adapter_config.json").write_text(storage.to_json(described), encoding="utf-8")
 
     return keep(source.run.exports, f"{source.label}-{form}" if name is None else name, origin_of(source, form), fill)
 

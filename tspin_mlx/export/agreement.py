@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..triplets import Prompt
+from ..method.triplets import Prompt
 
 _PROMPTS = 16
 _POSITIONS = 32  # per prompt: whole distributions are kept, a row of the vocabulary's size for each

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..chat import prompt_text, takes_conversations
-from ..model_folder import chat_template, read_json
-from ..rope import UNKNOWN_ROPE, rope_settings
-from ..runs.directory import Run
-from ..text import printable, shorten
+from ..base.text import printable, shorten
+from ..data.render import prompt_text, takes_conversations
+from ..models.folder import chat_template, read_json
+from ..models.rope import UNKNOWN_ROPE, rope_settings
+from ..runs.run import Run
 from .usage import Ask
 
 #: Of a prompt so many characters are shown.

@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from ..chat import PAPER_TEMPLATE, takes_conversations
-from ..data import is_remote
-from ..policy_names import BASE, INITIAL, policy_name
-from ..recipe import Recipe
-from ..recipe_text import flatten
+from ..data.read import is_remote
+from ..data.render import PAPER_TEMPLATE, takes_conversations
+from ..recipe.parse import flatten
+from ..recipe.policy_names import BASE, INITIAL, policy_name
+from ..recipe.schema import Recipe
 from .usage import Way
 
 #: The picture beside the card.

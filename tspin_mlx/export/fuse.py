@@ -17,16 +17,17 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..durable import check_space
-from ..errors import SetupError, TspinError
-from ..machine import on_cpu
-from ..model_folder import open_model, read_json
-from ..models import cast, load_policy, set_adapter
-from ..rope import rope_settings
-from ..seeds import derive
+from ..base.errors import SetupError, TspinError
+from ..base.machine import on_cpu
+from ..base.seeds import derive
+from ..base.storage import check_space
+from ..models.adapters import set_adapter
+from ..models.folder import open_model, read_json
+from ..models.load import cast, load_policy
+from ..models.rope import rope_settings
 from .adapter import origin_of
 from .agreement import Agreement, agreement, distributions, held_out
-from .keep import Export, keep
+from .folder import Export, keep
 from .source import Source
 
 #: Mean KL divergence, in nats per position, above which a fused model is not the adapter's model any more.

@@ -12,13 +12,13 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..errors import UsageError
-from ..model_folder import chat_template, read_json
-from ..models import load_tensors
-from ..rope import rope_settings
+from ..base.errors import UsageError
+from ..models.adapters import load_tensors
+from ..models.folder import chat_template, read_json
+from ..models.rope import rope_settings
 from .adapter import origin_of
+from .folder import Export, keep
 from .fuse import fuse
-from .keep import Export, keep
 from .source import Source
 
 _TYPES = ("llama", "mistral")

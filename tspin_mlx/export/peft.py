@@ -14,8 +14,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..errors import SetupError, UsageError
-from ..model_folder import read_json
+from ..base.errors import SetupError, UsageError
+from ..models.folder import read_json
 
 #: Model types whose modules have the same names in mlx-lm and in transformers, as the tests of this module saw. Others
 #: are compared with the names in the weight files, if those are as they were published and not a conversion.

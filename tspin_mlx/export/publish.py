@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..chart import advantage_svg
 from ..runs.event_log import view_of
+from ..view.chart import advantage_svg
 from .ask import ask
 from .card import CURVE, Facts, card
-from .keep import Export
+from .folder import Export
 from .source import Source
 from .upstream import no_base
 from .usage import (

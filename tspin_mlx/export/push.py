@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import HubError
-from ..hub import hub_errors, no_token, offline
+from ..base.errors import HubError
+from ..base.hub import hub_errors, no_token, offline
 
 #: What is ever sent, by the ends of names; code never.
 _SENT = frozenset(

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from ..model_folder import read_json
-from ..policy_names import BASE, BEST, INITIAL, policy_name
-from ..recipe import Recipe
-from ..run_model import find_model
-from ..runs.directory import Run
+from ..base.errors import UsageError
+from ..models.folder import read_json
+from ..models.of_run import find_model
+from ..recipe.policy_names import BASE, BEST, INITIAL, policy_name
+from ..recipe.schema import Recipe
 from ..runs.policies import find_policy
+from ..runs.run import Run
 from .upstream import Base, find_base
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .. import durable
-from ..chat import BadExample, Example, render
-from ..errors import UsageError
-from ..model_folder import load_tokenizer, vocabulary_size
-from ..policy_names import iteration_folder
-from ..recipe import DataSection
-from ..run_model import find_model
-from ..runs.directory import Run
-from ..triplets import TRIPLETS, Prompt, Response, Triplet, triplet_from_row
-from .keep import Export, keep
+from ..base import storage
+from ..base.errors import UsageError
+from ..data.render import BadExample, Example, render
+from ..method.triplets import TRIPLETS, Prompt, Response, Triplet, triplet_from_row
+from ..models.folder import load_tokenizer, vocabulary_size
+from ..models.of_run import find_model
+from ..recipe.policy_names import iteration_folder
+from ..recipe.schema import DataSection
+from ..runs.run import Run
+from .folder import Export, keep
 
 #: The one file of data in the export.
 FILE = "triplets.jsonl"
@@ -51,8 +51,8 @@ def export_triplets(
 
     def fill(folder: Path) -> dict[str, Any]:
         rows, conversational = _rows(run, files, trusted=trusted)
-        lines = durable.to_jsonl(rows)
-        durable.fill_file(folder / FILE, lambda path: path.write_text(lines, encoding="utf-8"))
+        lines = storage.to_jsonl(rows)
+        storage.fill_file(folder / FILE, lambda path: path.write_text(lines, encoding="utf-8"))
         return {"rows": len(rows), "conversational": conversational}
 
     label = "triplets" if iteration is None else f"triplets-iteration-{iteration}"

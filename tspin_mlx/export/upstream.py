@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import builtin
-from ..errors import UsageError
-from ..model_folder import read_json
+from ..base.errors import UsageError
+from ..models import builtin
+from ..models.folder import read_json
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -1,0 +1,1 @@
+"""Run folders: creation, files and digests, lock, event log, policies by name."""

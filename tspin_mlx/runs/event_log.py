@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import durable
-from ..events import FIELDS, Event, parse_event, parse_events
-from ..run_view import RunView, reduce_all
+from ..base import storage
+from ..view.events import FIELDS, Event, parse_event, parse_events
+from ..view.run_view import RunView, reduce_all
 
 _BLOCK = 1 << 20  # bytes that are taken apart at once; more is slower, because memory is new each time
 
@@ -25,7 +25,7 @@ class EventLog:
     """
 
     def __init__(self, path: Path, listener: Callable[[Event], None] | None = None) -> None:
-        durable.cut_torn_tail(path)
+        storage.cut_torn_tail(path)
         self._path = path
         self._listener = listener
 
@@ -37,7 +37,7 @@ class EventLog:
         """
         assert kind in FIELDS
         event: Event = {"time": round(time.time(), 3), "kind": kind, **fields}
-        durable.append_line(self._path, event, sync=False)
+        storage.append_line(self._path, event, sync=False)
         if self._listener is not None:
             self._listener(event)
 

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import BusyError, StorageError
-from ..user_path import typed
+from ..base.errors import BusyError, StorageError
+from ..base.paths import typed
 
 _PATIENCE_S = 0.3  # a look at the lock holds it for some microseconds
 _SIZE = 64  # bytes of what is written into it

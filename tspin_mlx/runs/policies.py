@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from ..choice import better_is_lower, choose
-from ..errors import DamagedError, UsageError
-from ..policy_names import BASE, BEST, INITIAL, policy_name
-from ..text import suggest
-from .directory import Run
+from ..base.errors import DamagedError, UsageError
+from ..base.text import suggest
+from ..recipe.policy_names import BASE, BEST, INITIAL, policy_name
+from .run import Run
 from .store import REPAIR
 
 
@@ -81,3 +81,24 @@ def _hint(name: str, known: dict[str, str]) -> str:
         return "wait for its first policy"
     near = known if not name.startswith("iteration") else ()
     return suggest(name, near, f"it has: {', '.join(known)}")
+
+
+def better_is_lower(metric: str) -> bool:
+    """Whether a smaller value of a held-out measure is better; true for the likelihood loss only."""
+    return metric == "nll"
+
+
+def choose(values: dict[str, float], *, lower: bool) -> str:
+    """The best policy; among equals the earliest, which has moved least from the model it started as.
+
+    Args:
+        values: measure by policy, in the order in which the policies came to be; not empty. What is not a
+            number is worse than any.
+        lower: whether a smaller value is better.
+    """
+
+    def badness(name: str) -> float:
+        value = values[name] if lower else -values[name]
+        return math.inf if math.isnan(value) else value
+
+    return min(values, key=badness)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..policy_names import INITIAL, iteration_folder
-from ..triplets import SCORES, TRIPLETS, Prompt, Response, Score, Triplet, response_from_row, triplet_from_row
-from .directory import Run
+from ..method.triplets import SCORES, TRIPLETS, Prompt, Response, Score, Triplet, response_from_row, triplet_from_row
+from ..recipe.policy_names import INITIAL, iteration_folder
+from .run import Run
 
 #: What samples can be ordered by: as they are in the file, or an advantage, the smallest first.
 Order = Literal["file", "current", "historical"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .directory import Run
 from .event_log import last_events
 from .lock import is_held
+from .run import Run
 
 State = Literal["running", "stalled", "interrupted", "failed", "finished"]
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .. import durable
-from ..errors import DamagedError
+from ..base import storage
+from ..base.errors import DamagedError
 
 #: The file of the digests.
 MANIFEST = "manifest.jsonl"
@@ -28,7 +28,7 @@ class Store:
 
     def recover(self) -> None:
         """After a crash, before the first write: cut what it left half-written off the manifest."""
-        durable.cut_torn_tail(self.root / MANIFEST)
+        storage.cut_torn_tail(self.root / MANIFEST)
 
     def has(self, name: str) -> bool:
         """Whether something is complete under this name."""
@@ -39,35 +39,35 @@ class Store:
     def write_text(self, name: str, text: str) -> None:
         """Write a file in UTF-8."""
         self._record({name: hashlib.sha256(text.encode()).hexdigest()})
-        durable.write_text(self.root / name, text)
+        storage.write_text(self.root / name, text)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write one JSON document, indented."""
-        self.write_text(name, durable.to_json(content))
+        self.write_text(name, storage.to_json(content))
 
     def write_jsonl(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Write one JSON object per line."""
-        self.write_text(name, durable.to_jsonl(rows))
+        self.write_text(name, storage.to_jsonl(rows))
 
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
         """A folder to fill, which gets its name when the block ends without an error."""
-        with durable.new_folder(self.root / name) as aside:
+        with storage.new_folder(self.root / name) as aside:
             yield aside
             self._record_folder(aside, name)
 
     def commit_folder(self, aside: str, name: str) -> None:
         """Give a folder that was filled by this store its final name."""
         self._record_folder(self.root / aside, name)
-        durable.commit_folder(self.root / aside, self.root / name)
+        storage.commit_folder(self.root / aside, self.root / name)
 
     def point(self, link: str, target: str) -> None:
         """Make a symbolic link within the run."""
-        durable.point(self.root / link, self.root / target)
+        storage.point(self.root / link, self.root / target)
 
     def remove(self, name: str) -> None:
         """Remove a file or folder, if it is there."""
-        durable.remove(self.root / name)
+        storage.remove(self.root / name)
 
     # --- reading
 
@@ -92,7 +92,7 @@ class Store:
         """Names of the files at or below ``name`` that are not what was written, or are missing."""
         path, written = self.root / name, self.digests(name)
         files = [path] if path.is_file() else _files_below(path)
-        found = {file.relative_to(self.root).as_posix(): durable.sha256_of(file) for file in files}
+        found = {file.relative_to(self.root).as_posix(): storage.sha256_of(file) for file in files}
         return sorted(file for file in found.keys() | written.keys() if found.get(file) != written.get(file))
 
     def digests(self, name: str) -> dict[str, str]:
@@ -122,11 +122,11 @@ class Store:
     def _record(self, digests: dict[str, str]) -> None:
         for name, digest in digests.items():
             last = name == next(reversed(digests))
-            durable.append_line(self.root / MANIFEST, {"file": name, "sha256": digest}, sync=last)
+            storage.append_line(self.root / MANIFEST, {"file": name, "sha256": digest}, sync=last)
 
     def _record_folder(self, aside: Path, name: str) -> None:
         files = _files_below(aside)
-        self._record({f"{name}/{file.relative_to(aside).as_posix()}": durable.sha256_of(file) for file in files})
+        self._record({f"{name}/{file.relative_to(aside).as_posix()}": storage.sha256_of(file) for file in files})
 
     def _digests(self) -> dict[str, str]:
         """sha256 by name; of several lines for a name the last counts."""

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedError
-from .directory import Run
+from ..base.errors import DamagedError
+from .run import Run
 from .state import state_of
 
 

@@ -1,0 +1,198 @@
+"""The chat of the app, with a process that holds no model in the place of the one that does."""
+
+import json
+import sys
+
+import pytest
+
+from tests.app_driver import drive, text_of, until
+from tspin_mlx.tui.screens.chat import ChatScreen
+from tspin_mlx.tui.screens.run import RunScreen
+from tspin_mlx.tui.state import chat_process
+
+#: Holds no model; answers with what it was asked.
+CHAT = r"""
+import json, sys
+def say(**message):
+    print(json.dumps(message), flush=True)
+print("a library prints this")
+say(ready=True, policies=["base", "best"], system="Reply.", multi_turn={multi_turn})
+for line in sys.stdin:
+    asked = json.loads(line)
+    with open({log!r}, "a") as log:
+        log.write(line)
+    if asked["messages"][-1]["content"] == "die":
+        sys.exit("out of memory")
+    if asked["messages"][-1]["content"] == "long":
+        say(error="too long")
+        continue
+    for policy in asked["policies"]:
+        if asked["messages"][-1]["content"] == "half" and policy == "best":
+            say(policy=policy, error="too long for it", hint="ask less")
+            continue
+        for piece in (f"{{policy}} says ", "\x1b[2J[/foo] ", str(len(asked["messages"]))):
+            say(policy=policy, text=piece)
+        say(policy=policy, done=True, tokens=3)
+"""
+
+
+@pytest.fixture
+def chat(make_run, tmp_path):
+    """A finished run whose chat is answered by a process without a model; gives the run and what was asked."""
+    asked = tmp_path / "chat.jsonl"
+    return make_run("done"), lambda: [json.loads(line) for line in asked.read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def chat_without_a_model(tmp_path, monkeypatch):
+    """The process that answers in the chat; gives a way to let it take no conversations."""
+
+    def write(*, multi_turn):
+        script.write_text(CHAT.format(log=str(tmp_path / "chat.jsonl"), multi_turn=multi_turn))
+
+    script = tmp_path / "chat.py"
+    write(multi_turn=True)
+    monkeypatch.setattr(chat_process, "COMMAND", [sys.executable, str(script)])
+    return write
+
+
+async def begun(app, pilot):
+    """Open the chat, and wait for the models."""
+    await pilot.press("c")
+    await until(pilot, lambda: "loading" not in text_of(app))
+
+
+@pytest.mark.parametrize("size", [(120, 36), (50, 16)])
+def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat, size):
+    run, asked = chat
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        assert isinstance(app.screen, ChatScreen)
+        await until(pilot, lambda: "loading" not in text_of(app))
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: "base says [2J[/foo] 2" in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
+        await pilot.press(*"more", "enter")
+        await until(pilot, lambda: "base says [2J[/foo] 4" in text_of(app) and "best says [2J[/foo] 4" in text_of(app))
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "says" not in text_of(app))
+        await pilot.press("escape")
+        assert isinstance(app.screen, RunScreen)
+
+    drive(story, run=run, size=size)
+    first, *second = asked()
+    assert first["policies"] == ["base", "best"]
+    assert first["messages"] == [{"role": "system", "content": "Reply."}, {"role": "user", "content": "hello"}]
+    assert [request["policies"] for request in second] == [["base"], ["best"]]
+    assert second[1]["messages"][2]["content"].startswith("best says")
+
+
+def test_what_cannot_be_answered_is_not_asked_again(chat):
+    run, asked = chat
+
+    async def story(app, pilot):
+        await begun(app, pilot)
+        await pilot.press(*"long", "enter")
+        await until(pilot, lambda: "too long" in text_of(app))
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: "best says [2J[/foo] 2" in text_of(app))
+
+    drive(story, run=run)
+    assert [turn["content"] for turn in asked()[-1]["messages"]] == ["Reply.", "hello"]
+
+
+def test_what_one_policy_refuses_the_other_answers(chat):
+    run, asked = chat
+
+    async def story(app, pilot):
+        await begun(app, pilot)
+        await pilot.press(*"half", "enter")
+        await until(pilot, lambda: "too long for it" in text_of(app) and "base says [2J[/foo] 2" in text_of(app))
+        assert "→ ask less" in text_of(app)
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: "base says [2J[/foo] 4" in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
+        assert "too long for it" not in text_of(app)
+
+    drive(story, run=run)
+    _, base, best = asked()
+    assert [turn["content"] for turn in base["messages"]] == ["Reply.", "half", "base says \x1b[2J[/foo] 2", "hello"]
+    assert [turn["content"] for turn in best["messages"]] == ["Reply.", "hello"]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (50, 16)])
+def test_what_was_said_before_is_reached_with_keys(chat, size):
+    run, _ = chat
+
+    async def story(app, pilot):
+        await begun(app, pilot)
+        for turn in range(1, 8):
+            await pilot.press(*"more", "enter")
+            await until(pilot, lambda turn=turn: text_of(app).count(f"[/foo] {2 * turn}") == 2)
+            assert turn > 1 or text_of(app).count("told first") == 2
+        assert "told first" not in text_of(app)
+        await pilot.press(*["pageup"] * 9)
+        await until(pilot, lambda: text_of(app).count("told first: Reply.") == 2)
+        await pilot.press(*["pagedown"] * 9)
+        await until(pilot, lambda: text_of(app).count("[/foo] 14") == 2)
+
+    drive(story, run=run, size=size)
+
+
+def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
+    run, asked = chat
+    chat_without_a_model(multi_turn=False)
+
+    async def story(app, pilot):
+        await begun(app, pilot)
+        for word in ("hello", "more"):
+            await pilot.press(*word, "enter")
+            await until(pilot, lambda word=word: word in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
+
+    drive(story, run=run)
+    assert [len(request["messages"]) for request in asked()] == [2, 2]
+
+
+def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
+    run, _ = chat
+
+    async def story(app, pilot):
+        await begun(app, pilot)
+        await pilot.press(*"die", "enter")
+        await until(pilot, lambda: "the chat's process has ended: out of memory" in text_of(app))
+        await pilot.press(*"hello", "enter")
+        await pilot.pause(0.3)
+        assert "out of memory" in text_of(app) and "answering" not in text_of(app)
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "loading" not in text_of(app) and "out of memory" not in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "best says [2J[/foo] 2" in text_of(app))
+
+    drive(story, run=run)
+
+
+def test_a_chat_that_cannot_start_says_why(chat, tmp_path):
+    run, _ = chat
+    script = 'import sys\nprint(\'{"error": "no such model", "hint": "fetch it"}\')\nsys.exit("a last word")\n'
+    (tmp_path / "chat.py").write_text(script)
+
+    async def story(app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "starts it again" in text_of(app))
+        assert "no such model" in text_of(app) and "→ fetch it" in text_of(app) and "last word" not in text_of(app)
+
+    drive(story, run=run)
+
+
+def test_no_chat_process_stays_behind(chat):
+    run, _ = chat
+    seen = []
+
+    async def story(app, pilot):
+        await begun(app, pilot)
+        process = app.screen._process._process
+        seen.append(process)
+        await pilot.press("escape")
+        await until(pilot, lambda: process.returncode is not None)
+
+    drive(story, run=run)
+    assert seen

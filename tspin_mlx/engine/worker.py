@@ -1,0 +1,83 @@
+"""The engine's process: verify the run, load the model, do what is left of the plan."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..base.errors import Stopped, StorageError, TspinError
+from ..base.machine import device_name, memory_bytes
+from ..base.stop import Stop, listen
+from ..base.storage import check_space
+from ..models.load import Policy
+from ..models.of_run import load_run
+from ..recipe.plan import Plan
+from ..runs.event_log import EventLog
+from ..runs.run import Run
+from ..view.estimate import disk_bytes
+from ..view.events import Emit, Event
+from .engine import run_plan
+
+
+def work(
+    run: Run, listener: Callable[[Event], None] | None = None, stop: Stop | None = None, *, trusted: bool = False
+) -> None:
+    """All that is left to do of a run, in this process, which must hold the run's lock.
+
+    Args:
+        listener: hears every event after it was written to the run's log.
+        stop: where to ask for an early end.
+        trusted: code that comes with the model may run.
+
+    Raises:
+        Stopped: it was asked to; the log says so.
+        TspinError: of the kind that fits; the log says so as far as it can be written.
+    """
+    log = EventLog(run.events_path, listener)
+    stop = stop or Stop()
+    stop.on_request = lambda after: log.emit("stopping", after=after)
+    try:
+        run.recover()
+        run.verify()
+        plan = run.plan()
+        run_plan(run, plan, lambda: _load(run, plan, trusted, log.emit), log.emit, stop)
+    except Stopped as stopped:
+        log.emit("run_stopped", message="stopped", exit_code=stopped.exit_code)
+        raise
+    except TspinError as error:
+        _report(log.emit, error)
+        raise
+
+
+def _report(emit: Emit, error: TspinError) -> None:
+    with contextlib.suppress(StorageError):  # then the disk is full, and the exit code has to say it
+        emit("run_failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
+
+
+def _load(run: Run, plan: Plan, trusted: bool, emit: Emit) -> Policy:
+    emit("machine", device=device_name(), memory_bytes=memory_bytes())
+    policy = load_run(run, plan.recipe, trusted=trusted)
+    adapter = sum(value.nbytes for value in policy.adapter().values())
+    check_space(run.path, disk_bytes(plan.recipe.training.iterations, adapter))
+    return policy
+
+
+def main() -> None:
+    """``python -m tspin_mlx.engine.worker RUN [--trust-remote-code]``; the exit code says how it ended."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--trust-remote-code", action="store_true")
+    arguments = parser.parse_args()
+    stop = Stop()
+    listen(stop)
+    try:
+        work(Run(arguments.run), stop=stop, trusted=arguments.trust_remote_code)
+    except (Stopped, TspinError) as end:
+        sys.exit(end.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Measure a policy on held-out examples: likelihood, advantages, and the task metrics of greedy answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from ..generation.batch import Decoding, generate
+from ..method.triplets import Prompt, Response
+from ..models.adapters import folded
+from ..models.load import Policy
+from ..recipe.schema import EvaluationSection
+from ..scoring.collate import Scored
+from ..scoring.logprobs import score
+from .metrics import metric
+
+#: Called with the numbers of examples and of tokens that are done, and the seconds since the start.
+Report = Callable[[int, int, float], None]
+
+
+def in_halves(report: Report, count: int) -> tuple[Report, Report]:
+    """What reports the progress of :func:`answer_greedily` and of :func:`measure` as that of one thing.
+
+    Args:
+        report: told of ``count`` examples, of which one that is answered and not yet scored counts half.
+    """
+
+    def on_answered(done: int, tokens: int, seconds: float) -> None:
+        report(done // 2, tokens, seconds)
+
+    def on_scored(done: int, tokens: int, seconds: float) -> None:
+        report((count + done) // 2, tokens, seconds)
+
+    return on_answered, on_scored
+
+
+def answer_greedily(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    max_tokens: int,
+    batch_size: int,
+    on_progress: Report | None = None,
+) -> list[Response]:
+    """The policy's most likely answer to each prompt, token by token.
+
+    Args:
+        max_tokens: longest answer.
+        batch_size: prompts answered at once.
+        on_progress: see :func:`tspin_mlx.generation.batch.generate`.
+    """
+    decoding = Decoding(temperature=0, top_p=1, max_tokens=max_tokens, batch_size=batch_size)
+    return generate(policy, prompts, [None] * len(prompts), decoding, on_progress)
+
+
+def measure(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Response],
+    opponent: Sequence[Response] | None,
+    initial: Sequence[Response] | None,
+    section: EvaluationSection,
+    on_progress: Report | None = None,
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Held-out measures of a policy.
+
+    Args:
+        responses: its own greedy answers, which the task metrics judge.
+        opponent: greedy answers of the policy that this one was trained against; they stand for y' in the
+            advantages. None leaves those out, as for a model that has no part in self-play.
+        initial: greedy answers of the initial policy; they stand for y0. None takes ``opponent``.
+        on_progress: see :func:`tspin_mlx.scoring.logprobs.score`.
+
+    Returns:
+        ``nll`` (per token of y, in nats), ``stop_rate``, ``length`` (tokens of the own answers), the recipe's
+        task metrics, and ``advantage_current`` and ``advantage_historical`` (means, in nats); and the log-probabilities
+        that they come from, of each prompt's ``annotated``, ``synthetic`` and ``proto_synthetic`` response.
+    """
+    others = [list(answers) for answers in (opponent, initial) if answers is not None]
+    distinct = others[:1] if others[1:] == others[:1] else others
+    examples: list[Scored] = [
+        (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
+    ]
+    scorer = policy.scorer  # it looks at the model once, and must not meet a folded one then
+    with folded(policy):
+        logps = score(scorer, examples, on_progress)
+    measures = {
+        "nll": float(-logps[0].sum() / sum(len(prompt.annotated.tokens) for prompt in prompts)),
+        "stop_rate": fmean(response.finish_reason == "stop" for response in responses),
+        "length": fmean(len(response.tokens) for response in responses),
+    }
+    kept = {"annotated": logps[0].tolist()}
+    if distinct:
+        kept |= {"synthetic": logps[1].tolist(), "proto_synthetic": logps[-1].tolist()}
+        measures["advantage_current"] = float((logps[0] - logps[1]).mean())
+        measures["advantage_historical"] = float((logps[1] - logps[-1]).mean())
+    for name in section.metrics:
+        judge = metric(name, section.regex)
+        measures[name] = fmean(
+            judge(response.text, prompt.answer) for prompt, response in zip(prompts, responses, strict=True)
+        )
+    return measures, kept

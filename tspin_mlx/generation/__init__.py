@@ -1,0 +1,1 @@
+"""The policy answers: in batches, as a stream, in a chat."""

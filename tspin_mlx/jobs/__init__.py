@@ -1,0 +1,1 @@
+"""A run's processes: launched, supervised, stopped, and reported to trackers."""

@@ -1,0 +1,180 @@
+"""Starts the engine in a process of its own, watches it, and tries once more with less at a time if that may help.
+
+It imports no MLX: its process is small, and stays when the engine's is killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+from ..base.errors import StorageError
+from ..base.machine import NOTIFY, SHARED_BY, awake, notify
+from ..base.stop import EXIT_CODES
+from ..runs.event_log import EventLog, EventTail, log_size
+from ..runs.lock import RunLock
+from ..runs.run import Run
+from ..view.events import LAST
+from .exit_status import WATCHDOG, Ending, classify
+
+#: Apple's driver then lets the GPU compute on although the display has to wait
+#: (https://github.com/ml-explore/mlx/issues/3267); asked for only when it has ended a run.
+_PATIENT_GPU = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
+
+_TAIL = 1 << 14  # bytes of the engine's log that are looked at
+
+
+def start(run: Run, lock: RunLock, *, trusted: bool, shared_by: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a supervisor that outlives this process and its terminal.
+
+    Args:
+        lock: held by this process; the supervisor and the engine take it over.
+        trusted: code that comes with the model may run.
+        shared_by: how many engines of a sweep share the machine's memory; of theirs no end is notified.
+    """
+    shared = {} if shared_by is None else {SHARED_BY: str(shared_by), NOTIFY: "0"}
+    command = _python(
+        "tspin_mlx.jobs.supervisor", str(run.path.resolve()), "--lock", str(lock.descriptor), trusted=trusted
+    )
+    with run.engine_log.open("ab") as log, _blocked(EXIT_CODES):  # until it listens
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **shared},
+            pass_fds=[lock.descriptor],
+        )
+    lock.name_worker(process.pid)
+    lock.close()
+    return process
+
+
+class Supervisor:
+    """Watches the engine of one run.
+
+    Args:
+        lock: of the run, taken over from the process that started this one.
+    """
+
+    def __init__(self, run: Run, lock: RunLock, *, trusted: bool) -> None:
+        self._run, self._lock, self._trusted = run, lock, trusted
+        self._engine: subprocess.Popen[bytes] | None = None
+        self._stopped_by: int | None = None
+        self._begin = 0  # of what the engine has said, in the event log
+
+    def supervise(self) -> int:
+        """Run the engine to its end, and return the exit code that tells how it ended."""
+        for number in EXIT_CODES:
+            signal.signal(number, self._forward)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
+        if any(made.reason == WATCHDOG for made in self._run.decisions()):
+            os.environ.setdefault(_PATIENT_GPU, "1")
+        ending = self._run_engine()
+        if ending.restartable and not self._is_to_stop() and self._halve(ending):
+            if ending.kind == WATCHDOG:
+                os.environ.setdefault(_PATIENT_GPU, "1")
+            ending = self._run_engine()
+        if ending.kind in ("stopped", "killed"):
+            self._say_last("run_stopped", message=ending.message, exit_code=ending.exit_code)
+        elif ending.message:
+            self._say_last("run_failed", message=ending.message, hint=ending.hint, exit_code=ending.exit_code)
+        return ending.exit_code
+
+    def _run_engine(self) -> Ending:
+        log, self._begin = self._run.engine_log, log_size(self._run.events_path)
+        begin = log.stat().st_size
+        command = _python("tspin_mlx.engine.worker", str(self._run.path), trusted=self._trusted)
+        with _blocked(EXIT_CODES):  # the engine starts with them blocked: all its threads must be, before it listens
+            self._engine = subprocess.Popen(command, pass_fds=[self._lock.descriptor])
+        self._lock.name_worker(self._engine.pid)
+        if self._stopped_by is not None:
+            self._engine.send_signal(self._stopped_by)
+        with awake(self._engine.pid):
+            returncode = self._wait(self._engine)
+        self._lock.name_worker(os.getpid())  # `stop` must not signal a process that has ended
+        with log.open("rb") as file:
+            file.seek(max(begin, log.stat().st_size - _TAIL))
+            return classify(returncode, file.read().decode(errors="replace"))
+
+    def _wait(self, engine: subprocess.Popen[bytes]) -> int:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return engine.wait(timeout=1.0)  # handlers run in between, whichever thread the signal came to
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        self._stopped_by = number
+        if self._engine is not None and self._engine.poll() is None:
+            self._engine.send_signal(number)
+
+    def _halve(self, ending: Ending) -> bool:
+        """Decide to compute half as much at once; False if there is nothing left to halve."""
+        before = self._run.plan().sizes
+        sizes = before.halved()
+        if sizes == before:
+            return False
+        self._run.decide(ending.kind, sizes)
+        self._say("restarted", reason=ending.kind, **asdict(sizes))
+        return True
+
+    def _is_to_stop(self) -> bool:
+        """Whether a stop was asked for, here or of the engine itself."""
+        return self._stopped_by is not None or "stopping" in self._said()
+
+    def _said(self) -> list[str]:
+        """Kinds of what the engine has said since it was started."""
+        return [event["kind"] for event in EventTail(self._run.events_path, self._begin).read()]
+
+    def _say_last(self, kind: str, **fields: object) -> None:
+        """For an engine that could not say it itself."""
+        if self._said()[-1:] not in [[last] for last in LAST]:
+            self._say(kind, **fields)
+
+    def _say(self, kind: str, **fields: object) -> None:
+        with contextlib.suppress(StorageError):
+            EventLog(self._run.events_path).emit(kind, **fields)
+
+
+@contextlib.contextmanager
+def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _python(module: str, *arguments: str, trusted: bool) -> list[str]:
+    """A command of this Python; -P keeps modules of the current folder out."""
+    flags = ["--trust-remote-code"] if trusted else []
+    return [sys.executable, "-P", "-X", "faulthandler", "-m", module, *arguments, *flags]
+
+
+def main() -> None:
+    """``python -m tspin_mlx.jobs.supervisor RUN --lock DESCRIPTOR [--trust-remote-code]``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--lock", type=int, required=True)
+    parser.add_argument("--trust-remote-code", action="store_true")
+    arguments = parser.parse_args()
+    os.set_inheritable(arguments.lock, False)
+    run, lock, begun = Run(arguments.run), RunLock(arguments.lock), time.monotonic()
+    code = Supervisor(run, lock, trusted=arguments.trust_remote_code).supervise()
+    lock.close()
+    if code not in EXIT_CODES.values():
+        notify(f"{run.name} {'failed' if code else 'is finished'}", time.monotonic() - begun)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

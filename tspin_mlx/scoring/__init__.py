@@ -1,0 +1,1 @@
+"""Log-probabilities of responses: collation, shared prompts, the vocabulary head."""

@@ -1,0 +1,257 @@
+"""From triplets to the arrays of one micro-batch: rows of tokens, and where in them the responses are scored.
+
+Pure; numpy only. The beginnings of the prompts are computed once for all their responses, in parts of prompts of
+similar lengths; what follows of each prompt and its response is a row of its own, without the last token, padded at the
+end: under causal attention padding after a row's end cannot be seen by it, so no mask is needed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..base.seeds import derive
+from ..method.triplets import Prompt, Response
+
+#: One training example: a prompt and the responses that are scored for it.
+Scored = tuple[Prompt, tuple[Response, ...]]
+
+#: All that decides the shapes of a micro-batch's arrays.
+Signature = tuple[tuple[int, ...], ...]
+
+#: What one more call of the model costs on a CPU, in tokens; padding may cost as much before a group is split.
+CALL_COST = 24
+
+
+#: Fewest tokens that a row or a prefix has. Metal's attention for up to 8 queries cannot be differentiated
+#: (MLX 0.32.4: "the vector kernels do not produce a logsumexp").
+_LEAST = 10
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of similar lengths.
+
+    Attributes:
+        tokens: (g, Q) int32, what follows the prefix, padded with 0.
+        owners: (g,) int32, the prompt of each row, counted within the part.
+    """
+
+    tokens: np.ndarray
+    owners: np.ndarray
+
+
+@dataclass(frozen=True)
+class Part:
+    """Prompts of similar lengths whose beginnings are computed together.
+
+    Attributes:
+        prefix: (m, S) int32, the first S tokens of each prompt; S is 0 if nothing is shared.
+        groups: the rows, each for one response: the rest of the prompt, then the response without its last token.
+            Their owners count the part's prompts.
+    """
+
+    prefix: np.ndarray
+    groups: tuple[Rows, ...]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """k responses to each of n prompts; response r to prompt i is number ``r * n + i``.
+
+    Attributes:
+        parts: the tokens that the model sees.
+        positions: (N,) int32, where the next token is scored: flat indices into the rows of all groups of all parts,
+            one after another; padded with 0.
+        targets: (N,) int32, the scored tokens; padded with 0.
+        numbers: (N,) int32, the response of each scored token; -1 is padding.
+        lengths: (k, n) float32, scored tokens per response.
+    """
+
+    parts: tuple[Part, ...]
+    positions: np.ndarray
+    targets: np.ndarray
+    numbers: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def signature(self) -> Signature:
+        """All that decides the shapes of the arrays."""
+        arrays = [array for part in self.parts for array in (part.prefix, *(rows.tokens for rows in part.groups))]
+        return (self.lengths.shape, self.targets.shape, *(array.shape for array in arrays))
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence that the model sees, in tokens, padding included."""
+        return max(part.prefix.shape[1] + rows.tokens.shape[1] for part in self.parts for rows in part.groups)
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens that go through the model, padding included."""
+        return sum(part.prefix.size + sum(rows.tokens.size for rows in part.groups) for part in self.parts)
+
+
+def collate(examples: Sequence[Scored], *, share: bool = True, call_cost: int = CALL_COST) -> MicroBatch:
+    """The arrays of some examples, which must all have the same number of responses.
+
+    Args:
+        share: compute the beginnings of the prompts once for all their responses.
+        call_cost: what one more call of the model costs, in tokens: one for each group, and one for each prefix.
+    """
+    count, responses = len(examples), len(examples[0][1])
+    lengths = [len(prompt.tokens) for prompt, _ in examples]
+    share = share and responses > 1
+    parts: list[Part] = []
+    placed: list[tuple[_Row, int]] = []  # every row, and where among all tokens of rows it begins
+    begin = 0
+    for members in split_prompts(lengths, responses, call_cost) if share else [list(range(count))]:
+        shared = shared_length([lengths[i] for i in members]) if share else 0
+        rows = [
+            _row(r * count + i, owner, examples[i][0].tokens[shared:], examples[i][1][r].tokens)
+            for r in range(responses)
+            for owner, i in enumerate(members)
+        ]
+        groups = [[rows[n] for n in group] for group in group_rows([len(row.tokens) for row in rows], call_cost)]
+        prefix = np.array([examples[i][0].tokens[:shared] for i in members], np.int32).reshape(len(members), shared)
+        parts.append(Part(prefix, tuple(map(_rows, groups))))
+        for group, made in zip(groups, parts[-1].groups, strict=True):
+            width = made.tokens.shape[1]
+            placed += [(row, begin + place * width) for place, row in enumerate(group)]
+            begin += made.tokens.size
+    scored = [
+        (begin + row.first + i, token, row.number) for row, begin in placed for i, token in enumerate(row.response)
+    ]
+    size = bucket(len(scored))
+    positions, targets, numbers = zip(*scored, strict=True)
+    return MicroBatch(
+        parts=tuple(parts),
+        positions=_padded(positions, size, 0),
+        targets=_padded(targets, size, 0),
+        numbers=_padded(numbers, size, -1),
+        lengths=np.array([[len(rs[r].tokens) for _, rs in examples] for r in range(responses)], np.float32),
+    )
+
+
+class _Row(NamedTuple):
+    """One response: its number, its prompt's number in the part, what the model sees, the column at which the first
+    token is predicted, and the tokens."""
+
+    number: int
+    owner: int
+    tokens: tuple[int, ...]
+    first: int
+    response: tuple[int, ...]
+
+
+def _row(number: int, owner: int, rest: tuple[int, ...], response: tuple[int, ...]) -> _Row:
+    """The token after position p is predicted at p: the first scored one at the prompt's last position."""
+    return _Row(number, owner, (*rest, *response[:-1]), len(rest) - 1, response)
+
+
+def _rows(group: Sequence[_Row]) -> Rows:
+    tokens = np.zeros((len(group), bucket(max(len(row.tokens) for row in group))), np.int32)
+    for place, row in enumerate(group):
+        tokens[place, : len(row.tokens)] = row.tokens
+    return Rows(tokens, np.array([row.owner for row in group], np.int32))
+
+
+def split_prompts(lengths: Sequence[int], responses: int, call_cost: int = CALL_COST) -> list[list[int]]:
+    """Indices of prompts in parts of similar lengths: what a part shares is as long as its shortest prompt, and the
+    rest of the longer ones is computed for every response.
+
+    Args:
+        lengths: of the prompts, in tokens.
+        responses: of each prompt.
+        call_cost: what a call of the model costs beside its tokens, in tokens.
+    """
+    order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
+
+    def cost(start: int, end: int) -> int:
+        shared = shared_length([lengths[order[end - 1]]])
+        return sum(responses * (lengths[n] - shared) + shared for n in order[start:end]) + 2 * call_cost
+
+    return [[order[n] for n in range(start, end)] for start, end in cheapest_cuts(len(order), cost)]
+
+
+def shared_length(lengths: Sequence[int]) -> int:
+    """How much of each prompt to compute once: less than any of them, since its last token belongs to the rows.
+
+    What is left of the prompt is computed for every response, so the steps are finer here than on the ladder.
+    """
+    shortest = min(lengths) - 1
+    step = max(2, _step(shortest) // 4)
+    return shortest // step * step if shortest >= _LEAST else 0
+
+
+def group_rows(lengths: Sequence[int], call_cost: int = CALL_COST) -> list[list[int]]:
+    """Indices of rows in groups of similar lengths, so that padding and the number of groups cost least together."""
+    order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
+
+    def cost(start: int, end: int) -> int:
+        return (end - start) * bucket(lengths[order[start]]) + call_cost
+
+    return [[order[n] for n in range(start, end)] for start, end in cheapest_cuts(len(order), cost)]
+
+
+def cheapest_cuts(count: int, cost: Callable[[int, int], int]) -> list[tuple[int, int]]:
+    """Cut a row of things into stretches (start, end), so that the sum of their costs is least."""
+    best = [0] + [0] * count  # cost of the first so many things
+    cut = [0] * (count + 1)
+    for end in range(1, count + 1):
+        costs = [best[start] + cost(start, end) for start in range(end)]
+        best[end] = min(costs)
+        cut[end] = costs.index(best[end])
+    stretches: list[tuple[int, int]] = []
+    end = count
+    while end:
+        stretches.append((cut[end], end))
+        end = cut[end]
+    return stretches[::-1]
+
+
+def bucket(length: int) -> int:
+    """The next of a ladder of sizes, 10, 12, ..., 64, 68, ..., 128, 136, ...: few shapes, and from 10 tokens on padding
+    of one token or below 7 %."""
+    step = _step(length - 1)
+    return max(_LEAST, -(-length // step) * step)
+
+
+def _step(length: int) -> int:
+    """The distance between neighbours on the ladder."""
+    return max(2, 1 << max(0, length.bit_length() - 5))
+
+
+def batch_order(count: int, epochs: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Indices of the examples of each optimiser step: every epoch is a permutation of its own seed.
+
+    Args:
+        count: of examples.
+        batch_size: examples per step; the last step of an epoch may have fewer.
+    """
+    for epoch in range(epochs):
+        order = list(range(count))
+        random.Random(derive(seed, "order", epoch)).shuffle(order)
+        for start in range(0, count, batch_size):
+            yield order[start : start + batch_size]
+
+
+def micro_batches(examples: Sequence[Scored], size: int) -> Iterator[list[Scored]]:
+    """Split an optimiser batch into micro-batches of prompts of similar lengths, longest first."""
+    by_length = sorted(examples, key=_lengths, reverse=True)
+    for start in range(0, len(by_length), size):
+        yield by_length[start : start + size]
+
+
+def _lengths(example: Scored) -> tuple[int, int]:
+    prompt, responses = example
+    return len(prompt.tokens), max(len(response.tokens) for response in responses)
+
+
+def _padded(values: Sequence[int], size: int, filler: int) -> np.ndarray:
+    array = np.full(size, filler, np.int32)
+    array[: len(values)] = values
+    return array

@@ -1,0 +1,226 @@
+"""Log-probabilities of responses under a policy: a forward pass whose vocabulary head sees only scored tokens."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from itertools import accumulate, takewhile
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+
+from .collate import CALL_COST, MicroBatch, Scored, collate
+from .head import LOGITS_AT_ONCE, Differentiate, Head, chunked_logps, frozen_head_logps, token_logps
+from .prefix import UnshareableError, shared_features
+
+#: Tokens of one forward pass where nothing is differentiated; and examples, which take time to group.
+TOKENS_AT_ONCE, _EXAMPLES_AT_ONCE = 4096, 64
+
+_PROBE = 12  # tokens
+
+
+class Scorer:
+    """Computes log pi(response | prompt) with a policy's model.
+
+    The model is split where its vocabulary head begins, so that logits exist only at scored positions, and the
+    beginnings of prompts are computed once for all their responses. Both are checked against the model itself; where
+    they differ, whole logits are used (``split`` is False), or each response brings its whole prompt (``shares`` is
+    False).
+
+    Args:
+        call_cost: what a call of the model costs beside its tokens, in tokens.
+    """
+
+    def __init__(self, model: nn.Module, call_cost: int = CALL_COST) -> None:
+        self.model, self._call_cost = model, call_cost
+        probe = mx.arange(2 * _PROBE).reshape(2, _PROBE)
+        logits = model(probe)
+        head = _head_module(model)
+        self._body, self._head = _parts(model, head)
+        self.split = head is not None and self._can_split(probe, logits)
+        self._vocabulary = logits.shape[-1]
+        self._head_is_frozen = head is not None and not tree_flatten(head.trainable_parameters())
+        self._windows: set[int] = set()
+        self.shares = self.split and self._can_share(probe)
+
+    @property
+    def longest_shared(self) -> float:
+        """Longest sequence, in tokens with padding, whose prompt can be shared: the model's smallest sliding window."""
+        return min(self._windows, default=math.inf)
+
+    def collate(self, examples: Sequence[Scored]) -> MicroBatch:
+        """The arrays of some examples, with shared prompts if the model allows it for their lengths."""
+        batch = collate(examples, share=self.shares, call_cost=self._call_cost)
+        if batch.longest <= self.longest_shared:
+            return batch
+        return collate(examples, share=False, call_cost=self._call_cost)
+
+    def __call__(
+        self, batch: dict[str, Any], differentiate: Differentiate = "both", logits_at_once: int = LOGITS_AT_ONCE
+    ) -> tuple[mx.array, mx.array]:
+        """Score one micro-batch.
+
+        Args:
+            batch: the arrays of :class:`tspin_mlx.scoring.collate.MicroBatch`, see :func:`as_arrays`.
+            differentiate: what gradients will be asked of; the less, the less is computed.
+            logits_at_once: of one chunk of scored positions.
+
+        Returns:
+            ``logps`` and ``entropies``, both (k, m) float32: per response, the sum over its tokens of
+            log pi(token) and of the policy's entropy at that position, in nats.
+        """
+        features, targets = self._features(batch), batch["targets"]
+        if self.split and self._head_is_frozen:
+            chunk = self._chunk(logits_at_once)
+            logps, entropies = frozen_head_logps(self._head, features, targets, chunk, differentiate)
+        else:
+            logps, entropies = token_logps(self._head(features) if self.split else features, targets)
+        return _sums_by_response(logps, batch), _sums_by_response(entropies, batch)
+
+    def logps(self, batch: dict[str, Any]) -> mx.array:
+        """The log-probabilities alone, (k, m) float32, where nothing is differentiated."""
+        features, targets = self._features(batch), batch["targets"]
+        if self.split:
+            found = chunked_logps(self._head, features, targets, self._chunk(LOGITS_AT_ONCE))
+        else:
+            found, _ = token_logps(features, targets)
+        return _sums_by_response(found, batch)
+
+    def _chunk(self, logits_at_once: int) -> int:
+        return max(1, logits_at_once // self._vocabulary)
+
+    def _features(self, batch: dict[str, Any]) -> mx.array:
+        """Where the next token is scored: last hidden states, or logits if the model cannot be split."""
+        found = [self._features_of_part(prefix, groups) for prefix, groups in batch["parts"]]
+        return mx.concatenate(found)[batch["positions"]]
+
+    def _features_of_part(self, prefix: mx.array, groups: Sequence[tuple[mx.array, mx.array]]) -> mx.array:
+        if prefix.shape[1]:
+            return shared_features(self._body, len(self.model.layers), prefix, groups, self._windows)
+        body = self._body if self.split else self.model
+        found = [body(tokens) for tokens, _ in groups]
+        return mx.concatenate([features.reshape(-1, features.shape[-1]) for features in found])
+
+    def _can_split(self, tokens: mx.array, logits: mx.array) -> bool:
+        """Whether body and head together give what the model gives."""
+        try:
+            return _same(self._head(self._body(tokens)), logits)
+        except (TypeError, AttributeError, ValueError, IndexError):
+            return False
+
+    def _can_share(self, tokens: mx.array) -> bool:
+        """Whether shared prompts give what the model gives, tried on two rows.
+
+        For other shapes a GPU may round otherwise, float32 to 11 bits (TF32); how far that leads in this model is seen
+        where it computes the first half alone.
+        """
+        half = _PROBE // 2
+        groups = [(tokens[::-1, half:], mx.array([1, 0]))]
+        try:
+            layers = len(self.model.layers)
+            found = shared_features(self._body, layers, tokens[:, :half], groups, self._windows)
+        except (UnshareableError, TypeError, AttributeError, ValueError, IndexError):
+            return False  # a cache of its own kind: recurrent, hybrid, or with other methods
+        whole = self._body(tokens)
+        rounding = 2**-8 if whole.dtype == mx.bfloat16 else 2**-11
+        by_shape = distance(self._body(tokens[:, :half]), whole[:, :half])
+        return distance(found.reshape(2, half, -1)[::-1], whole[:, half:]) <= 8 * rounding + 4 * by_shape
+
+
+def as_arrays(batch: MicroBatch) -> dict[str, Any]:
+    """A micro-batch as MLX arrays; a part is a pair of prefix and groups, a group one of tokens and owners."""
+    parts = [
+        (mx.array(part.prefix), [(mx.array(rows.tokens), mx.array(rows.owners)) for rows in part.groups])
+        for part in batch.parts
+    ]
+    flat = {name: mx.array(value) for name, value in vars(batch).items() if name != "parts"}
+    return {**flat, "parts": parts}
+
+
+def score(
+    scorer: Scorer,
+    examples: Sequence[Scored],
+    on_progress: Callable[[int, int, float], None] | None = None,
+    tokens_at_once: int = TOKENS_AT_ONCE,
+) -> np.ndarray:
+    """Score many examples without a gradient.
+
+    Args:
+        examples: prompts, all with the same number k of responses.
+        on_progress: called after each forward pass with the numbers of examples and of response tokens scored so far,
+            and the seconds since the beginning; what it raises ends the scoring.
+        tokens_at_once: of prompts and responses in one forward pass, but at least one example.
+
+    Returns:
+        Log-probabilities, (k, number of examples) float32, in the examples' order.
+    """
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i][0].tokens) + len(examples[i][1][0].tokens))
+    logps = np.zeros((len(examples[0][1]), len(examples)), np.float32)
+    started, tokens = time.perf_counter(), 0
+    done = 0
+    while done < len(order):
+        chosen = order[done : done + _EXAMPLES_AT_ONCE]
+        chosen = chosen[: _fitting([examples[i] for i in chosen], tokens_at_once)]
+        logps[:, chosen] = np.array(scorer.logps(as_arrays(scorer.collate([examples[i] for i in chosen]))))
+        done += len(chosen)
+        tokens += sum(len(response.tokens) for i in chosen for response in examples[i][1])
+        if on_progress is not None:
+            on_progress(done, tokens, time.perf_counter() - started)
+    return logps
+
+
+def _fitting(examples: Sequence[Scored], tokens: int) -> int:
+    """How many of the first examples have so many tokens at most; at least one."""
+    sizes = (len(prompt.tokens) + sum(len(response.tokens) for response in responses) for prompt, responses in examples)
+    return max(1, sum(1 for _ in takewhile(lambda total: total <= tokens, accumulate(sizes))))
+
+
+def _language_model(model: nn.Module) -> nn.Module:
+    """The text part of a model that also sees or hears."""
+    return getattr(model, "language_model", model)
+
+
+def _head_module(model: nn.Module) -> nn.Module | None:
+    """What turns hidden states into logits: a layer of its own, or the embedding; None if it has another name."""
+    language = _language_model(model)
+    return getattr(language, "lm_head", None) or getattr(getattr(language, "model", None), "embed_tokens", None)
+
+
+def _parts(model: nn.Module, module: nn.Module | None) -> tuple[Callable[..., mx.array], Head]:
+    """The model up to its last hidden states, and from there to logits."""
+    language = _language_model(model)
+    cap = getattr(getattr(language, "args", None), "final_logit_softcapping", None)
+    linear: Any = getattr(module, "as_linear", module)
+
+    def head(features: mx.array) -> mx.array:
+        logits = linear(features)
+        return mx.tanh(logits / cap) * cap if cap else logits
+
+    inner = getattr(language, "model", model)
+
+    def body(tokens: mx.array, cache: Any = None) -> mx.array:
+        return inner(tokens, cache=cache)  # some models insist on being told
+
+    return body, head
+
+
+def _same(found: mx.array, expected: mx.array) -> bool:
+    """Whether the same operations were done, in whichever order."""
+    return found.shape == expected.shape and bool(mx.allclose(found, expected, rtol=1e-3, atol=1e-3))
+
+
+def distance(found: mx.array, expected: mx.array) -> float:
+    """Between two arrays of one shape, as a share of the second's norm."""
+    found, expected = found.astype(mx.float32), expected.astype(mx.float32)
+    return (mx.linalg.norm(found - expected) / mx.linalg.norm(expected)).item()
+
+
+def _sums_by_response(values: mx.array, batch: dict[str, Any]) -> mx.array:
+    """(k, m) float32. Sums of masked values, not a scatter: the order of additions is the same on every backend."""
+    k, m = batch["lengths"].shape
+    mine = batch["numbers"][None] == mx.arange(k * m)[:, None]
+    return mx.where(mine, values[None], 0).sum(axis=1).reshape(k, m)

@@ -1,0 +1,1 @@
+"""A recipe over settings and seeds, and the comparison of its runs."""

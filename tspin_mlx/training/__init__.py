@@ -1,0 +1,1 @@
+"""The training loop, gradient checkpointing, checkpoints, and what fits into memory."""

@@ -1,0 +1,114 @@
+"""Gradient checkpointing: layers keep only their input for the backward pass, where they are computed once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map_with_path
+
+from ..base.seeds import derive
+from ..method.triplets import Prompt, Response
+from ..models.load import Policy
+from ..scoring.logprobs import as_arrays
+from ..scoring.prefix import PrefixCache
+
+_ROUNDING = 0.05  # of a gradient's norm
+
+
+class LayerSeeds:
+    """A seed for every call of a layer, so that computed a second time it drops the same inputs."""
+
+    def __init__(self) -> None:
+        self.begin(0)
+
+    def begin(self, seed: int) -> None:
+        """The calls from now on are those of a step with this seed."""
+        self._seed, self._calls = seed, count()
+
+    def next(self) -> int:
+        """The next call's."""
+        return derive(self._seed, "layer", next(self._calls))
+
+
+@contextmanager
+def recomputed_layers(model: nn.Module, enabled: bool, seeds: LayerSeeds | None = None) -> Iterator[None]:
+    """Within the block, layers keep only their input for the backward pass and compute the rest again.
+
+    Args:
+        seeds: of what a layer draws, dropout.
+
+    The layers' class is changed once and put back: doing it per phase would nest the recomputation.
+    """
+    if not enabled:
+        yield
+        return
+    seeds = seeds or LayerSeeds()
+    kinds = {type(layer) for layer in model.layers}
+    originals = {kind: kind.__call__ for kind in kinds}
+    for kind, original in originals.items():
+        kind.__call__ = _recomputing(original, seeds)
+    try:
+        yield
+    finally:
+        for kind, original in originals.items():
+            kind.__call__ = original
+
+
+def can_recompute(policy: Policy) -> bool:
+    """Whether a model's gradients are the same when its layers are computed a second time: not where one layer leaves
+    something for another beside its result. Tried on two short examples."""
+    model, scorer = policy.model, policy.scorer
+    answers = tuple(Response(tuple(range(start, start + 4)), "") for start in (2, 8))
+    prompts = [Prompt("", tuple(range(start, start + 12)), "", answers[0], "") for start in (3, 5)]
+    batch = as_arrays(scorer.collate([(prompt, answers) for prompt in prompts]))
+
+    def gradients(lean: bool) -> dict[str, mx.array]:
+        with recomputed_layers(model, lean):
+            _, found = nn.value_and_grad(model, lambda: scorer(batch, "logps")[0].sum())()
+            mx.eval(found)
+        return dict(tree_flatten(found))
+
+    model.train()  # some models use kernels that cannot be differentiated otherwise
+    model.apply_to_modules(lambda _, module: module.eval() if isinstance(module, nn.Dropout) else None)
+    try:
+        expected, found = gradients(False), gradients(True)
+    finally:
+        model.eval()
+    wrong = sum((found[name] - expected[name]).square().sum().item() for name in expected)
+    return wrong <= _ROUNDING**2 * sum(value.square().sum().item() for value in expected.values())
+
+
+def _recomputing(original: Callable, seeds: LayerSeeds) -> Callable:
+    def call(layer: nn.Module, x: mx.array, *args: Any, **kwargs: Any) -> Any:
+        cache = next((value for value in (*args, *kwargs.values()) if isinstance(value, PrefixCache)), None)
+        prefix, seed = cache.prefix if cache else (), seeds.next()
+        others = [list(args), kwargs]  # such as keys and values that layers share
+        given = {name: leaf for name, leaf in tree_flatten(others) if _is_differentiable(leaf)}
+
+        # A checkpoint differentiates only what it is handed, and what comes out of it must be returned, once.
+        def inner(parameters: dict, prefix: tuple[mx.array, ...], given: dict[str, mx.array], x: mx.array) -> Any:
+            layer.update(parameters)
+            if cache:
+                cache.prefix = prefix
+            mx.random.seed(seed)
+            positional, named = tree_map_with_path(lambda name, leaf: given.get(name, leaf), others)
+            found = original(layer, x, *positional, **named)
+            return found, tuple(part + 0 for part in cache.recorded) if cache else ()
+
+        parameters = layer.trainable_parameters()
+        found, recorded = mx.checkpoint(inner)(parameters, prefix, given, x)
+        layer.update(parameters)  # a second call of the layer must not find what belongs to the first
+        if cache:
+            cache.prefix, cache.recorded = prefix, recorded
+        return found
+
+    return call
+
+
+def _is_differentiable(value: Any) -> bool:
+    return isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.floating)

@@ -1,0 +1,1 @@
+"""What the screens show, without any widget: drafts, lists, followed runs, processes."""
