@@ -40,7 +40,7 @@ def measure(arm: str, work: Answering, repeat: int) -> Measured:
 
 
 def ours(policy: Policy, prompts: list[Prompt], work: Answering) -> list[list[int]]:
-    """Longest prompts first, what they share computed once, the adapter folded."""
+    """Longest prompts first, what they share computed once, the adapter fused."""
     found = answer_greedily(policy, prompts, work.max_tokens, work.batch)
     ends = policy.tokenizer.eos_token_ids
     return [[token for token in response.tokens if token not in ends] for response in found]

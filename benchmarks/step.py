@@ -17,9 +17,9 @@ from tspin_mlx.base.machine import on_cpu
 from tspin_mlx.method.losses import tspin_loss
 from tspin_mlx.method.objective import Objective
 from tspin_mlx.models.load import Policy
-from tspin_mlx.recipe.plan import Updates
-from tspin_mlx.scoring.collate import Scored, collate
-from tspin_mlx.training.grad_checkpoint import recomputed_layers
+from tspin_mlx.recipe.plan import TrainConfig
+from tspin_mlx.scoring.collate import Example, collate
+from tspin_mlx.training.grad_checkpoint import grad_checkpointed
 from tspin_mlx.training.trainer import Trainer
 
 from .rounds import Measured, peak_matmul
@@ -66,9 +66,9 @@ def _timed(step: Callable[[int], None], steps: int, flops: float) -> Seen:
     return Seen(seconds, flops, resting)
 
 
-def plain_updates(**changes: Any) -> Updates:
+def plain_updates(**changes: Any) -> TrainConfig:
     """AdamW at a constant rate, nothing clipped."""
-    plain = Updates(
+    plain = TrainConfig(
         steps=1000, epochs=1, batch_size=1, micro_batch_size=1, optimizer="adamw", learning_rate=1e-6,
         schedule="constant", warmup_steps=0, weight_decay=0.0, max_grad_norm=None, memory="fast",
     )  # fmt: skip
@@ -90,11 +90,11 @@ def _ours(work: Workload, steps: int, *, share: bool = True, recompute: bool = F
         trainer.step(number + 1, examples)
 
     trainer.compile_for([examples] * 2)
-    with recomputed_layers(policy.model, recompute):
+    with grad_checkpointed(policy.model, recompute):
         return _timed(step, steps, flops)
 
 
-def our_flops(work: Workload, examples: Sequence[Scored], size: int, *, share: bool, recompute: bool) -> float:
+def our_flops(work: Workload, examples: Sequence[Example], size: int, *, share: bool, recompute: bool) -> float:
     """Of the micro-batches as they are computed, padding included."""
     total = 0.0
     for start in range(0, len(examples), size):
@@ -135,7 +135,7 @@ def _naive(work: Workload, steps: int, *, recompute: bool = False) -> Seen:
         mx.eval(compiled(batches), state)
 
     flops = sum(_padded_flops(work, *tokens.shape, recompute=recompute) for tokens, _ in batches)
-    with recomputed_layers(model, recompute):
+    with grad_checkpointed(model, recompute):
         return _timed(step, steps, flops)
 
 
@@ -144,7 +144,7 @@ def _padded_flops(work: Workload, rows: int, length: int, *, recompute: bool) ->
     return step_flops(work, inputs, inputs, inputs * (length - 1) / 2, recompute=recompute)
 
 
-def _padded(examples: Sequence[Scored], number: int) -> tuple[mx.array, mx.array]:
+def _padded(examples: Sequence[Example], number: int) -> tuple[mx.array, mx.array]:
     rows = [(x.tokens, responses[number].tokens) for x, responses in examples]
     length = max(len(prompt) + len(response) for prompt, response in rows)
     tokens = [[*prompt, *response] + [0] * (length - len(prompt) - len(response)) for prompt, response in rows]

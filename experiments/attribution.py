@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tspin_mlx.method.triplets import Prompt, Response, Triplet, common_prefix, response_from_row
-from tspin_mlx.models.adapters import folded
+from tspin_mlx.models.adapters import fused
 from tspin_mlx.models.load import Policy
 from tspin_mlx.models.of_run import load_run, use_policy
 from tspin_mlx.recipe.policy_names import policy_before, policy_name
@@ -145,7 +145,7 @@ def _logps(policy: Policy, prompt: mx.array, response: mx.array) -> mx.array:
 
 def token_values(policy: Policy, examples: Sequence[tuple[Prompt, Response]]) -> np.ndarray:
     """Log-probabilities of all tokens of the responses, one after the other."""
-    with folded(policy):
+    with fused(policy):
         found = [np.array(_logps(policy, mx.array(x.tokens), mx.array(r.tokens))) for x, r in examples]
     return np.concatenate(found)
 
@@ -170,7 +170,7 @@ def attribute(run: Run, iteration: int, triplets: int, held_out: int) -> dict[st
     start = policy_before(iteration)
     use_policy(policy, run, policy_name(start))
     chosen = read_triplets(run, iteration)[:triplets]
-    with folded(policy):
+    with fused(policy):
         logps = score(policy.scorer, [(t.prompt, t.responses()) for t in chosen])
     objective = run.plan().recipe.objective
     prompts = run.prompts().validation[:held_out]

@@ -25,7 +25,7 @@ from rich.table import Table
 from tspin_mlx.base.seeds import derive
 from tspin_mlx.generation.batch import Decoding, generate
 from tspin_mlx.method.triplets import Prompt, Response
-from tspin_mlx.models.adapters import folded
+from tspin_mlx.models.adapters import fused
 from tspin_mlx.models.load import Policy
 from tspin_mlx.models.of_run import load_run, use_policy
 from tspin_mlx.recipe.policy_names import policy_before, policy_name
@@ -109,7 +109,7 @@ def _sampled(policy: Policy, prompts: Sequence[Prompt], max_tokens: int, seed: i
 
 def _weights(policy: Policy, prompts: Sequence[Prompt], responses: Sequence[Response], alpha: float) -> list[float]:
     """Of each triplet in the loss's gradient; twice, so that it is 1 where y and y' are equally likely."""
-    with folded(policy):
+    with fused(policy):
         logps = score(policy.scorer, [(x, (x.annotated, own)) for x, own in zip(prompts, responses, strict=True)])
     return [2 * sigmoid(-alpha * u) for u in (logps[0] - logps[1]).tolist()]
 

@@ -22,7 +22,7 @@ from tspin_mlx.recipe.schema import DataSection, LoraSection
 from tspin_mlx.runs.event_log import last_events, read_events
 from tspin_mlx.runs.run import Run
 from tspin_mlx.runs.state import state_of
-from tspin_mlx.view.event_text import narrate
+from tspin_mlx.view.event_text import event_text
 from tspin_mlx.view.run_view import RunView, reduce
 
 RECIPE = """
@@ -112,7 +112,7 @@ def test_a_damaged_event_log_is_shown_as_far_as_it_can_be(finished, bench, sever
     events = list(read_events(path / "events.jsonl"))
     functools.reduce(reduce, events, RunView())
     for event in events:
-        narrate(event)
+        event_text(event)
     last_events(path / "events.jsonl", 500)
     assert state_of(Run(path), 0.0) == "finished"
 

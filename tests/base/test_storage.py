@@ -155,7 +155,7 @@ def test_a_text_that_cannot_be_written_leaves_the_old_content(tmp_path, recorder
 CRASH = """
 import os, sys
 from pathlib import Path
-from tspin_mlx import durable
+from tspin_mlx.base import storage
 storage.disk.rename = lambda source, target: os._exit(9)
 folder = Path(sys.argv[1])
 """
@@ -169,7 +169,7 @@ def crash(folder, statements):
 def test_a_crash_before_the_name_is_given_leaves_the_old_content_and_can_be_repeated(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    crash(tmp_path, "durable.write_text(folder / 'x.txt', 'new, but longer')")
+    crash(tmp_path, "storage.write_text(folder / 'x.txt', 'new, but longer')")
     assert path.read_text() == "old"
     storage.write_text(path, "again")
     assert path.read_text() == "again"
@@ -187,7 +187,7 @@ def test_a_crash_while_a_folder_is_filled_leaves_no_name_and_can_be_repeated(tmp
 
 def test_a_link_left_aside_by_a_crash_is_no_obstacle(tmp_path):
     (tmp_path / "a").mkdir()
-    crash(tmp_path, "durable.point(folder / 'best', folder / 'a')")
+    crash(tmp_path, "storage.point(folder / 'best', folder / 'a')")
     assert not (tmp_path / "best").exists()
     storage.point(tmp_path / "best", tmp_path / "a")
     assert (tmp_path / "best").is_dir()

@@ -169,7 +169,7 @@ def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(finished, workshop
     class PulledPlugError(Exception):
         pass
 
-    def pull_the_plug(desk, phase):
+    def pull_the_plug(context, phase):
         raise PulledPlugError
 
     launch = launched(workshop, tmp_path)

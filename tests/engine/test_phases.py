@@ -57,7 +57,7 @@ def test_checkpoints_come_after_a_pause_that_grows_with_what_they_cost(monkeypat
     )
     monkeypatch.setattr(phases, "Checkpoints", lambda *_: Fake(restore=lambda trainer: 0, save=save))
     recipe = Fake(run=Fake(checkpoint_seconds=pause))
-    desk = Fake(plan=Fake(recipe=recipe), store=None, policy=None, gradients=None, emit=lambda *_, **__: None,
+    context = Fake(plan=Fake(recipe=recipe), store=None, policy=None, gradients=None, emit=lambda *_, **__: None,
                 stop=Fake(now=False, check=lambda: None))  # fmt: skip
-    phases._optimise(desk, Fake(updates=Fake(steps=10), objective=Fake(), target="x", iteration=0, seed=0), [])
+    phases._optimise(context, Fake(updates=Fake(steps=10), objective=Fake(), target="x", iteration=0, seed=0), [])
     assert seen == saved

@@ -24,7 +24,7 @@ from tspin_mlx.recipe.catalog import find_recipe, parse_source
 from tspin_mlx.recipe.schema import LoraSection
 from tspin_mlx.runs.run import Run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-peft/bin/python"
 pytestmark = [
     pytest.mark.skipif(not PYTHON.exists(), reason="needs torch and PEFT in .venv-peft: scripts/test-peft makes it"),

@@ -10,8 +10,7 @@ from tspin_mlx.base.seeds import derive
 from tspin_mlx.generation import batch
 from tspin_mlx.generation.batch import Decoding, common_length, generate
 from tspin_mlx.method.triplets import Prompt, Response
-from tspin_mlx.models import load
-from tspin_mlx.models.adapters import folded
+from tspin_mlx.models.adapters import fused
 from tspin_mlx.models.folder import resolve_model
 from tspin_mlx.models.load import load_policy
 from tspin_mlx.recipe.schema import LoraSection, ModelSection
@@ -164,24 +163,24 @@ def test_prompts_that_begin_alike_are_answered_as_if_each_came_alone(policy):
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
-def test_the_adapter_is_folded_while_answering_and_is_as_before_afterwards(tiny_model, kind, monkeypatch):
+def test_the_adapter_is_fused_while_answering_and_is_as_before_afterwards(tiny_model, kind, monkeypatch):
     policy = load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=4, kind=kind), 0)
     moved = [(name, value + 0.1) for name, value in policy.adapter().items() if not name.endswith(".m")]
     policy.model.load_weights(moved, strict=False)
     tokens = mx.array([[5, 6, 7, 8]])
     before, names = policy.model(tokens), {name: type(layer) for name, layer in policy.model.named_modules()}
-    with folded(policy):
+    with fused(policy):
         assert not policy.adapter()
         np.testing.assert_allclose(policy.model(tokens), before, rtol=1e-4, atol=1e-4)
         assert type(policy.model.layers[0].self_attn.q_proj).__name__ == "Linear"
     assert {name: type(layer) for name, layer in policy.model.named_modules()} == names
     np.testing.assert_array_equal(policy.model(tokens), before)
-    monkeypatch.setattr(load, "device_bytes", lambda: 1000)
-    with folded(policy):
+    monkeypatch.setattr("tspin_mlx.models.adapters.device_bytes", lambda: 1000)
+    with fused(policy):
         assert policy.adapter()  # there is no room for weights twice
     monkeypatch.undo()
     policy.model.set_dtype(mx.bfloat16)
-    with folded(policy):
+    with fused(policy):
         assert policy.adapter()  # rounding would make it another policy
 
 

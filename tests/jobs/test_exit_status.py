@@ -19,7 +19,7 @@ from tspin_mlx.base.errors import (
     UsageError,
 )
 from tspin_mlx.jobs.control import Outcome, outcome
-from tspin_mlx.jobs.exit_status import Ending, classify
+from tspin_mlx.jobs.exit_status import ExitStatus, classify
 
 
 def traceback(error):
@@ -123,7 +123,7 @@ def test_the_hint_names_what_to_set(kind, words):
 
 
 def test_a_process_that_ends_well_has_finished_whatever_it_wrote():
-    assert classify(0, "") == classify(0, traceback("MemoryError")) == Ending("finished", 0)
+    assert classify(0, "") == classify(0, traceback("MemoryError")) == ExitStatus("finished", 0)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_process_that_ends_well_has_finished_whatever_it_wrote():
     [(130, 130), (143, 143), (-signal.SIGINT, 130), (-signal.SIGTERM, 143), (-signal.SIGUSR1, 143)],
 )
 def test_a_process_that_was_asked_to_stop_has_stopped(returncode, exit_code):
-    assert classify(returncode, "") == Ending("stopped", exit_code, message="stopped")
+    assert classify(returncode, "") == ExitStatus("stopped", exit_code, message="stopped")
     assert classify(returncode, "RuntimeError: out of memory").kind == "stopped"
 
 
@@ -152,7 +152,7 @@ def test_a_process_that_was_asked_to_stop_has_stopped(returncode, exit_code):
 )
 def test_what_the_engine_has_reported_itself_keeps_its_exit_code(error, code):
     assert error.exit_code == code
-    assert classify(code, "a warning about an out of memory killer") == Ending("reported", code)
+    assert classify(code, "a warning about an out of memory killer") == ExitStatus("reported", code)
 
 
 def test_a_process_that_was_killed_may_have_been_so_by_the_system_and_is_not_started_again():

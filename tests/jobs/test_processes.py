@@ -19,7 +19,7 @@ from tspin_mlx.jobs.control import resume
 from tspin_mlx.jobs.launch import prepare
 from tspin_mlx.jobs.supervisor import Supervisor
 from tspin_mlx.recipe.catalog import find_recipe, parse_source
-from tspin_mlx.recipe.plan import Sizes
+from tspin_mlx.recipe.plan import BatchSizes
 from tspin_mlx.runs.event_log import EventLog, read_events
 from tspin_mlx.runs.lock import RunLock, holder, is_held
 from tspin_mlx.runs.run import Run
@@ -45,7 +45,7 @@ run: {{seed: 3, checkpoint_seconds: 0}}
 #: The engine, with something broken in it. It breaks only while more than one triplet is computed at once.
 BROKEN = """
 import os, sys, time
-from tspin_mlx import worker
+from tspin_mlx.engine import worker
 from tspin_mlx.training.trainer import Trainer
 step = Trainer.step
 def broken(self, number, batch):
@@ -242,7 +242,7 @@ def without_times(text):
 #: Supervises an engine that is broken.
 SUPERVISED = """
 import sys
-from tspin_mlx import supervisor
+from tspin_mlx.jobs import supervisor
 supervisor._python = lambda module, path, trusted: [sys.executable, "-c", {engine!r}, path]
 supervisor.main()
 """
@@ -363,7 +363,7 @@ def test_what_less_at_once_may_help_is_tried_once_and_recorded(supervised, monke
     assert code == 0 and run.is_finished
     restarted = [event for event in events if event["kind"] == "restarted"]
     assert [(event["reason"], event["micro_batch_size"]) for event in restarted] == [(reason, 1)]
-    assert [(made.reason, made.sizes) for made in run.decisions()][-1] == (reason, Sizes("lean", 1, 1))
+    assert [(made.reason, made.sizes) for made in run.decisions()][-1] == (reason, BatchSizes("lean", 1, 1))
     assert os.environ.get("AGX_RELAX_CDM_CTXSTORE_TIMEOUT") == ("1" if "watchdog" in reason else None)
     later = events[events.index(restarted[0]) :]
     assert next(event for event in later if event["kind"] == "resumed")["done"] >= 3  # from the last checkpoint

@@ -9,7 +9,7 @@ from tspin_mlx.base.errors import SetupError, UsageError
 from tspin_mlx.cli.follow import showing
 from tspin_mlx.cli.run import Shown
 from tspin_mlx.jobs import trackers
-from tspin_mlx.jobs.trackers import PACKAGES, Report, Tracker
+from tspin_mlx.jobs.trackers import PACKAGES, Reporter, Tracker
 from tspin_mlx.runs.event_log import read_events, view_of
 from tspin_mlx.runs.run import Run
 
@@ -113,7 +113,7 @@ def test_earlier_events_come_with_the_first_new_one(small_run, sent, capsys):
 
 def test_only_numbers_are_metrics():
     logged = []
-    telling = Report(Tracker(lambda values, step: logged.append((values, step)), lambda: None))
+    telling = Reporter(Tracker(lambda values, step: logged.append((values, step)), lambda: None))
     telling.tell({"kind": "step", "time": 9.0, "phase": "p", "iteration": None, "step": 1, "steps": 2, "loss": 0.5})
     telling.tell({"kind": "progress", "time": 9.0, "done": 1})
     sampled = {"kind": "generated", "time": 9.0, "iteration": 1, "generate/stop_rate": 0.5}

@@ -347,7 +347,7 @@ def test_a_model_that_answers_otherwise_than_it_is_trained_is_refused(tiny_model
         policy_of(tiny_model)
 
 
-def test_a_head_that_is_adapted_is_not_looked_at_while_it_is_folded(tmp_path):
+def test_a_head_that_is_adapted_is_not_looked_at_while_it_is_fused(tmp_path):
     save_tiny_model(tmp_path, tied=False)
     lora = LoraSection(rank=2, keys=("self_attn.q_proj", "lm_head"))
     policy = load_policy(resolve_model(ModelSection(path=str(tmp_path))), "auto", lora, 0)

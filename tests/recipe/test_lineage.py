@@ -4,7 +4,7 @@ import pytest
 
 from tspin_mlx.recipe.lineage import lineage
 from tspin_mlx.recipe.parse import flatten, parse_recipe
-from tspin_mlx.recipe.plan import Sizes, make_plan
+from tspin_mlx.recipe.plan import BatchSizes, make_plan
 
 COUNTS = {"train": 100, "validation": 10, "test": 5}
 BASIS = (
@@ -186,5 +186,5 @@ def test_without_a_test_everything_else_is_kept():
 def test_smaller_batches_decided_on_later_are_another_lineage():
     plan = make_plan(parse_recipe("data: {train: t.jsonl}", "r.yaml", BASIS), COUNTS, "m", DATA)
     assert lineage(plan) == digests()
-    assert lineage(plan.with_sizes(Sizes("auto", 2, 32))) == digests("training.micro_batch_size=2")
-    assert lineage(plan.with_sizes(Sizes("auto", 4, 16))) == digests("generation.batch_size=16")
+    assert lineage(plan.with_sizes(BatchSizes("auto", 2, 32))) == digests("training.micro_batch_size=2")
+    assert lineage(plan.with_sizes(BatchSizes("auto", 4, 16))) == digests("generation.batch_size=16")

@@ -10,7 +10,7 @@ import pytest
 from tspin_mlx.base.errors import RecipeError
 from tspin_mlx.method.objective import SUPERVISED
 from tspin_mlx.recipe.parse import flatten, parse_recipe
-from tspin_mlx.recipe.plan import NO_INFLUENCE, Sizes, make_plan, plan_from_row, self_play_prompts
+from tspin_mlx.recipe.plan import NO_INFLUENCE, BatchSizes, make_plan, plan_from_row, self_play_prompts
 from tspin_mlx.recipe.policy_names import policy_name
 
 COUNTS = {"train": 100, "validation": 10, "test": 5}
@@ -213,7 +213,7 @@ def test_a_row_of_an_earlier_version_gets_the_defaults_that_were_added_since():
 
 def test_less_at_once_leaves_the_optimisers_batches_and_everything_else():
     made = plan("warmup.epochs=1", "training.micro_batch_size=4", "generation.batch_size=32")
-    less = made.with_sizes(Sizes("fast", 2, 16))
+    less = made.with_sizes(BatchSizes("fast", 2, 16))
     assert less.recipe.generation.batch_size == 16
     assert {phase.updates.micro_batch_size for phase in less.phases if phase.updates} == {2}
     assert {phase.updates.batch_size for phase in less.phases if phase.updates} == {16}
@@ -221,13 +221,13 @@ def test_less_at_once_leaves_the_optimisers_batches_and_everything_else():
     assert [(phase.target, phase.seed, phase.objective) for phase in less.phases] == [
         (phase.target, phase.seed, phase.objective) for phase in made.phases
     ]
-    assert less.with_sizes(Sizes("fast", 4, 32)) == less  # never more than the plan says
+    assert less.with_sizes(BatchSizes("fast", 4, 32)) == less  # never more than the plan says
     assert made.phases[2].updates.micro_batch_size == 4  # as it was
 
 
 def test_less_at_once_is_another_plan_because_results_may_be_rounded_otherwise():
     made = plan()
-    others = [Sizes("auto", 2, 32), Sizes("auto", 4, 16), Sizes("lean", 4, 32)]
+    others = [BatchSizes("auto", 2, 32), BatchSizes("auto", 4, 16), BatchSizes("lean", 4, 32)]
     assert len({made.fingerprint, *(made.with_sizes(sizes).fingerprint for sizes in others)}) == 4
     assert made.with_sizes(made.sizes).fingerprint == made.fingerprint
 

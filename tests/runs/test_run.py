@@ -9,7 +9,7 @@ from tspin_mlx.base.errors import DamagedError, StorageError, UsageError
 from tspin_mlx.data.read import Splits
 from tspin_mlx.method.triplets import Prompt, Response
 from tspin_mlx.recipe.parse import parse_recipe
-from tspin_mlx.recipe.plan import Sizes, make_plan
+from tspin_mlx.recipe.plan import BatchSizes, make_plan
 from tspin_mlx.runs.create import create_run, data_digests
 from tspin_mlx.runs.run import FORMAT, Run, find_run, open_run, run_paths
 
@@ -353,24 +353,24 @@ def test_result_and_test_are_nothing_before_the_end(made):
 
 def test_decisions_are_kept_and_the_last_one_counts(made):
     assert made.decisions() == []
-    made.decide("out of memory", Sizes("fast", 2, 16))
-    made.decide("the GPU watchdog", Sizes("fast", 1, 8))
+    made.decide("out of memory", BatchSizes("fast", 2, 16))
+    made.decide("the GPU watchdog", BatchSizes("fast", 1, 8))
     found = Run(made.path).decisions()
     assert [(made.reason, made.sizes) for made in found] == [
-        ("out of memory", Sizes("fast", 2, 16)),
-        ("the GPU watchdog", Sizes("fast", 1, 8)),
+        ("out of memory", BatchSizes("fast", 2, 16)),
+        ("the GPU watchdog", BatchSizes("fast", 1, 8)),
     ]
-    assert Run(made.path).plan() == plan().with_sizes(Sizes("fast", 1, 8))
+    assert Run(made.path).plan() == plan().with_sizes(BatchSizes("fast", 1, 8))
     assert open_run(made.path, plan()).name == "quick"  # the recipe is still the one it was made with
 
 
 def test_a_decision_that_a_crash_left_half_written_was_not_made(made):
-    made.decide("out of memory", Sizes("fast", 2, 16))
+    made.decide("out of memory", BatchSizes("fast", 2, 16))
     path = made.path / "decisions.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"reason": "half')
-    assert made.plan() == plan().with_sizes(Sizes("fast", 2, 16))
-    made.decide("again", Sizes("fast", 1, 8))
+    assert made.plan() == plan().with_sizes(BatchSizes("fast", 2, 16))
+    made.decide("again", BatchSizes("fast", 1, 8))
     assert path.read_bytes().startswith(whole + b'{"reason": ')
     assert [decision.reason for decision in made.decisions()] == ["out of memory", "again"]
 
@@ -390,7 +390,7 @@ def test_decisions_that_cannot_be_read_are_damage(made):
     ],
 )
 def test_damaged_decisions_are_refused(made, line):
-    made.decide("out of memory", Sizes("fast", 2, 16))
+    made.decide("out of memory", BatchSizes("fast", 2, 16))
     with (made.path / "decisions.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(DamagedError, match=r"decisions\.jsonl cannot be read"):

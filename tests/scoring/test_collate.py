@@ -51,7 +51,7 @@ def rows_of(batch):
     begin = 0
     for part in batch.parts:
         for group in part.groups:
-            for row, owner in zip(group.tokens, group.owners, strict=True):
+            for row, owner in zip(group.tokens, group.prompt_index, strict=True):
                 yield row, part.prefix[owner], begin
                 begin += len(row)
 
@@ -65,36 +65,44 @@ def test_the_arrays_of_a_small_batch_are_the_worked_ones():
     # The long row alone (20 + 24), the others together (3 * 10 + 24), is cheaper than all in one (4 * 20 + 24).
     alone, together = part.groups
     assert alone.tokens.tolist() == [[41, *range(50, 68), 0]]
-    assert alone.owners.tolist() == [1]
+    assert alone.prompt_index.tolist() == [1]
     assert together.tokens.tolist() == [
         [21, 22, 3, 4, 0, 0, 0, 0, 0, 0],
         [21, 22, 1, 0, 0, 0, 0, 0, 0, 0],
         [41, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     ]
-    assert together.owners.tolist() == [0, 0, 1]
+    assert together.prompt_index.tolist() == [0, 0, 1]
     # 50 is predicted at the long row's first token; the other rows begin at 20, 30 and 40.
     assert batch.positions.tolist() == [*range(19), 21, 22, 23, 31, 32, 40, 0]
     assert batch.targets.tolist() == [*long, 3, 4, 5, 1, 2, 6, 0]
     # First responses of both prompts are numbers 0 and 1, second ones 2 and 3.
-    assert batch.numbers.tolist() == [3] * 19 + [2] * 3 + [0] * 2 + [1, -1]
+    assert batch.response_index.tolist() == [3] * 19 + [2] * 3 + [0] * 2 + [1, -1]
     assert batch.lengths.tolist() == [[2, 1], [3, 19]]
     assert batch.signature == ((2, 2), (26,), (2, 10), (1, 20), (3, 10))
     assert batch.computed_tokens == 2 * 10 + 20 + 3 * 10
-    arrays = [part.prefix, batch.positions, batch.targets, batch.numbers, alone.tokens, alone.owners, batch.lengths]
+    arrays = [
+        part.prefix,
+        batch.positions,
+        batch.targets,
+        batch.response_index,
+        alone.tokens,
+        alone.prompt_index,
+        batch.lengths,
+    ]
     assert [array.dtype for array in arrays] == [np.int32] * 6 + [np.float32]
 
 
 @given(batches(), st.booleans())
 def test_every_response_token_is_scored_once_and_padding_never(examples, share):
     batch = collate(examples, share=share)
-    real = batch.numbers >= 0
+    real = batch.response_index >= 0
     for number, (_, response) in enumerate(numbered(examples)):
-        assert tuple(batch.targets[batch.numbers == number]) == response.tokens
+        assert tuple(batch.targets[batch.response_index == number]) == response.tokens
     positions = batch.positions[real].tolist()
     assert len(set(positions)) == len(positions) == sum(len(response.tokens) for _, response in numbered(examples))
     assert np.concatenate([row for row, _, _ in rows_of(batch)])[positions].all()
     assert not batch.targets[~real].any() and not batch.positions[~real].any()
-    assert (batch.numbers[~real] == -1).all()
+    assert (batch.response_index[~real] == -1).all()
 
 
 @given(batches(), st.booleans())
@@ -102,8 +110,8 @@ def test_prefix_and_row_are_prompt_and_response_without_its_last_token(examples,
     batch = collate(examples, share=share)
     found = set()
     for row, prefix, begin in rows_of(batch):
-        here = (batch.numbers >= 0) & (batch.positions >= begin) & (batch.positions < begin + len(row))
-        (number,) = set(batch.numbers[here].tolist())
+        here = (batch.response_index >= 0) & (batch.positions >= begin) & (batch.positions < begin + len(row))
+        (number,) = set(batch.response_index[here].tolist())
         found.add(number)
         prompt, response = numbered(examples)[number]
         whole = [*prefix, *row]
@@ -120,7 +128,7 @@ def test_prefix_and_row_are_prompt_and_response_without_its_last_token(examples,
 @given(batches())
 def test_lengths_count_the_scored_tokens_of_each_response(examples):
     batch = collate(examples)
-    counted = np.bincount(batch.numbers[batch.numbers >= 0])
+    counted = np.bincount(batch.response_index[batch.response_index >= 0])
     assert batch.lengths.reshape(-1).tolist() == counted.tolist()
     assert batch.lengths.shape == (len(examples[0][1]), len(examples))
 
@@ -160,7 +168,7 @@ def test_shapes_come_from_the_buckets(examples, share):
     for row, _, _ in rows_of(batch):
         assert len(row) == bucket(len(row))
     scored_tokens = sum(len(response.tokens) for _, response in numbered(examples))
-    assert len(batch.positions) == len(batch.targets) == len(batch.numbers) == bucket(scored_tokens)
+    assert len(batch.positions) == len(batch.targets) == len(batch.response_index) == bucket(scored_tokens)
 
 
 def test_signatures_are_equal_exactly_where_all_shapes_are():
@@ -171,7 +179,7 @@ def test_signatures_are_equal_exactly_where_all_shapes_are():
         prompts = [rng.choice([3, 10]) for _ in range(rng.randint(1, 2))]
         responses = rng.randint(1, 2)
         batch = collate([scored([1] * n, *([1] * rng.choice([2, 40]) for _ in range(responses))) for n in prompts])
-        shapes = [getattr(batch, name).shape for name in ("positions", "targets", "numbers", "lengths")]
+        shapes = [getattr(batch, name).shape for name in ("positions", "targets", "response_index", "lengths")]
         shapes += [part.prefix.shape for part in batch.parts]
         shapes += [array.shape for part in batch.parts for group in part.groups for array in vars(group).values()]
         found.setdefault(batch.signature, set()).add(tuple(shapes))

@@ -178,8 +178,8 @@ def test_the_end_token_is_scored_and_nothing_after_it(policy, share):
     prompt, responses = list(range(20, 32)), ([8, 9, 1], [10, 1])
     micro = collate([example(prompt, *responses)], share=share)
     assert [part.prefix.shape for part in micro.parts] == [(1, 10 if share else 0)]
-    real = micro.numbers >= 0
-    assert [micro.targets[micro.numbers == number].tolist() for number in (0, 1)] == list(responses)
+    real = micro.response_index >= 0
+    assert [micro.targets[micro.response_index == number].tolist() for number in (0, 1)] == list(responses)
     assert real.sum() == 5 and not real.all()
     arrays = as_arrays(micro)
     before, _ = Scorer(policy.model)(arrays)

@@ -14,7 +14,7 @@ from tspin_mlx.models.load import Policy
 from tspin_mlx.scoring.collate import collate
 from tspin_mlx.scoring.logprobs import Scorer, as_arrays
 from tspin_mlx.scoring.prefix import PrefixCache
-from tspin_mlx.training.grad_checkpoint import can_recompute, recomputed_layers
+from tspin_mlx.training.grad_checkpoint import can_grad_checkpoint, grad_checkpointed
 
 SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -139,10 +139,10 @@ def test_values_and_gradients_are_those_of_the_plain_computation(name):
 def test_recomputation_changes_nothing(name):
     model = tiny(name)
     scorer = Scorer(model)
-    with recomputed_layers(model, True):
+    with grad_checkpointed(model, True):
         found = ours(model, scorer)
     assert_same(found, ours(model, scorer))
-    assert can_recompute(Policy(model, None, {}))
+    assert can_grad_checkpoint(Policy(model, None, {}))
 
 
 def test_layers_are_tried_as_they_are_trained_but_for_dropout(monkeypatch):
@@ -154,12 +154,12 @@ def test_layers_are_tried_as_they_are_trained_but_for_dropout(monkeypatch):
         return score(self, *args)
 
     monkeypatch.setattr(Scorer, "__call__", watched)
-    assert can_recompute(Policy(model.eval(), None, {}))
+    assert can_grad_checkpoint(Policy(model.eval(), None, {}))
     assert seen == [True, True] and not any(module.training for _, module in model.named_modules())
 
 
 def test_what_a_layer_hands_on_beside_its_result_is_noticed():
-    assert not can_recompute(Policy(tiny("afm7"), None, {}))
+    assert not can_grad_checkpoint(Policy(tiny("afm7"), None, {}))
 
 
 def prefixes(batch):

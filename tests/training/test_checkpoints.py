@@ -11,7 +11,7 @@ from tspin_mlx.method.objective import Objective
 from tspin_mlx.method.triplets import Prompt, Response
 from tspin_mlx.models.folder import resolve_model
 from tspin_mlx.models.load import load_policy
-from tspin_mlx.recipe.plan import Updates
+from tspin_mlx.recipe.plan import TrainConfig
 from tspin_mlx.recipe.schema import LoraSection, ModelSection
 from tspin_mlx.runs.store import Store
 from tspin_mlx.training.checkpoints import Checkpoints
@@ -19,7 +19,7 @@ from tspin_mlx.training.trainer import Trainer
 
 TARGET = "iterations/000/adapter"
 FOLDER = "iterations/000/checkpoints"
-UPDATES = Updates(
+UPDATES = TrainConfig(
     steps=4,
     epochs=2,
     batch_size=2,

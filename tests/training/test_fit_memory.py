@@ -15,7 +15,7 @@ from tspin_mlx.models import load
 from tspin_mlx.models.folder import resolve_model
 from tspin_mlx.models.load import load_policy
 from tspin_mlx.recipe.parse import parse_recipe
-from tspin_mlx.recipe.plan import Sizes, make_plan
+from tspin_mlx.recipe.plan import BatchSizes, make_plan
 from tspin_mlx.recipe.schema import LoraSection, ModelSection
 from tspin_mlx.runs.run import MEASURED, Decision, Run
 from tspin_mlx.training import fit_memory
@@ -44,7 +44,7 @@ def weighed(monkeypatch):
     """A triplet takes 100 bytes, or 20 with layers computed again, beside a model of 1000."""
     monkeypatch.setattr(fit_memory, "triplet_bytes", lambda *_: {"fast": 100, "lean": 20}[_[-1]])
     monkeypatch.setattr(fit_memory, "resting_bytes", lambda policy: BASE_BYTES)
-    monkeypatch.setattr(fit_memory, "can_recompute", lambda policy: True)
+    monkeypatch.setattr(fit_memory, "can_grad_checkpoint", lambda policy: True)
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def weighed(monkeypatch):
 )
 def test_the_fastest_way_that_fits_into_four_fifths_of_the_budget(weighed, room, memory, at_once):
     sizes, expected = measured_sizes(None, plan(), prompts(4), budget=(BASE_BYTES + room + 0.5) * 5 / 4)
-    assert sizes == Sizes(memory, at_once, 32)
+    assert sizes == BatchSizes(memory, at_once, 32)
     assert expected == BASE_BYTES + at_once * {"fast": 100, "lean": 20}[memory]
 
 
 def test_layers_that_cannot_be_computed_again_are_not(weighed, monkeypatch):
-    monkeypatch.setattr(fit_memory, "can_recompute", lambda policy: False)
+    monkeypatch.setattr(fit_memory, "can_grad_checkpoint", lambda policy: False)
     sizes, expected = measured_sizes(None, plan(), prompts(4), budget=(BASE_BYTES + 99.5) * 5 / 4)
-    assert (sizes, expected) == (Sizes("fast", 1, 32), BASE_BYTES + 100)
+    assert (sizes, expected) == (BatchSizes("fast", 1, 32), BASE_BYTES + 100)
     with pytest.raises(SetupError, match="cannot be computed twice"):
         settle_memory(FakeRun(), plan("training.memory=lean"), None, None)
     halved = plan().sizes.halved()  # after a failure, by a process that has no model
@@ -132,7 +132,7 @@ def test_what_was_decided_is_kept_and_told_if_it_is_less_than_asked_for(weighed,
     run, warnings = FakeRun(), []
     made = settle_memory(run, plan(), None, lambda kind, **fields: warnings.append((kind, fields["message"])))
     assert [(decision.reason, decision.sizes) for decision in run.made] == [(MEASURED, made.sizes)]
-    assert made.sizes == Sizes(*decided, 32)
+    assert made.sizes == BatchSizes(*decided, 32)
     assert [kind for kind, _ in warnings] == ["warning"] * told
 
 

@@ -12,13 +12,13 @@ from tspin_mlx.method.objective import SUPERVISED, Objective
 from tspin_mlx.method.triplets import Prompt, Response
 from tspin_mlx.models.folder import resolve_model
 from tspin_mlx.models.load import load_policy
-from tspin_mlx.recipe.plan import Updates
+from tspin_mlx.recipe.plan import TrainConfig
 from tspin_mlx.recipe.schema import LoraSection, ModelSection
 from tspin_mlx.scoring.collate import micro_batches
-from tspin_mlx.training.grad_checkpoint import recomputed_layers
+from tspin_mlx.training.grad_checkpoint import grad_checkpointed
 from tspin_mlx.training.trainer import Trainer
 
-UPDATES = Updates(
+UPDATES = TrainConfig(
     steps=4,
     epochs=2,
     batch_size=4,
@@ -105,7 +105,7 @@ def first_gradients(tiny_model, updates, objective, rows):
     trainer.policy.model.load_weights(
         [(name, value + 0.05) for name, value in trainer.policy.adapter().items()], strict=False
     )
-    with recomputed_layers(trainer.policy.model, updates.memory == "lean"):
+    with grad_checkpointed(trainer.policy.model, updates.memory == "lean"):
         loss, grads, _ = trainer._accumulated(rows)
     return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
 
@@ -130,7 +130,7 @@ def test_what_dropout_drops_is_dropped_again_when_a_layer_is_computed_again(tiny
         trainer.policy.model.load_weights(changed, strict=False)
         trainer.policy.model.train()
         trainer._seed(1)
-        with recomputed_layers(trainer.policy.model, True, trainer._layer_seeds):
+        with grad_checkpointed(trainer.policy.model, True, trainer._layer_seeds):
             loss, grads, _ = trainer._accumulated(examples(count=4))
         return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
 
@@ -148,7 +148,7 @@ def test_steps_and_layers_drop_different_inputs(tiny_model, memory):
     changed = [(name, value + 0.05) for name, value in trainer.policy.adapter().items()]
     model.load_weights(changed, strict=False)
     model.train()
-    with recomputed_layers(model, memory == "lean", trainer._layer_seeds):
+    with grad_checkpointed(model, memory == "lean", trainer._layer_seeds):
         losses = []
         for number in (1, 2, 1):
             trainer._seed(number)
@@ -264,7 +264,7 @@ def test_shapes_that_come_again_are_compiled_and_at_most_so_many(tiny_model, mon
     trainer.compile_for([once, often, often])
     micros = [trainer.policy.scorer.collate(micro) for micro in micro_batches(often, UPDATES.micro_batch_size)]
     assert trainer._worth_compiling >= {micro.signature for micro in micros}
-    monkeypatch.setattr(trainer, "_COMPILED_SHAPES", 1)
+    monkeypatch.setattr("tspin_mlx.training.trainer._COMPILED_SHAPES", 1)
     trainer.compile_for([often] * 3)
     assert len(trainer._worth_compiling) == 1
     trainer.compile_for([])

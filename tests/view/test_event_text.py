@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tspin_mlx.cli.live import LiveView
-from tspin_mlx.view.event_text import narrate
+from tspin_mlx.view.event_text import event_text
 
 STEP = {
     "kind": "step",
@@ -54,7 +54,7 @@ FINISHED = {"kind": "phase_finished", "phase": "iterations/001/adapter", "elapse
     ],
 )
 def test_events_as_lines(event, line):
-    assert narrate(event) == line
+    assert event_text(event) == line
 
 
 def test_the_live_view_shows_both_advantages_and_keeps_what_is_finished(monkeypatch):

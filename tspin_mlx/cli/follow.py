@@ -15,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 
 from ..base.text import first_line
-from ..jobs.trackers import Report, check_trackers, open_tracker
+from ..jobs.trackers import Reporter, check_trackers, open_tracker
 from ..runs.event_log import EventTail
 from ..runs.lock import holder
 from ..runs.run import Run
-from ..view.event_text import narrate
+from ..view.event_text import event_text
 from ..view.events import LAST, Event
 from .console import say
 from .live import LiveView
@@ -75,7 +75,7 @@ def _reporting(run: Run, names: Sequence[str]) -> Iterator[Show]:
     """Hand events on to trackers, after those that there are. A tracker that fails is left out; the run goes on."""
     check_trackers(names)
     earlier = EventTail(run.events_path).read() if names else []
-    reports: dict[str, Report] = {}
+    reports: dict[str, Reporter] = {}
 
     def attempt(name: str, what: Callable[[], None]) -> None:
         try:
@@ -94,7 +94,7 @@ def _reporting(run: Run, names: Sequence[str]) -> Iterator[Show]:
     try:
         for name in dict.fromkeys(names):
             with redirect_stdout(sys.stderr):
-                reports[name] = Report(open_tracker(name, run))
+                reports[name] = Reporter(open_tracker(name, run))
         yield report
         report()
     finally:
@@ -144,6 +144,6 @@ def _as_json(event: Event) -> None:
 
 
 def _line_by_line(event: Event) -> None:
-    line = narrate(event)
+    line = event_text(event)
     if line is not None:
         say(line)

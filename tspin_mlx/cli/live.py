@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ..base.text import duration, printable, signed, sparkline
 from ..view.colours import ON_DARK
-from ..view.event_text import WORTH_A_LINE, measures_line, narrate
+from ..view.event_text import WORTH_A_LINE, event_text, measures_line
 from ..view.events import Event
 from ..view.run_view import RunView, reduce
 
@@ -46,11 +46,11 @@ class LiveView:
         elif event["kind"] == "evaluated":
             self._details.append(Text(measures_line(event), style="dim"))
         elif event["kind"] in ("generated", "chosen"):
-            self._details.append(Text((narrate(event) or "").strip(), style="dim"))
+            self._details.append(Text((event_text(event) or "").strip(), style="dim"))
         elif event["kind"] in ("warning", "restarted"):
-            self._console.print(Text(printable(narrate(event) or ""), style="yellow"))
+            self._console.print(Text(printable(event_text(event) or ""), style="yellow"))
         elif event["kind"] in ("resumed", "stopping"):
-            self._console.print(Text((narrate(event) or "").strip(), style="dim"))
+            self._console.print(Text((event_text(event) or "").strip(), style="dim"))
         self._live.update(self._now())
 
     def _scroll(self, title: str, elapsed_s: float) -> None:

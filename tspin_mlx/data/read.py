@@ -21,7 +21,7 @@ from ..base.seeds import derive
 from ..base.text import first_line
 from ..method.triplets import Prompt
 from ..recipe.schema import DataSection
-from .render import BadExample, Example, read_example, render
+from .render import BadExample, RawExample, read_example, render
 
 _LONGEST_LINE = 10_000_000  # characters; a longer one is no example but a wrong file
 _SHOWN = 5  # of the rows that cannot be used
@@ -35,7 +35,7 @@ class Located:
     """An example and where it came from, such as ``train.jsonl:17``."""
 
     place: str
-    example: Example
+    example: RawExample
 
     @property
     def id(self) -> str:
@@ -119,13 +119,13 @@ def render_examples(
     return replace(done, skipped=tuple(skipped))
 
 
-def first_rows(data: DataSection, folder: Path, count: int) -> list[tuple[str, Example | BadExample]]:
+def first_rows(data: DataSection, folder: Path, count: int) -> list[tuple[str, RawExample | BadExample]]:
     """The first rows of the training file, each with its place, as an example or as the reason why it is none.
 
     Raises:
         DataError: the file is missing, or not of a known kind.
     """
-    found: list[tuple[str, Example | BadExample]] = []
+    found: list[tuple[str, RawExample | BadExample]] = []
     for place, row in islice(_file_rows(data.train, folder), count):
         try:
             found.append((place, row if isinstance(row, BadExample) else read_example(row, data)))

@@ -35,7 +35,7 @@ class BadExample(ValueError):
 
 
 @dataclass(frozen=True)
-class Example:
+class RawExample:
     """One example before rendering.
 
     Attributes:
@@ -52,7 +52,7 @@ class Example:
     id: str | None = None
 
 
-def read_example(row: Any, data: DataSection) -> Example:
+def read_example(row: Any, data: DataSection) -> RawExample:
     """Recognise a row: chat ``messages``, ``prompt`` + ``response`` or ``completion``, or Alpaca's columns.
 
     Args:
@@ -79,7 +79,7 @@ def read_example(row: Any, data: DataSection) -> Example:
         if named is not None and named not in row:
             raise BadExample(f"has no column {named!r}, which data.columns names")
     identity = row.get("id")
-    return Example(
+    return RawExample(
         messages=tuple(messages),
         response=response,
         answer=response if answer is None else _text(answer, "answer"),
@@ -87,7 +87,7 @@ def read_example(row: Any, data: DataSection) -> Example:
     )
 
 
-def render(example: Example, identity: str, tokenizer: Any, data: DataSection, vocab_size: int) -> Prompt:
+def render(example: RawExample, identity: str, tokenizer: Any, data: DataSection, vocab_size: int) -> Prompt:
     """Tokenise an example once, for generation and for training.
 
     Args:
@@ -206,7 +206,7 @@ def _text(value: Any, field: str) -> str:
     return value
 
 
-def _answered_text(example: Example, before: str, tokenizer: Any) -> str:
+def _answered_text(example: RawExample, before: str, tokenizer: Any) -> str:
     """The rendered prompt with the answer after it."""
     answered = [*example.messages, {"role": "assistant", "content": example.response}]
     after = _apply_chat_template(tokenizer, answered, answered=True)

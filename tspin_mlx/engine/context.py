@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
+from ..base.progress import OnProgress
 from ..base.stop import Stop
 from ..method.triplets import Prompt, Response, response_from_row
 from ..models.adapters import save_adapter, set_adapter
@@ -18,7 +18,7 @@ from ..view.events import Emit
 _PROGRESS_EVERY = 0.25  # seconds
 
 
-class Desk:
+class Context:
     """The run, the loaded policy and its examples."""
 
     def __init__(self, run: Run, plan: Plan, policy: Policy, emit: Emit, stop: Stop) -> None:
@@ -56,7 +56,7 @@ class Desk:
             save_adapter(self.policy, made)
         self._current = folder
 
-    def progress(self, phase: Phase, total: int) -> Callable[[int, int, float], None]:
+    def progress(self, phase: Phase, total: int) -> OnProgress:
         """Report what :func:`tspin_mlx.generation.batch.generate` and :func:`tspin_mlx.scoring.logprobs.score` have
         done: a few events a second at most.
 

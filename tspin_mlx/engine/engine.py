@@ -18,7 +18,7 @@ from ..recipe.plan import Plan
 from ..runs.run import Run
 from ..training.fit_memory import settle_memory
 from ..view.events import Emit
-from .context import Desk
+from .context import Context
 from .phases import WORK
 
 
@@ -43,7 +43,7 @@ def run_plan(run: Run, plan: Plan, load: Callable[[], Policy], emit: Emit, stop:
     if pending:
         policy = load()
         plan = settle_memory(run, plan, policy, emit)
-        desk = Desk(run, plan, policy, emit, stop)
+        context = Context(run, plan, policy, emit, stop)
         previous = None
         for phase in plan.phases:
             if phase.target not in run.pending():
@@ -51,8 +51,8 @@ def run_plan(run: Run, plan: Plan, load: Callable[[], Policy], emit: Emit, stop:
             stop.between(previous, phase)
             begun = time.perf_counter()
             emit("phase_started", phase=phase.target, title=phase.title, iteration=phase.iteration)
-            desk.use(phase.policy)
-            WORK[phase.kind](desk, phase)
+            context.use(phase.policy)
+            WORK[phase.kind](context, phase)
             emit("phase_finished", phase=phase.target, elapsed_s=time.perf_counter() - begun)
             previous = phase
     emit("run_finished", elapsed_s=time.perf_counter() - started)

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..base.progress import in_halves
 from ..base.seeds import derive
 from ..evaluation.guard import Health, nothing_left, saturated, signs_of_collapse
-from ..evaluation.measure import answer_greedily, in_halves, measure
+from ..evaluation.measure import answer_greedily, measure
 from ..generation.batch import Decoding, generate
 from ..method.triplets import (
     REFERENCE,
@@ -27,56 +28,56 @@ from ..method.triplets import (
     to_row,
     triplet_from_row,
 )
-from ..models.adapters import folded
+from ..models.adapters import fused
 from ..recipe.plan import Phase, PhaseKind
 from ..recipe.policy_names import BEST, INITIAL, iteration_folder, policy_before
 from ..recipe.schema import GenerationSection
 from ..runs.policies import best_so_far
-from ..scoring.collate import Scored
+from ..scoring.collate import Example
 from ..scoring.logprobs import score
 from ..training.checkpoints import Checkpoints
 from ..training.trainer import Trainer
-from .context import Desk
+from .context import Context
 
 _BETWEEN = 20  # times as long as saving a checkpoint takes, at least, until the next one
 
 
-def _keep(desk: Desk, phase: Phase) -> None:
+def _keep(context: Context, phase: Phase) -> None:
     """Save the untouched adapter, under which the model answers as it always did."""
-    desk.save(Path(phase.target).parent.as_posix())
+    context.save(Path(phase.target).parent.as_posix())
 
 
-def _warm_up(desk: Desk, phase: Phase) -> None:
+def _warm_up(context: Context, phase: Phase) -> None:
     """Supervised training before self-play."""
-    _supervise_on(desk, phase, desk.prompts.train[: desk.plan.recipe.warmup.prompts])
+    _supervise_on(context, phase, context.prompts.train[: context.plan.recipe.warmup.prompts])
 
 
-def _supervise(desk: Desk, phase: Phase) -> None:
+def _supervise(context: Context, phase: Phase) -> None:
     """An iteration of supervised training, on the prompts that self-play would use."""
     assert phase.iteration is not None
-    _supervise_on(desk, phase, desk.self_play_prompts(phase.iteration))
+    _supervise_on(context, phase, context.self_play_prompts(phase.iteration))
 
 
-def _supervise_on(desk: Desk, phase: Phase, prompts: Sequence[Prompt]) -> None:
-    _optimise(desk, phase, [(prompt, (prompt.annotated,)) for prompt in prompts])
-    _finish_training(desk, phase)
+def _supervise_on(context: Context, phase: Phase, prompts: Sequence[Prompt]) -> None:
+    _optimise(context, phase, [(prompt, (prompt.annotated,)) for prompt in prompts])
+    _finish_training(context, phase)
 
 
-def _generate(desk: Desk, phase: Phase) -> None:
+def _generate(context: Context, phase: Phase) -> None:
     """One response per self-play prompt, in shards; a stopped run keeps the shards that are complete."""
     assert phase.iteration is not None
-    prompts, store = desk.self_play_prompts(phase.iteration), desk.store
+    prompts, store = context.self_play_prompts(phase.iteration), context.store
     folder = Path(phase.target)
     aside = folder.with_name(f".{folder.name}.partial").as_posix()
-    section = desk.plan.recipe.generation
+    section = context.plan.recipe.generation
     decoding = Decoding(section.temperature, section.top_p, section.max_tokens, section.batch_size)
-    report = desk.progress(phase, len(prompts))
+    report = context.progress(phase, len(prompts))
     started, made = time.perf_counter(), 0
-    kept = _intact_shards(desk, aside)
+    kept = _intact_shards(context, aside)
     parts = {f"{aside}/shard-{i:04}.jsonl": part for i, part in enumerate(shards(prompts, section))}
     finished = sum(len(part) for file, part in parts.items() if file in kept)
     if finished:
-        desk.emit("resumed", phase=phase.target, done=finished, total=len(prompts))
+        context.emit("resumed", phase=phase.target, done=finished, total=len(prompts))
     for file, chosen in parts.items():
         if file in kept:
             continue
@@ -85,14 +86,14 @@ def _generate(desk: Desk, phase: Phase) -> None:
         def on_progress(done: int, tokens: int, seconds: float, before: int = finished) -> None:
             report(before + done, tokens, seconds)
 
-        responses = generate(desk.policy, chosen, seeds, decoding, on_progress)
+        responses = generate(context.policy, chosen, seeds, decoding, on_progress)
         finished += len(chosen)
         made += sum(len(response.tokens) for response in responses)
         store.write_jsonl(file, [{"id": x.id, **to_row(r)} for x, r in zip(chosen, responses, strict=True)])
     elapsed = time.perf_counter() - started
     store.commit_folder(aside, phase.target)
-    measures = _generation_measures(prompts, _sampled(desk, phase.target, prompts))
-    desk.emit(
+    measures = _generation_measures(prompts, _sampled(context, phase.target, prompts))
+    context.emit(
         "generated",
         phase=phase.target,
         iteration=phase.iteration,
@@ -100,7 +101,7 @@ def _generate(desk: Desk, phase: Phase) -> None:
         **{"generate/tokens_per_s": made / elapsed},
     )
     if phase.target == _samples_folder(phase.iteration):
-        _warn(desk, nothing_left(measures["generate/identical"], len(prompts)))
+        _warn(context, nothing_left(measures["generate/identical"], len(prompts)))
 
 
 def shards(prompts: Sequence[Prompt], section: GenerationSection) -> list[list[Prompt]]:
@@ -117,80 +118,80 @@ def shards(prompts: Sequence[Prompt], section: GenerationSection) -> list[list[P
     return parts
 
 
-def _intact_shards(desk: Desk, folder: str) -> set[str]:
+def _intact_shards(context: Context, folder: str) -> set[str]:
     """Shards that an earlier start of the run completed; damaged ones are removed, to be sampled again."""
     kept = set()
-    for path in sorted((desk.run.path / folder).glob("shard-*.jsonl")):
+    for path in sorted((context.run.path / folder).glob("shard-*.jsonl")):
         file = f"{folder}/{path.name}"
-        if desk.store.damaged(file):
-            desk.emit("warning", message=f"{file} is damaged: its answers are sampled again")
-            desk.store.remove(file)
+        if context.store.damaged(file):
+            context.emit("warning", message=f"{file} is damaged: its answers are sampled again")
+            context.store.remove(file)
         else:
             kept.add(file)
     return kept
 
 
-def _pair(desk: Desk, phase: Phase) -> None:
+def _pair(context: Context, phase: Phase) -> None:
     """Put x, y, y' and y0 together; y0 is left out where the historical term is off."""
     assert phase.iteration is not None
-    recipe, iteration = desk.plan.recipe, phase.iteration
+    recipe, iteration = context.plan.recipe, phase.iteration
     historical = bool(recipe.objective.historical_weight(iteration))
-    triplets = _built(desk, iteration, historical)
+    triplets = _built(context, iteration, historical)
     if recipe.generation.mix_previous and iteration:
-        before = _built(desk, iteration - 1, historical)
+        before = _built(context, iteration - 1, historical)
         triplets += [replace(t, prompt=replace(t.prompt, id=f"{t.prompt.id} (before)")) for t in before]
-    desk.store.write_jsonl(phase.target, [to_row(triplet) for triplet in triplets])
+    context.store.write_jsonl(phase.target, [to_row(triplet) for triplet in triplets])
 
 
-def _built(desk: Desk, iteration: int, historical: bool) -> list[Triplet]:
+def _built(context: Context, iteration: int, historical: bool) -> list[Triplet]:
     """The triplets of an iteration's prompts and responses, with y0 if ``historical``."""
-    prompts = desk.self_play_prompts(iteration)
-    first = iteration if desk.plan.recipe.generation.fresh_prompts else 0
-    initial = _sampled(desk, f"{iteration_folder(first)}/proto_synthetic", prompts) if historical else None
-    return build_triplets(prompts, _sampled(desk, _samples_folder(iteration), prompts), initial)
+    prompts = context.self_play_prompts(iteration)
+    first = iteration if context.plan.recipe.generation.fresh_prompts else 0
+    initial = _sampled(context, f"{iteration_folder(first)}/proto_synthetic", prompts) if historical else None
+    return build_triplets(prompts, _sampled(context, _samples_folder(iteration), prompts), initial)
 
 
-def _refer(desk: Desk, phase: Phase) -> None:
+def _refer(context: Context, phase: Phase) -> None:
     """Score this iteration's triplets with the policy at its start."""
-    examples = _triplets(desk, phase)
-    report = desk.progress(phase, len(examples))
-    scorer = desk.policy.scorer
-    with folded(desk.policy):
+    examples = _triplets(context, phase)
+    report = context.progress(phase, len(examples))
+    scorer = context.policy.scorer
+    with fused(context.policy):
         logps = score(scorer, examples, report)
     rows = [{"id": prompt.id, "logps": found.tolist()} for (prompt, _), found in zip(examples, logps.T, strict=True)]
-    desk.store.write_jsonl(phase.target, rows)
+    context.store.write_jsonl(phase.target, rows)
 
 
-def _train(desk: Desk, phase: Phase) -> None:
+def _train(context: Context, phase: Phase) -> None:
     """Train the adapter on this iteration's triplets."""
     assert phase.objective is not None
-    examples, beside = _triplets(desk, phase), Path(phase.target)
+    examples, beside = _triplets(context, phase), Path(phase.target)
     reference = {}
     if phase.objective.reference:
-        rows = desk.store.read_jsonl(beside.with_name(REFERENCE).as_posix())
+        rows = context.store.read_jsonl(beside.with_name(REFERENCE).as_posix())
         reference = {row["id"]: row["logps"] for row in rows}
-    logps = _optimise(desk, phase, examples, reference)
+    logps = _optimise(context, phase, examples, reference)
     scores = [Score(prompt.id, *logps[prompt.id]) for prompt, _ in examples]
-    desk.store.write_jsonl(beside.with_name(SCORES).as_posix(), [to_row(score) for score in scores])
-    _finish_training(desk, phase)
+    context.store.write_jsonl(beside.with_name(SCORES).as_posix(), [to_row(score) for score in scores])
+    _finish_training(context, phase)
 
 
-def _triplets(desk: Desk, phase: Phase) -> list[Scored]:
+def _triplets(context: Context, phase: Phase) -> list[Example]:
     """The iteration's triplets, as they are scored."""
     assert phase.objective is not None
-    rows = desk.store.read_jsonl(Path(phase.target).with_name(TRIPLETS).as_posix())
+    rows = context.store.read_jsonl(Path(phase.target).with_name(TRIPLETS).as_posix())
     triplets = map(triplet_from_row, rows)
     return [(triplet.prompt, triplet.responses(phase.objective.contrast_tokens)) for triplet in triplets]
 
 
-def _evaluate(desk: Desk, phase: Phase) -> None:
+def _evaluate(context: Context, phase: Phase) -> None:
     """Measure the policy on the validation examples, and say so when it shows signs of collapse."""
-    measures, logps, responses = _measured(desk, phase, desk.prompts.validation)
+    measures, logps, responses = _measured(context, phase, context.prompts.validation)
     signs: list[str] = []
     if phase.iteration is not None:
-        initial = desk.store.read_json(f"{INITIAL}/eval.json")["metrics"]
+        initial = context.store.read_json(f"{INITIAL}/eval.json")["metrics"]
         signs = signs_of_collapse(
-            _health(desk, initial, 0), _health(desk, measures, phase.iteration), desk.plan.recipe.guard
+            _health(context, initial, 0), _health(context, measures, phase.iteration), context.plan.recipe.guard
         )
     content = {
         "metrics": measures,
@@ -198,83 +199,83 @@ def _evaluate(desk: Desk, phase: Phase) -> None:
         "logps": logps,
         "responses": [to_row(response) for response in responses],
     }
-    desk.store.write_json(phase.target, content)
-    desk.emit("evaluated", policy=phase.policy, **{f"eval/{name}": value for name, value in measures.items()})
-    _best_so_far(desk)
+    context.store.write_json(phase.target, content)
+    context.emit("evaluated", policy=phase.policy, **{f"eval/{name}": value for name, value in measures.items()})
+    _best_so_far(context)
     for sign in signs:
-        desk.emit("warning", message=f"iteration {phase.iteration} shows signs of collapse: {sign}")
+        context.emit("warning", message=f"iteration {phase.iteration} shows signs of collapse: {sign}")
 
 
-def _health(desk: Desk, measures: dict[str, float], iteration: int) -> Health:
+def _health(context: Context, measures: dict[str, float], iteration: int) -> Health:
     """What the guard watches of a policy; the samples are those that the iteration was trained on, if any."""
-    if desk.plan.recipe.objective.kind == "sft":
+    if context.plan.recipe.objective.kind == "sft":
         return Health(stop_rate=measures["stop_rate"], nll=measures["nll"])
-    samples = _sampled(desk, _samples_folder(iteration), desk.self_play_prompts(iteration))
+    samples = _sampled(context, _samples_folder(iteration), context.self_play_prompts(iteration))
     cut = sum(response.finish_reason != "stop" for response in samples) / len(samples)
     return Health(stop_rate=measures["stop_rate"], nll=measures["nll"], truncated=cut)
 
 
-def _choose(desk: Desk, phase: Phase) -> None:
+def _choose(context: Context, phase: Phase) -> None:
     """Name the best policy."""
-    result = _best_so_far(desk)
-    desk.store.write_json(phase.target, result)
-    desk.emit("chosen", policy=result["best"], metric=result["metric"], value=result["value"])
+    result = _best_so_far(context)
+    context.store.write_json(phase.target, result)
+    context.emit("chosen", policy=result["best"], metric=result["metric"], value=result["value"])
 
 
-def _warn(desk: Desk, message: str | None) -> None:
+def _warn(context: Context, message: str | None) -> None:
     if message is not None:
-        desk.emit("warning", message=message)
+        context.emit("warning", message=message)
 
 
-def _best_so_far(desk: Desk) -> dict[str, Any]:
+def _best_so_far(context: Context) -> dict[str, Any]:
     """Let ``best`` lead to the best adapter by the recipe's held-out measure."""
-    result = best_so_far(desk.run)
-    desk.store.point(BEST, f"{result['best']}/adapter")
+    result = best_so_far(context.run)
+    context.store.point(BEST, f"{result['best']}/adapter")
     return result
 
 
-def _test(desk: Desk, phase: Phase) -> None:
+def _test(context: Context, phase: Phase) -> None:
     """Measure one policy on the test examples, once."""
-    desk.store.write_json(phase.target, _tested(desk, phase))
+    context.store.write_json(phase.target, _tested(context, phase))
 
 
-def _test_best(desk: Desk, phase: Phase) -> None:
+def _test_best(context: Context, phase: Phase) -> None:
     """Measure the chosen policy on the test examples, once."""
-    best = desk.store.read_json("result.json")["best"]
+    best = context.store.read_json("result.json")["best"]
     known = f"{best}/test.json"
-    if desk.store.has(known):
-        content = desk.store.read_json(known)
+    if context.store.has(known):
+        content = context.store.read_json(known)
     else:
-        desk.use(best)
-        content = _tested(desk, phase)
-    desk.store.write_json(phase.target, {"policy": best, **content})
+        context.use(best)
+        content = _tested(context, phase)
+    context.store.write_json(phase.target, {"policy": best, **content})
 
 
-def _tested(desk: Desk, phase: Phase) -> dict[str, Any]:
-    measures, _, responses = _measured(desk, phase, desk.prompts.test)
+def _tested(context: Context, phase: Phase) -> dict[str, Any]:
+    measures, _, responses = _measured(context, phase, context.prompts.test)
     return {"metrics": measures, "responses": [to_row(response) for response in responses]}
 
 
 def _optimise(
-    desk: Desk, phase: Phase, examples: Sequence[Scored], reference: Mapping[str, Sequence[float]] | None = None
+    context: Context, phase: Phase, examples: Sequence[Example], reference: Mapping[str, Sequence[float]] | None = None
 ) -> dict[str, list[float]]:
     """All steps of a phase that are not in a checkpoint; :attr:`Trainer.first_logps`."""
     assert phase.updates is not None and phase.objective is not None
-    steps, pause = phase.updates.steps, desk.plan.recipe.run.checkpoint_seconds
-    checkpoints = Checkpoints(desk.store, phase.target, desk.emit)
-    trainer = Trainer(desk.policy, phase.objective, phase.updates, phase.seed, desk.gradients, reference)
+    steps, pause = phase.updates.steps, context.plan.recipe.run.checkpoint_seconds
+    checkpoints = Checkpoints(context.store, phase.target, context.emit)
+    trainer = Trainer(context.policy, phase.objective, phase.updates, phase.seed, context.gradients, reference)
     if done := checkpoints.restore(trainer):
-        desk.emit("resumed", phase=phase.target, done=done, total=steps)
+        context.emit("resumed", phase=phase.target, done=done, total=steps)
     due = time.monotonic() + pause
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
         nonlocal due
-        desk.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
+        context.emit("step", phase=phase.target, iteration=phase.iteration, step=step, steps=steps, **metrics)
         if step == 1 and phase.iteration == 0:
-            _warn(desk, saturated(trainer.objective, metrics))
-        if step < steps and ((begun := time.monotonic()) >= due or desk.stop.now):
+            _warn(context, saturated(trainer.objective, metrics))
+        if step < steps and ((begun := time.monotonic()) >= due or context.stop.now):
             checkpoints.save(trainer, step)
-            desk.stop.check()
+            context.stop.check()
             now = time.monotonic()
             due = now + (max(pause, _BETWEEN * (now - begun)) if pause else 0)
 
@@ -282,36 +283,36 @@ def _optimise(
     return trainer.first_logps
 
 
-def _finish_training(desk: Desk, phase: Phase) -> None:
+def _finish_training(context: Context, phase: Phase) -> None:
     """Save the adapter, upon which the phase is done."""
-    desk.save(Path(phase.target).parent.as_posix())
-    Checkpoints(desk.store, phase.target, desk.emit).clear()
+    context.save(Path(phase.target).parent.as_posix())
+    Checkpoints(context.store, phase.target, context.emit).clear()
 
 
 def _measured(
-    desk: Desk, phase: Phase, prompts: Sequence[Prompt]
+    context: Context, phase: Phase, prompts: Sequence[Prompt]
 ) -> tuple[dict[str, float], dict[str, list[float]], list[Response]]:
     """Answer greedily and measure; within self-play also against the policies before."""
-    recipe = desk.plan.recipe
-    on_answered, on_scored = in_halves(desk.progress(phase, len(prompts)), len(prompts))
-    own = answer_greedily(desk.policy, prompts, recipe.answer_tokens, recipe.generation.batch_size, on_answered)
+    recipe = context.plan.recipe
+    on_answered, on_scored = in_halves(context.progress(phase, len(prompts)), len(prompts))
+    own = answer_greedily(context.policy, prompts, recipe.answer_tokens, recipe.generation.batch_size, on_answered)
     opponent = initial = None
     if phase.target == f"{INITIAL}/eval.json":
         opponent = own
     elif phase.iteration is not None:
-        opponent, initial = desk.responses(policy_before(phase.iteration)), desk.responses(INITIAL)
-    return *measure(desk.policy, prompts, own, opponent, initial, recipe.evaluation, on_scored), own
+        opponent, initial = context.responses(policy_before(phase.iteration)), context.responses(INITIAL)
+    return *measure(context.policy, prompts, own, opponent, initial, recipe.evaluation, on_scored), own
 
 
 def _samples_folder(iteration: int) -> str:
     return f"{iteration_folder(iteration)}/{samples_name(iteration)}"
 
 
-def _sampled(desk: Desk, folder: str, prompts: Sequence[Prompt]) -> list[Response]:
+def _sampled(context: Context, folder: str, prompts: Sequence[Prompt]) -> list[Response]:
     """The sampled responses of a finished generation, in the order of the prompts."""
     found = {}
-    for file in sorted((desk.run.path / folder).glob("shard-*.jsonl")):
-        for row in desk.store.read_jsonl(f"{folder}/{file.name}"):
+    for file in sorted((context.run.path / folder).glob("shard-*.jsonl")):
+        for row in context.store.read_jsonl(f"{folder}/{file.name}"):
             prompt = row.pop("id")
             found[prompt] = response_from_row(row)
     return [found[prompt.id] for prompt in prompts]
@@ -333,7 +334,7 @@ def _generation_measures(prompts: Sequence[Prompt], responses: Sequence[Response
 
 
 #: The function of each kind of phase.
-WORK: dict[PhaseKind, Callable[[Desk, Phase], None]] = {
+WORK: dict[PhaseKind, Callable[[Context, Phase], None]] = {
     "keep": _keep,
     "evaluate": _evaluate,
     "warmup": _warm_up,

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
+from ..base.progress import OnProgress
 from ..generation.batch import Decoding, generate
 from ..method.triplets import Prompt, Response
-from ..models.adapters import folded
+from ..models.adapters import fused
 from ..models.load import Policy
 from ..recipe.schema import EvaluationSection
-from ..scoring.collate import Scored
+from ..scoring.collate import Example
 from ..scoring.logprobs import score
 from .metrics import metric
-
-#: Called with the numbers of examples and of tokens that are done, and the seconds since the start.
-Report = Callable[[int, int, float], None]
-
-
-def in_halves(report: Report, count: int) -> tuple[Report, Report]:
-    """What reports the progress of :func:`answer_greedily` and of :func:`measure` as that of one thing.
-
-    Args:
-        report: told of ``count`` examples, of which one that is answered and not yet scored counts half.
-    """
-
-    def on_answered(done: int, tokens: int, seconds: float) -> None:
-        report(done // 2, tokens, seconds)
-
-    def on_scored(done: int, tokens: int, seconds: float) -> None:
-        report((count + done) // 2, tokens, seconds)
-
-    return on_answered, on_scored
 
 
 def answer_greedily(
@@ -39,7 +21,7 @@ def answer_greedily(
     prompts: Sequence[Prompt],
     max_tokens: int,
     batch_size: int,
-    on_progress: Report | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Response]:
     """The policy's most likely answer to each prompt, token by token.
 
@@ -59,7 +41,7 @@ def measure(
     opponent: Sequence[Response] | None,
     initial: Sequence[Response] | None,
     section: EvaluationSection,
-    on_progress: Report | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Held-out measures of a policy.
 
@@ -77,11 +59,11 @@ def measure(
     """
     others = [list(answers) for answers in (opponent, initial) if answers is not None]
     distinct = others[:1] if others[1:] == others[:1] else others
-    examples: list[Scored] = [
+    examples: list[Example] = [
         (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
     ]
-    scorer = policy.scorer  # it looks at the model once, and must not meet a folded one then
-    with folded(policy):
+    scorer = policy.scorer  # it looks at the model once, and must not meet a fused one then
+    with fused(policy):
         logps = score(scorer, examples, on_progress)
     measures = {
         "nll": float(-logps[0].sum() / sum(len(prompt.annotated.tokens) for prompt in prompts)),

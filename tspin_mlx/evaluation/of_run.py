@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..base.progress import in_halves
 from ..data.read import read_prompts
 from ..method.triplets import Prompt, Response
 from ..models.folder import context_length, load_tokenizer, vocabulary_size
 from ..models.of_run import find_model, load_run, use_policy
 from ..recipe.schema import EvaluationSection, Recipe
 from ..runs.run import Run
-from .measure import answer_greedily, in_halves, measure
+from .measure import answer_greedily, measure
 
 #: Called with a policy's name, how much is done and all there is: each prompt is answered, then scored.
 OnProgress = Callable[[str, int, int], None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..base import storage
 from ..base.errors import UsageError
-from ..data.render import BadExample, Example, render
+from ..data.render import BadExample, RawExample, render
 from ..method.triplets import TRIPLETS, Prompt, Response, Triplet, triplet_from_row
 from ..models.folder import load_tokenizer, vocabulary_size
 from ..models.of_run import find_model
@@ -74,7 +74,7 @@ def _rows(run: Run, files: dict[int, str], *, trusted: bool) -> tuple[list[dict[
 
 def _is_of_these_turns(prompt: Prompt, tokenizer: Any, data: DataSection, vocabulary: int) -> bool:
     """Whether system prompt and last turn are all there is to the prompt."""
-    example = Example(tuple(_messages(prompt)), prompt.annotated.text, prompt.answer)
+    example = RawExample(tuple(_messages(prompt)), prompt.annotated.text, prompt.answer)
     try:
         return render(example, prompt.id, tokenizer, data, vocabulary).tokens == prompt.tokens
     except BadExample:

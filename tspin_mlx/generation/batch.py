@@ -14,8 +14,9 @@ from typing import Any
 import mlx.core as mx
 
 from ..base.machine import on_cpu
+from ..base.progress import OnProgress
 from ..method.triplets import Prompt, Response, common_prefix
-from ..models.adapters import folded
+from ..models.adapters import fused
 from ..models.load import Policy
 
 Sampler = Callable[[mx.array], mx.array]
@@ -45,7 +46,7 @@ def generate(
     prompts: Sequence[Prompt],
     seeds: Sequence[int | None],
     decoding: Decoding,
-    on_progress: Callable[[int, int, float], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Response]:
     """One response per prompt, in the prompts' order.
 
@@ -58,7 +59,7 @@ def generate(
             and the seconds since the start. What it raises ends the generation.
     """
     policy.model.eval()  # no dropout; the generator does not see to it
-    with folded(policy):
+    with fused(policy):
         return _generate(policy, prompts, seeds, decoding, on_progress)
 
 
@@ -67,7 +68,7 @@ def _generate(
     prompts: Sequence[Prompt],
     seeds: Sequence[int | None],
     decoding: Decoding,
-    on_progress: Callable[[int, int, float], None] | None,
+    on_progress: OnProgress | None,
 ) -> list[Response]:
     from mlx_lm.generate import BatchGenerator
 

@@ -16,7 +16,7 @@ Kind = Literal[
 
 
 @dataclass(frozen=True)
-class Ending:
+class ExitStatus:
     """The end of a process.
 
     Attributes:
@@ -85,7 +85,7 @@ _SYMPTOMS: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
 )
 
 
-def classify(returncode: int, log: str) -> Ending:
+def classify(returncode: int, log: str) -> ExitStatus:
     """Tell how a process ended.
 
     Args:
@@ -93,24 +93,24 @@ def classify(returncode: int, log: str) -> Ending:
         log: the last lines of what it wrote.
     """
     if returncode == 0:
-        return Ending("finished", 0)
+        return ExitStatus("finished", 0)
     if returncode in STOPPED:
-        return Ending("stopped", STOPPED[returncode], message="stopped")
+        return ExitStatus("stopped", STOPPED[returncode], message="stopped")
     if returncode in _REPORTED:
-        return Ending("reported", returncode)
+        return ExitStatus("reported", returncode)
     words = log.casefold()
     for kind, symptoms, hint in _SYMPTOMS:
         if any(symptom in words for symptom in symptoms):
-            return Ending(kind, ResourcesError.exit_code, True, f"the engine stopped: {kind}", hint)
+            return ExitStatus(kind, ResourcesError.exit_code, True, f"the engine stopped: {kind}", hint)
     if returncode == -signal.SIGKILL:
-        return Ending(
+        return ExitStatus(
             "killed",
             128 + signal.SIGKILL,
             message="the engine was killed: if not by a person, by the system, as it does when memory runs out",
         )
     names = {number.value: number.name for number in signal.Signals}
     how = f"signal {names.get(-returncode, -returncode)}" if returncode < 0 else f"exit code {returncode}"
-    return Ending(
+    return ExitStatus(
         "bug",
         1,
         message=f"the engine crashed ({how}): {_last_words(log)}",

@@ -24,7 +24,7 @@ from ..runs.event_log import EventLog, EventTail, log_size
 from ..runs.lock import RunLock
 from ..runs.run import Run
 from ..view.events import LAST
-from .exit_status import WATCHDOG, Ending, classify
+from .exit_status import WATCHDOG, ExitStatus, classify
 
 #: Apple's driver then lets the GPU compute on although the display has to wait
 #: (https://github.com/ml-explore/mlx/issues/3267); asked for only when it has ended a run.
@@ -80,18 +80,18 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
         if any(made.reason == WATCHDOG for made in self._run.decisions()):
             os.environ.setdefault(_PATIENT_GPU, "1")
-        ending = self._run_engine()
-        if ending.restartable and not self._is_to_stop() and self._halve(ending):
-            if ending.kind == WATCHDOG:
+        status = self._run_engine()
+        if status.restartable and not self._is_to_stop() and self._halve(status):
+            if status.kind == WATCHDOG:
                 os.environ.setdefault(_PATIENT_GPU, "1")
-            ending = self._run_engine()
-        if ending.kind in ("stopped", "killed"):
-            self._say_last("run_stopped", message=ending.message, exit_code=ending.exit_code)
-        elif ending.message:
-            self._say_last("run_failed", message=ending.message, hint=ending.hint, exit_code=ending.exit_code)
-        return ending.exit_code
+            status = self._run_engine()
+        if status.kind in ("stopped", "killed"):
+            self._say_last("run_stopped", message=status.message, exit_code=status.exit_code)
+        elif status.message:
+            self._say_last("run_failed", message=status.message, hint=status.hint, exit_code=status.exit_code)
+        return status.exit_code
 
-    def _run_engine(self) -> Ending:
+    def _run_engine(self) -> ExitStatus:
         log, self._begin = self._run.engine_log, log_size(self._run.events_path)
         begin = log.stat().st_size
         command = _python("tspin_mlx.engine.worker", str(self._run.path), trusted=self._trusted)
@@ -117,14 +117,14 @@ class Supervisor:
         if self._engine is not None and self._engine.poll() is None:
             self._engine.send_signal(number)
 
-    def _halve(self, ending: Ending) -> bool:
+    def _halve(self, status: ExitStatus) -> bool:
         """Decide to compute half as much at once; False if there is nothing left to halve."""
         before = self._run.plan().sizes
         sizes = before.halved()
         if sizes == before:
             return False
-        self._run.decide(ending.kind, sizes)
-        self._say("restarted", reason=ending.kind, **asdict(sizes))
+        self._run.decide(status.kind, sizes)
+        self._say("restarted", reason=status.kind, **asdict(sizes))
         return True
 
     def _is_to_stop(self) -> bool:

@@ -40,7 +40,7 @@ class Tracker(NamedTuple):
     finish: Callable[[], Any]
 
 
-class Report:
+class Reporter:
     """Hands on events; what a resumed run does once more is not handed on again."""
 
     def __init__(self, tracker: Tracker) -> None:

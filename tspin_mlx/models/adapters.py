@@ -98,7 +98,7 @@ def _check_base(policy: Policy, source: Path) -> None:
 
 
 @contextmanager
-def folded(policy: Policy) -> Iterator[None]:
+def fused(policy: Policy) -> Iterator[None]:
     """Within the block, in which nothing is trained, the adapter is part of the weights it adapts, where those are
     dense float32 and there is room for them twice.
 

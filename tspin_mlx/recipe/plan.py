@@ -40,7 +40,7 @@ NO_INFLUENCE = frozenset(
 
 
 @dataclass(frozen=True)
-class Sizes:
+class BatchSizes:
     """How much is computed at once: it decides memory and time, and results but for rounding.
 
     Attributes:
@@ -53,13 +53,13 @@ class Sizes:
     micro_batch_size: int
     generation_batch_size: int
 
-    def halved(self) -> Sizes:
+    def halved(self) -> BatchSizes:
         """With less memory: half of everything, and layers computed again."""
-        return Sizes("lean", max(1, self.micro_batch_size // 2), max(1, self.generation_batch_size // 2))
+        return BatchSizes("lean", max(1, self.micro_batch_size // 2), max(1, self.generation_batch_size // 2))
 
 
 @dataclass(frozen=True)
-class Updates:
+class TrainConfig:
     """Everything that decides the optimiser's steps in one phase.
 
     Attributes:
@@ -110,7 +110,7 @@ class Phase:
     policy: str
     seed: int
     iteration: int | None = None
-    updates: Updates | None = None
+    updates: TrainConfig | None = None
     objective: Objective | None = None
 
 
@@ -146,12 +146,12 @@ class Plan:
         return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
 
     @property
-    def sizes(self) -> Sizes:
+    def sizes(self) -> BatchSizes:
         """How much is computed at once."""
         training = next((phase.updates for phase in self.phases if phase.updates), self.recipe.training)
-        return Sizes(training.memory, training.micro_batch_size, self.recipe.generation.batch_size)
+        return BatchSizes(training.memory, training.micro_batch_size, self.recipe.generation.batch_size)
 
-    def with_sizes(self, sizes: Sizes) -> Plan:
+    def with_sizes(self, sizes: BatchSizes) -> Plan:
         """The same plan with at most so much computed at once; the optimiser's batches stay."""
         phases, asked_for = [], self.recipe.training.memory
         for phase in self.phases:
@@ -299,10 +299,10 @@ def _test(folder: str, seed: int) -> Phase:
     return Phase("test", f"test the {what}", f"{folder}/test.json", folder, derive(seed, "test", folder))
 
 
-def _updates(recipe: Recipe, examples: int, epochs: int, learning_rate: float) -> Updates:
+def _updates(recipe: Recipe, examples: int, epochs: int, learning_rate: float) -> TrainConfig:
     training = recipe.training
     steps = epochs * math.ceil(examples / training.batch_size)
-    return Updates(
+    return TrainConfig(
         steps=steps,
         epochs=epochs,
         batch_size=training.batch_size,

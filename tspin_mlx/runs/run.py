@@ -15,7 +15,7 @@ from .store import REPAIR, Store
 
 if TYPE_CHECKING:  # recipes bring pydantic, which a look at runs need not load
     from ..data.read import Splits
-    from ..recipe.plan import Plan, Sizes
+    from ..recipe.plan import BatchSizes, Plan
     from ..recipe.schema import Recipe
 
 #: Of a run's folder; another number wherever an older version could not read it, or would read it wrongly.
@@ -38,7 +38,7 @@ class Decision:
     """
 
     reason: str
-    sizes: Sizes
+    sizes: BatchSizes
 
 
 class Run:
@@ -148,7 +148,7 @@ class Run:
         except (ValueError, TypeError, KeyError):
             raise DamagedError(f"{path} cannot be read", hint="mend it, or start anew with run.name=NAME") from None
 
-    def decide(self, reason: str, sizes: Sizes) -> None:
+    def decide(self, reason: str, sizes: BatchSizes) -> None:
         """Continue with these sizes from now on."""
         path = self.path / "decisions.jsonl"
         storage.cut_torn_tail(path)
@@ -293,9 +293,9 @@ def run_paths(folder: Path) -> list[Path]:
 
 def _decision(row: dict[str, Any]) -> Decision:
     """Raises ValueError, TypeError or KeyError for what is none."""
-    from ..recipe.plan import Sizes
+    from ..recipe.plan import BatchSizes
 
-    decision = Decision(row.pop("reason"), Sizes(**row))
+    decision = Decision(row.pop("reason"), BatchSizes(**row))
     sizes = decision.sizes
     if sizes.memory not in ("fast", "lean") or min(sizes.micro_batch_size, sizes.generation_batch_size) < 1:
         raise ValueError(sizes)

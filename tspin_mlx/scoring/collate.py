@@ -18,7 +18,7 @@ from ..base.seeds import derive
 from ..method.triplets import Prompt, Response
 
 #: One training example: a prompt and the responses that are scored for it.
-Scored = tuple[Prompt, tuple[Response, ...]]
+Example = tuple[Prompt, tuple[Response, ...]]
 
 #: All that decides the shapes of a micro-batch's arrays.
 Signature = tuple[tuple[int, ...], ...]
@@ -38,11 +38,11 @@ class Rows:
 
     Attributes:
         tokens: (g, Q) int32, what follows the prefix, padded with 0.
-        owners: (g,) int32, the prompt of each row, counted within the part.
+        prompt_index: (g,) int32, the prompt of each row, counted within the part.
     """
 
     tokens: np.ndarray
-    owners: np.ndarray
+    prompt_index: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Part:
     Attributes:
         prefix: (m, S) int32, the first S tokens of each prompt; S is 0 if nothing is shared.
         groups: the rows, each for one response: the rest of the prompt, then the response without its last token.
-            Their owners count the part's prompts.
+            Their ``prompt_index`` counts within the part.
     """
 
     prefix: np.ndarray
@@ -61,21 +61,21 @@ class Part:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """k responses to each of n prompts; response r to prompt i is number ``r * n + i``.
+    """k responses to each of n prompts; response r to prompt i has index ``r * n + i``.
 
     Attributes:
         parts: the tokens that the model sees.
         positions: (N,) int32, where the next token is scored: flat indices into the rows of all groups of all parts,
             one after another; padded with 0.
         targets: (N,) int32, the scored tokens; padded with 0.
-        numbers: (N,) int32, the response of each scored token; -1 is padding.
+        response_index: (N,) int32, the response of each scored token; -1 is padding.
         lengths: (k, n) float32, scored tokens per response.
     """
 
     parts: tuple[Part, ...]
     positions: np.ndarray
     targets: np.ndarray
-    numbers: np.ndarray
+    response_index: np.ndarray
     lengths: np.ndarray
 
     @property
@@ -95,7 +95,7 @@ class MicroBatch:
         return sum(part.prefix.size + sum(rows.tokens.size for rows in part.groups) for part in self.parts)
 
 
-def collate(examples: Sequence[Scored], *, share: bool = True, call_cost: int = CALL_COST) -> MicroBatch:
+def collate(examples: Sequence[Example], *, share: bool = True, call_cost: int = CALL_COST) -> MicroBatch:
     """The arrays of some examples, which must all have the same number of responses.
 
     Args:
@@ -126,12 +126,12 @@ def collate(examples: Sequence[Scored], *, share: bool = True, call_cost: int = 
         (begin + row.first + i, token, row.number) for row, begin in placed for i, token in enumerate(row.response)
     ]
     size = bucket(len(scored))
-    positions, targets, numbers = zip(*scored, strict=True)
+    positions, targets, response_index = zip(*scored, strict=True)
     return MicroBatch(
         parts=tuple(parts),
         positions=_padded(positions, size, 0),
         targets=_padded(targets, size, 0),
-        numbers=_padded(numbers, size, -1),
+        response_index=_padded(response_index, size, -1),
         lengths=np.array([[len(rs[r].tokens) for _, rs in examples] for r in range(responses)], np.float32),
     )
 
@@ -239,14 +239,14 @@ def batch_order(count: int, epochs: int, batch_size: int, seed: int) -> Iterator
             yield order[start : start + batch_size]
 
 
-def micro_batches(examples: Sequence[Scored], size: int) -> Iterator[list[Scored]]:
+def micro_batches(examples: Sequence[Example], size: int) -> Iterator[list[Example]]:
     """Split an optimiser batch into micro-batches of prompts of similar lengths, longest first."""
     by_length = sorted(examples, key=_lengths, reverse=True)
     for start in range(0, len(by_length), size):
         yield by_length[start : start + size]
 
 
-def _lengths(example: Scored) -> tuple[int, int]:
+def _lengths(example: Example) -> tuple[int, int]:
     prompt, responses = example
     return len(prompt.tokens), max(len(response.tokens) for response in responses)
 

@@ -6,14 +6,15 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import accumulate, takewhile
-from typing import Any
+from typing import Any, TypedDict
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from .collate import CALL_COST, MicroBatch, Scored, collate
+from ..base.progress import OnProgress
+from .collate import CALL_COST, Example, MicroBatch, collate
 from .head import LOGITS_AT_ONCE, Differentiate, Head, chunked_logps, frozen_head_logps, token_logps
 from .prefix import UnshareableError, shared_features
 
@@ -21,6 +22,23 @@ from .prefix import UnshareableError, shared_features
 TOKENS_AT_ONCE, _EXAMPLES_AT_ONCE = 4096, 64
 
 _PROBE = 12  # tokens
+
+
+class BatchArrays(TypedDict):
+    """A :class:`tspin_mlx.scoring.collate.MicroBatch` as MLX arrays.
+
+    Attributes:
+        parts: pairs of a prefix, (m, S) int32, and its groups; a group is tokens, (g, Q) int32, and for each row the
+            index of its prompt within the part, (g,) int32.
+        positions, targets, response_index: (N,) int32.
+        lengths: (k, m) float32.
+    """
+
+    parts: list[tuple[mx.array, list[tuple[mx.array, mx.array]]]]
+    positions: mx.array
+    targets: mx.array
+    response_index: mx.array
+    lengths: mx.array
 
 
 class Scorer:
@@ -52,7 +70,7 @@ class Scorer:
         """Longest sequence, in tokens with padding, whose prompt can be shared: the model's smallest sliding window."""
         return min(self._windows, default=math.inf)
 
-    def collate(self, examples: Sequence[Scored]) -> MicroBatch:
+    def collate(self, examples: Sequence[Example]) -> MicroBatch:
         """The arrays of some examples, with shared prompts if the model allows it for their lengths."""
         batch = collate(examples, share=self.shares, call_cost=self._call_cost)
         if batch.longest <= self.longest_shared:
@@ -60,12 +78,12 @@ class Scorer:
         return collate(examples, share=False, call_cost=self._call_cost)
 
     def __call__(
-        self, batch: dict[str, Any], differentiate: Differentiate = "both", logits_at_once: int = LOGITS_AT_ONCE
+        self, batch: BatchArrays, differentiate: Differentiate = "both", logits_at_once: int = LOGITS_AT_ONCE
     ) -> tuple[mx.array, mx.array]:
         """Score one micro-batch.
 
         Args:
-            batch: the arrays of :class:`tspin_mlx.scoring.collate.MicroBatch`, see :func:`as_arrays`.
+            batch: see :func:`as_arrays`.
             differentiate: what gradients will be asked of; the less, the less is computed.
             logits_at_once: of one chunk of scored positions.
 
@@ -81,7 +99,7 @@ class Scorer:
             logps, entropies = token_logps(self._head(features) if self.split else features, targets)
         return _sums_by_response(logps, batch), _sums_by_response(entropies, batch)
 
-    def logps(self, batch: dict[str, Any]) -> mx.array:
+    def logps(self, batch: BatchArrays) -> mx.array:
         """The log-probabilities alone, (k, m) float32, where nothing is differentiated."""
         features, targets = self._features(batch), batch["targets"]
         if self.split:
@@ -93,7 +111,7 @@ class Scorer:
     def _chunk(self, logits_at_once: int) -> int:
         return max(1, logits_at_once // self._vocabulary)
 
-    def _features(self, batch: dict[str, Any]) -> mx.array:
+    def _features(self, batch: BatchArrays) -> mx.array:
         """Where the next token is scored: last hidden states, or logits if the model cannot be split."""
         found = [self._features_of_part(prefix, groups) for prefix, groups in batch["parts"]]
         return mx.concatenate(found)[batch["positions"]]
@@ -131,20 +149,25 @@ class Scorer:
         return distance(found.reshape(2, half, -1)[::-1], whole[:, half:]) <= 8 * rounding + 4 * by_shape
 
 
-def as_arrays(batch: MicroBatch) -> dict[str, Any]:
-    """A micro-batch as MLX arrays; a part is a pair of prefix and groups, a group one of tokens and owners."""
+def as_arrays(batch: MicroBatch) -> BatchArrays:
+    """Convert a micro-batch to MLX arrays."""
     parts = [
-        (mx.array(part.prefix), [(mx.array(rows.tokens), mx.array(rows.owners)) for rows in part.groups])
+        (mx.array(part.prefix), [(mx.array(rows.tokens), mx.array(rows.prompt_index)) for rows in part.groups])
         for part in batch.parts
     ]
-    flat = {name: mx.array(value) for name, value in vars(batch).items() if name != "parts"}
-    return {**flat, "parts": parts}
+    return {
+        "parts": parts,
+        "positions": mx.array(batch.positions),
+        "targets": mx.array(batch.targets),
+        "response_index": mx.array(batch.response_index),
+        "lengths": mx.array(batch.lengths),
+    }
 
 
 def score(
     scorer: Scorer,
-    examples: Sequence[Scored],
-    on_progress: Callable[[int, int, float], None] | None = None,
+    examples: Sequence[Example],
+    on_progress: OnProgress | None = None,
     tokens_at_once: int = TOKENS_AT_ONCE,
 ) -> np.ndarray:
     """Score many examples without a gradient.
@@ -173,7 +196,7 @@ def score(
     return logps
 
 
-def _fitting(examples: Sequence[Scored], tokens: int) -> int:
+def _fitting(examples: Sequence[Example], tokens: int) -> int:
     """How many of the first examples have so many tokens at most; at least one."""
     sizes = (len(prompt.tokens) + sum(len(response.tokens) for response in responses) for prompt, responses in examples)
     return max(1, sum(1 for _ in takewhile(lambda total: total <= tokens, accumulate(sizes))))
@@ -219,8 +242,8 @@ def distance(found: mx.array, expected: mx.array) -> float:
     return (mx.linalg.norm(found - expected) / mx.linalg.norm(expected)).item()
 
 
-def _sums_by_response(values: mx.array, batch: dict[str, Any]) -> mx.array:
+def _sums_by_response(values: mx.array, batch: BatchArrays) -> mx.array:
     """(k, m) float32. Sums of masked values, not a scatter: the order of additions is the same on every backend."""
     k, m = batch["lengths"].shape
-    mine = batch["numbers"][None] == mx.arange(k * m)[:, None]
+    mine = batch["response_index"][None] == mx.arange(k * m)[:, None]
     return mx.where(mine, values[None], 0).sum(axis=1).reshape(k, m)

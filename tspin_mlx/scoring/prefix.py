@@ -91,9 +91,9 @@ def shared_features(
     recorders = [PrefixCache((), windows) for _ in range(layers)]
     body(prefix, cache=recorders)
     found = []
-    for tokens, owners in groups:
+    for tokens, prompt_index in groups:
         # A product with ones and zeros, not a gather: its gradient adds up in one order on every backend.
-        chosen = owners[:, None] == mx.arange(prefix.shape[0])[None]
+        chosen = prompt_index[:, None] == mx.arange(prefix.shape[0])[None]
         caches = [PrefixCache(tuple(_rows(chosen, part) for part in r.recorded), windows) for r in recorders]
         features = body(tokens, cache=caches)
         found.append(features.reshape(-1, features.shape[-1]))

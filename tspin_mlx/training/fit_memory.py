@@ -12,12 +12,12 @@ from ..base.machine import memory_budget
 from ..method.objective import own_responses
 from ..method.triplets import Prompt, Response
 from ..models.load import Policy
-from ..recipe.plan import Phase, Plan, Sizes
+from ..recipe.plan import BatchSizes, Phase, Plan
 from ..recipe.schema import Memory
 from ..runs.run import MEASURED, Run
-from ..scoring.collate import Scored
+from ..scoring.collate import Example
 from ..view.events import Emit
-from .grad_checkpoint import can_recompute
+from .grad_checkpoint import can_grad_checkpoint
 from .trainer import Trainer
 
 #: Share of the budget that a step may fill; the rest is for generation's caches and for what else the machine does.
@@ -32,7 +32,7 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
     """
     if not any(phase.updates for phase in plan.phases):
         return plan
-    if plan.sizes.memory == "lean" and not can_recompute(policy):
+    if plan.sizes.memory == "lean" and not can_grad_checkpoint(policy):
         if plan.recipe.training.memory != "lean":  # sizes are halved after a failure without a look at the model
             return plan.with_sizes(replace(plan.sizes, memory="fast"))
         raise SetupError(
@@ -61,7 +61,7 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
     return plan.with_sizes(sizes)
 
 
-def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget: int) -> tuple[Sizes, int]:
+def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget: int) -> tuple[BatchSizes, int]:
     """Decide ``training.memory=auto``: all at once if it fits, else fewer triplets, else layers computed again.
 
     Args:
@@ -76,7 +76,7 @@ def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget
     ways: tuple[Memory, ...] = ("fast", "lean")
     sizes, expected = wanted, resting
     for memory in ways:
-        if memory == "lean" and not can_recompute(policy):
+        if memory == "lean" and not can_grad_checkpoint(policy):
             break
         each = triplet_bytes(policy, phase, prompts, plan.recipe.generation.max_tokens, memory)
         count = wanted.micro_batch_size
@@ -129,7 +129,7 @@ def largest_prompt(phase: Phase, prompts: Sequence[Prompt], shared: bool) -> Pro
     return max(prompts, key=lambda prompt: times * len(prompt.tokens) + len(prompt.annotated.tokens))
 
 
-def _triplet(phase: Phase, longest: Prompt, max_tokens: int, share: float) -> Scored:
+def _triplet(phase: Phase, longest: Prompt, max_tokens: int, share: float) -> Example:
     """A triplet as long as any can be, cut to this share of its length."""
     assert phase.objective is not None
     prompt = replace(longest, tokens=longest.tokens[: max(2, int(share * len(longest.tokens)))])

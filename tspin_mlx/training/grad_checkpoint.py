@@ -36,7 +36,7 @@ class LayerSeeds:
 
 
 @contextmanager
-def recomputed_layers(model: nn.Module, enabled: bool, seeds: LayerSeeds | None = None) -> Iterator[None]:
+def grad_checkpointed(model: nn.Module, enabled: bool, seeds: LayerSeeds | None = None) -> Iterator[None]:
     """Within the block, layers keep only their input for the backward pass and compute the rest again.
 
     Args:
@@ -51,7 +51,7 @@ def recomputed_layers(model: nn.Module, enabled: bool, seeds: LayerSeeds | None 
     kinds = {type(layer) for layer in model.layers}
     originals = {kind: kind.__call__ for kind in kinds}
     for kind, original in originals.items():
-        kind.__call__ = _recomputing(original, seeds)
+        kind.__call__ = _checkpointing(original, seeds)
     try:
         yield
     finally:
@@ -59,7 +59,7 @@ def recomputed_layers(model: nn.Module, enabled: bool, seeds: LayerSeeds | None 
             kind.__call__ = original
 
 
-def can_recompute(policy: Policy) -> bool:
+def can_grad_checkpoint(policy: Policy) -> bool:
     """Whether a model's gradients are the same when its layers are computed a second time: not where one layer leaves
     something for another beside its result. Tried on two short examples."""
     model, scorer = policy.model, policy.scorer
@@ -68,7 +68,7 @@ def can_recompute(policy: Policy) -> bool:
     batch = as_arrays(scorer.collate([(prompt, answers) for prompt in prompts]))
 
     def gradients(lean: bool) -> dict[str, mx.array]:
-        with recomputed_layers(model, lean):
+        with grad_checkpointed(model, lean):
             _, found = nn.value_and_grad(model, lambda: scorer(batch, "logps")[0].sum())()
             mx.eval(found)
         return dict(tree_flatten(found))
@@ -83,7 +83,7 @@ def can_recompute(policy: Policy) -> bool:
     return wrong <= _ROUNDING**2 * sum(value.square().sum().item() for value in expected.values())
 
 
-def _recomputing(original: Callable, seeds: LayerSeeds) -> Callable:
+def _checkpointing(original: Callable, seeds: LayerSeeds) -> Callable:
     def call(layer: nn.Module, x: mx.array, *args: Any, **kwargs: Any) -> Any:
         cache = next((value for value in (*args, *kwargs.values()) if isinstance(value, PrefixCache)), None)
         prefix, seed = cache.prefix if cache else (), seeds.next()

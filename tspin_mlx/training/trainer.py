@@ -23,11 +23,11 @@ from ..method.objective import Objective
 from ..method.step_metrics import significant, step_metrics
 from ..models.adapters import differing
 from ..models.load import Policy
-from ..recipe.plan import Updates
-from ..scoring.collate import MicroBatch, Scored, Signature, batch_order, micro_batches
+from ..recipe.plan import TrainConfig
+from ..scoring.collate import Example, MicroBatch, Signature, batch_order, micro_batches
 from ..scoring.head import FEW_LOGITS_AT_ONCE, LOGITS_AT_ONCE, Differentiate
-from ..scoring.logprobs import as_arrays
-from .grad_checkpoint import LayerSeeds, recomputed_layers
+from ..scoring.logprobs import BatchArrays, as_arrays
+from .grad_checkpoint import LayerSeeds, grad_checkpointed
 from .schedule import learning_rate_at
 
 OPTIMIZERS = {"adamw": optim.AdamW, "adam": optim.Adam, "rmsprop": optim.RMSprop, "lion": optim.Lion}
@@ -39,8 +39,11 @@ _LOOKED_AT = 2000  # micro-batches, to find the frequent shapes
 Seen = tuple[MicroBatch, np.ndarray, np.ndarray, np.ndarray]
 
 
-#: ``(arrays of a micro-batch, counts) -> (loss share, logps, entropies), gradients``.
-Gradient = Callable[..., tuple[tuple[mx.array, mx.array, mx.array], Any]]
+#: Loss share, log-probabilities, entropies; and the gradients.
+GradientResult = tuple[tuple[mx.array, mx.array, mx.array], Any]
+
+#: From batch, reference and counts.
+Gradient = Callable[[BatchArrays, mx.array, mx.array], GradientResult]
 
 
 class Gradients:
@@ -55,13 +58,15 @@ class Gradients:
         scorer, scale = self._policy.scorer, self._policy.loss_scale
         differentiate: Differentiate = "both" if objective.entropy_weight else "logps"
 
-        def loss_of(batch: dict[str, mx.array], counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        def loss_of(batch: BatchArrays, reference: mx.array, counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
             logps, entropies = scorer(batch, differentiate, logits_at_once)
-            share = batch_loss(logps, entropies, batch["lengths"], counts, objective, reference=batch["reference"])
+            share = batch_loss(logps, entropies, batch["lengths"], counts, objective, reference=reference)
             return share * scale, logps, entropies
 
-        def unscaled(batch: dict[str, mx.array], counts: mx.array) -> tuple[tuple[mx.array, mx.array, mx.array], Any]:
-            (share, logps, entropies), grads = scaled(batch, counts)
+        def unscaled(
+            batch: BatchArrays, reference: mx.array, counts: mx.array
+        ) -> tuple[tuple[mx.array, mx.array, mx.array], Any]:
+            (share, logps, entropies), grads = scaled(batch, reference, counts)
             return (share / scale, logps, entropies), tree_map(lambda gradient: gradient / scale, grads)
 
         scaled = nn.value_and_grad(self._policy.model, loss_of)
@@ -93,7 +98,7 @@ class Trainer:
         self,
         policy: Policy,
         objective: Objective,
-        updates: Updates,
+        updates: TrainConfig,
         seed: int,
         gradients: Gradients | None = None,
         reference: Mapping[str, Sequence[float]] | None = None,
@@ -109,7 +114,7 @@ class Trainer:
         #: Log-probabilities of each prompt's responses, by the prompt's id, when it was first trained on.
         self.first_logps: dict[str, list[float]] = {}
 
-    def run(self, examples: Sequence[Scored], on_step: Callable[[int, dict[str, float]], None], done: int = 0) -> None:
+    def run(self, examples: Sequence[Example], on_step: Callable[[int, dict[str, float]], None], done: int = 0) -> None:
         """All steps.
 
         Args:
@@ -123,7 +128,7 @@ class Trainer:
         updates, model = self.updates, self.policy.model
         model.train()
         try:
-            with recomputed_layers(model, self._lean, self._layer_seeds):
+            with grad_checkpointed(model, self._lean, self._layer_seeds):
                 order = list(batch_order(len(examples), updates.epochs, updates.batch_size, self.seed))
                 self.compile_for([examples[i] for i in chosen] for chosen in order)
                 for step, chosen in islice(enumerate(order, start=1), done, None):
@@ -132,7 +137,7 @@ class Trainer:
         finally:
             model.eval()
 
-    def compile_for(self, batches: Iterable[Sequence[Scored]]) -> None:
+    def compile_for(self, batches: Iterable[Sequence[Example]]) -> None:
         """Compile the shapes that come more than once, the most frequent ones: MLX keeps every compiled graph.
 
         Others are computed as they come. It follows from the batches alone, so that a resumed run does the same.
@@ -144,7 +149,7 @@ class Trainer:
         self._worth_compiling = frozenset(shape for shape, times in shapes.most_common(_COMPILED_SHAPES) if times > 1)
         self._compiled = self._gradients.compiled(self.objective, self._worth_compiling)
 
-    def step(self, number: int, batch: Sequence[Scored]) -> dict[str, float]:
+    def step(self, number: int, batch: Sequence[Example]) -> dict[str, float]:
         """One update, and what was seen on the way (see :func:`tspin_mlx.method.step_metrics.step_metrics`).
 
         Args:
@@ -182,7 +187,7 @@ class Trainer:
         }
         return {name: significant(value) for name, value in metrics.items()}
 
-    def peak_bytes(self, batch: Sequence[Scored]) -> int:
+    def peak_bytes(self, batch: Sequence[Example]) -> int:
         """Memory that the gradients of a batch take at their peak, beside what is there already; updates nothing."""
         gc.collect()  # what is freed meanwhile would be subtracted
         mx.clear_cache()
@@ -190,7 +195,7 @@ class Trainer:
         before = mx.get_active_memory()
         self.policy.model.train()  # some models use kernels that cannot be differentiated otherwise
         try:
-            with recomputed_layers(self.policy.model, self._lean):
+            with grad_checkpointed(self.policy.model, self._lean):
                 self._accumulated(batch)
         finally:
             self.policy.model.eval()
@@ -215,7 +220,7 @@ class Trainer:
         mx.random.seed(seed := derive(self.seed, "step", number))
         self._layer_seeds.begin(seed)
 
-    def _accumulated(self, batch: Sequence[Scored]) -> tuple[mx.array, Any, list[Seen]]:
+    def _accumulated(self, batch: Sequence[Example]) -> tuple[mx.array, Any, list[Seen]]:
         """Loss and gradients of a whole batch, computed by micro-batches."""
         counts = batch_counts(batch)
         loss, grads, seen = mx.array(0.0), None, []
@@ -223,8 +228,7 @@ class Trainer:
             micro = self.policy.scorer.collate(chosen)
             gradients = self._compiled if micro.signature in self._worth_compiling else self._plain
             reference = self._reference_of(chosen)
-            arrays = {**as_arrays(micro), "reference": mx.array(reference)}
-            (share, logps, entropies), share_grads = gradients(arrays, counts)
+            (share, logps, entropies), share_grads = gradients(as_arrays(micro), mx.array(reference), counts)
             loss = loss + share
             grads = share_grads if grads is None else tree_map(mx.add, grads, share_grads)
             mx.eval(loss, grads, logps, entropies)
@@ -233,13 +237,13 @@ class Trainer:
                 self.first_logps.setdefault(prompt.id, found.tolist())
         return loss, grads, seen
 
-    def _reference_of(self, examples: Sequence[Scored]) -> np.ndarray:
+    def _reference_of(self, examples: Sequence[Example]) -> np.ndarray:
         """(k, n) float32; zeros where the objective has no reference."""
         nothing = [0.0] * len(examples[0][1])
         return np.array([self._reference.get(prompt.id, nothing) for prompt, _ in examples], np.float32).T
 
 
-def make_optimizer(updates: Updates) -> optim.Optimizer:
+def make_optimizer(updates: TrainConfig) -> optim.Optimizer:
     """A fresh optimiser; its rate is set before each step."""
     options: dict[str, Any] = {}
     if updates.optimizer in ("adam", "adamw"):
@@ -249,7 +253,7 @@ def make_optimizer(updates: Updates) -> optim.Optimizer:
     return OPTIMIZERS[updates.optimizer](learning_rate=updates.learning_rate, **options)
 
 
-def batch_counts(batch: Sequence[Scored]) -> mx.array:
+def batch_counts(batch: Sequence[Example]) -> mx.array:
     """(3,) float32: triplets, tokens of y, and tokens of all responses, of a whole batch.
 
     Its micro-batches' losses are divided by them, so that accumulation is exact.
@@ -265,7 +269,7 @@ def grad_norm(grads: Any) -> mx.array:
     return mx.sqrt(mx.stack(squares).sum())
 
 
-def check_finite(loss: float, norm: float, step: int, batch: Sequence[Scored]) -> None:
+def check_finite(loss: float, norm: float, step: int, batch: Sequence[Example]) -> None:
     """Refuse to update from a loss or gradient that is not finite.
 
     Raises:
@@ -281,7 +285,7 @@ def check_finite(loss: float, norm: float, step: int, batch: Sequence[Scored]) -
     )
 
 
-def _stops(batch: Sequence[Scored]) -> dict[str, float]:
+def _stops(batch: Sequence[Example]) -> dict[str, float]:
     """The share of the y' that ended by themselves, if there are any."""
     own = [responses[1] for _, responses in batch if len(responses) > 1]
     return {"stops/rejected": sum(y.finish_reason == "stop" for y in own) / len(own)} if own else {}

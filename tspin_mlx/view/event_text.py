@@ -10,7 +10,7 @@ from .events import Event
 WORTH_A_LINE = 0.5
 
 
-def narrate(event: Event) -> str | None:
+def event_text(event: Event) -> str | None:
     """One line for an event, or None if it is not worth one."""
     kind = event["kind"]
     if kind == "phase_started":

@@ -13,7 +13,7 @@ from textual.widgets import RichLog
 
 from tspin_mlx.base.text import printable
 from tspin_mlx.runs.run import Run
-from tspin_mlx.view.event_text import narrate
+from tspin_mlx.view.event_text import event_text
 from tspin_mlx.view.events import Event
 from tspin_mlx.view.run_view import RunView
 
@@ -98,7 +98,7 @@ class EventsPane(Pane):
 
 def describe(event: Event) -> str | None:
     """An event in words, also those that a pipe is not told of."""
-    told = _MORE[event["kind"]](event) if event["kind"] in _MORE else narrate(event)
+    told = _MORE[event["kind"]](event) if event["kind"] in _MORE else event_text(event)
     return None if told is None else printable(told, keep_newlines=True)
 
 
