@@ -16,7 +16,7 @@ from tspin_mlx.training.trainer import Gradients, Trainer
 
 from .generation import one_by_one
 from .rounds import Measured
-from .step import OBJECTIVE, plain_updates, train_mlx_lm_lora
+from .step import OBJECTIVE, train_config, train_mlx_lm_lora
 from .workload import Answering, builtin_policy
 
 _BATCH = 4  # examples per optimiser step
@@ -41,7 +41,7 @@ def ours(work: Answering) -> Iterator[None]:
     policy = builtin_policy()
     prompts = work.examples(policy)
     gradients = Gradients(policy)
-    updates = plain_updates(batch_size=_BATCH, micro_batch_size=_BATCH, steps=-(-len(prompts) // _BATCH))
+    config = train_config(batch_size=_BATCH, micro_batch_size=_BATCH, steps=-(-len(prompts) // _BATCH))
     decoding = Decoding(1.0, 1.0, work.max_tokens, work.batch)
     seeds = range(len(prompts))
     first = generate(policy, prompts, seeds, decoding)
@@ -50,7 +50,7 @@ def ours(work: Answering) -> Iterator[None]:
         number += 1
         synthetic = generate(policy, prompts, [seed + 10**6 * number for seed in seeds], decoding)
         examples = [(x, (x.annotated, y, y0)) for x, y, y0 in zip(prompts, synthetic, first, strict=True)]
-        Trainer(policy, OBJECTIVE, updates, number, gradients).run(examples, lambda step, metrics: None)
+        Trainer(policy, OBJECTIVE, config, number, gradients).run(examples, lambda step, metrics: None)
         yield
 
 

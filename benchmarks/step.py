@@ -25,7 +25,7 @@ from tspin_mlx.training.trainer import Trainer
 from .rounds import Measured, peak_matmul
 from .workload import Workload, random_model, step_flops, with_adapter
 
-OBJECTIVE = Objective(alpha=1.0, beta=0.1, nll_weight=0.0, entropy_weight=0.0, length_normalize=False)
+OBJECTIVE = Objective(alpha=1.0, beta=0.1, nll_weight=0.0, entropy_weight=0.0)
 
 #: An optimiser that is made with its first step changes what is compiled, so that the second step compiles again.
 _NOT_COUNTED = 2
@@ -66,11 +66,11 @@ def _timed(step: Callable[[int], None], steps: int, flops: float) -> Seen:
     return Seen(seconds, flops, resting)
 
 
-def plain_updates(**changes: Any) -> TrainConfig:
+def train_config(**changes: Any) -> TrainConfig:
     """AdamW at a constant rate, nothing clipped."""
     plain = TrainConfig(
         steps=1000, epochs=1, batch_size=1, micro_batch_size=1, optimizer="adamw", learning_rate=1e-6,
-        schedule="constant", warmup_steps=0, weight_decay=0.0, max_grad_norm=None, memory="fast",
+        schedule="constant", warmup_steps=0, weight_decay=0.0, max_grad_norm=None, grad_checkpoint=False,
     )  # fmt: skip
     return replace(plain, **changes)
 
@@ -78,8 +78,8 @@ def plain_updates(**changes: Any) -> TrainConfig:
 def _ours(work: Workload, steps: int, *, share: bool = True, recompute: bool = False) -> Seen:
     policy = with_adapter(random_model(work.shape))
     size = 1 if recompute else work.triplets
-    updates = plain_updates(batch_size=work.triplets, micro_batch_size=size, memory="lean" if recompute else "fast")
-    trainer = Trainer(policy, OBJECTIVE, updates, seed=0)
+    config = train_config(batch_size=work.triplets, micro_batch_size=size, grad_checkpoint=recompute)
+    trainer = Trainer(policy, OBJECTIVE, config, seed=0)
     if not share:
         policy.scorer.collate = lambda examples: collate(examples, share=False)
     policy.model.train()

@@ -13,9 +13,7 @@ import numpy as np
 
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.method.triplets import Prompt
-from tspin_mlx.recipe.parse import flatten
-from tspin_mlx.recipe.plan import NO_INFLUENCE, self_play_prompts
-from tspin_mlx.recipe.schema import GenerationSection
+from tspin_mlx.recipe.plan import NO_INFLUENCE
 from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.runs.policies import best_so_far
 from tspin_mlx.runs.run import Run, run_paths
@@ -55,16 +53,16 @@ def arm_of(name: str, sweep: str) -> str:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    recipe, view, prompts = run.plan_row["recipe"], view_of(run.events_path), run.prompts()
+    view, prompts = view_of(run.events_path), run.prompts()
     peaks = view.steps.column("memory/peak_bytes")
     sweep = run.path.absolute().parent.name
     return {
         "name": run.name,
         "sweep": sweep,
         "arm": arm_of(run.name, sweep),
-        "seed": recipe["run"]["seed"],
-        "settings": {key: value for key, value in flatten(recipe).items() if key not in NO_INFLUENCE},
-        "measure": recipe["evaluation"]["best"],
+        "seed": run.outline.settings["run.seed"],
+        "settings": {key: value for key, value in run.outline.settings.items() if key not in NO_INFLUENCE},
+        "measure": run.outline.best_metric,
         "best": best_so_far(run)["best"],
         "validation": _measures(run.evaluations(), prompts.validation),
         "test": _measures(run.test() or {}, prompts.test),
@@ -103,38 +101,36 @@ def _iteration_seconds(run: Run, durations: dict[str, float]) -> float | None:
     """What one iteration took, evaluation aside: the sum over its kinds of phases of their means. None if the run took
     all phases of a kind over from another one."""
     kinds: dict[str, list[float]] = {}
-    for phase in run.plan_row["phases"]:
-        if phase["iteration"] is not None and phase["kind"] != "evaluate":
-            took = durations.get(phase["target"])
-            kinds.setdefault(phase["kind"], []).extend([] if took is None else [took])
+    for phase in run.outline.phases:
+        if phase.iteration is not None and phase.kind != "evaluate":
+            took = durations.get(phase.target)
+            kinds.setdefault(phase.kind, []).extend([] if took is None else [took])
     return round(sum(map(fmean, kinds.values())), 1) if kinds and all(kinds.values()) else None
 
 
 def _trained_tokens(run: Run, train: Sequence[Prompt]) -> int:
     """Prompt and response tokens of all iterations' steps; the warm-up, which all arms share, is not among them."""
-    total, generation = 0, GenerationSection.model_validate(run.plan_row["recipe"]["generation"])
-    for phase in _done(run, "supervise", "train"):
-        if phase["kind"] == "supervise":
-            chosen = self_play_prompts(generation, len(train), phase["iteration"])
-            tokens = sum(len(train[i].tokens) + len(train[i].annotated.tokens) for i in chosen)
+    total, settings = 0, run.outline.settings
+    for phase in run.outline.train_phases:
+        if phase.iteration is None or not run.store.has(phase.target):
+            continue
+        if phase.kind == "supervise":
+            chosen = train[: settings["generation.prompts"]]
+            tokens = sum(len(prompt.tokens) + len(prompt.annotated.tokens) for prompt in chosen)
         else:
             tokens = sum(
                 len(t.prompt.tokens) + len(r.tokens)
-                for t in read_triplets(run, phase["iteration"])
-                for r in t.responses(phase["objective"]["contrast_tokens"])
+                for t in read_triplets(run, phase.iteration)
+                for r in t.responses(phase.objective.contrast_tokens)
             )
-        total += phase["updates"]["epochs"] * tokens
+        total += phase.train.epochs * tokens
     return total
 
 
 def _sampled_tokens(run: Run) -> int:
     """Tokens of all sampled responses."""
-    folders = [run.path / phase["target"] for phase in _done(run, "generate")]
+    done = [phase for phase in run.outline.phases if phase.kind == "generate" and run.store.has(phase.target)]
+    folders = [run.path / phase.target for phase in done]
     files = [path for folder in folders for path in sorted(folder.glob("shard-*.jsonl"))]
     rows = (row for path in files for row in run.store.read_jsonl(path.relative_to(run.path).as_posix()))
     return sum(len(row["tokens"]) for row in rows)
-
-
-def _done(run: Run, *kinds: str) -> list[dict[str, Any]]:
-    """The phases of some kinds; after a collapse the last ones may be missing."""
-    return [phase for phase in run.plan_row["phases"] if phase["kind"] in kinds and run.store.has(phase["target"])]

@@ -61,7 +61,7 @@ _SEARCH_SEED = 100
 _SETTINGS = {
     "model.dtype": "float32", "data.train_limit": EXAMPLES[100], "data.validation_limit": 256,
     "generation.batch_size": 256, "warmup.epochs": 4, "training.batch_size": 16, "training.micro_batch_size": 16,
-    "training.memory": "fast",
+    "training.grad_checkpoint": False,
 }  # fmt: skip
 
 #: What some tasks have otherwise: where answers are long a GPU takes as long for a token of one as for one of them all.

@@ -188,6 +188,7 @@ def _fake_run(path: Path, *, until: str | None = None, steps: int = 12, hostile:
     from tspin_mlx.data.read import Splits
     from tspin_mlx.method.triplets import Prompt, Response
     from tspin_mlx.recipe.parse import parse_recipe
+    from tspin_mlx.recipe.phase import TrainPhase
     from tspin_mlx.recipe.plan import make_plan
     from tspin_mlx.runs.create import create_run, data_digests
 
@@ -217,7 +218,7 @@ def _fake_run(path: Path, *, until: str | None = None, steps: int = 12, hostile:
     for phase in plan.phases:
         events.tell("phase_started", phase=phase.target, title=phase.title, iteration=phase.iteration)
         if phase.target == until:
-            if phase.updates:
+            if isinstance(phase, TrainPhase):
                 events.steps(phase, steps, steps // 2)
             return run
         events.do(run, phase, steps)
@@ -238,9 +239,11 @@ class _Events:
             file.write(json.dumps({"time": self.time, "kind": kind, **fields}) + "\n")
 
     def do(self, run, phase, steps: int) -> None:
+        from tspin_mlx.recipe.phase import TrainPhase
+
         texts = {row["id"]: row for row in run.store.read_jsonl("prompts.jsonl")}
         answer = {"tokens": [5, 1], "text": f"answer of {phase.policy}{self.evil}", "finish_reason": "stop", "seed": 1}
-        if phase.updates:
+        if isinstance(phase, TrainPhase):
             self.steps(phase, steps, steps)
         if phase.kind in ("keep", "warmup", "train"):
             with run.store.new_folder(phase.target) as folder:

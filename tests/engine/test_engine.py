@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,9 +13,10 @@ from mlx_lm.utils import load
 
 from tests.conftest import make_small_run, save_tiny_model
 from tests.digests import adapter_digest
-from tspin_mlx.base.errors import DamagedError, SetupError, Stopped, StorageError, UsageError
+from tspin_mlx import tspin
+from tspin_mlx.base.errors import BusyError, DamagedError, SetupError, Stopped, StorageError, UsageError
 from tspin_mlx.base.stop import Stop
-from tspin_mlx.engine import phases
+from tspin_mlx.engine import engine
 from tspin_mlx.engine.worker import work
 from tspin_mlx.evaluation import guard
 from tspin_mlx.jobs.launch import prepare
@@ -22,7 +24,10 @@ from tspin_mlx.method.triplets import triplet_from_row
 from tspin_mlx.recipe.catalog import find_recipe, parse_source
 from tspin_mlx.recipe.policy_names import BASE, INITIAL
 from tspin_mlx.runs.event_log import read_events
+from tspin_mlx.runs.lock import is_held
 from tspin_mlx.runs.run import Run
+from tspin_mlx.runs.state import state_of
+from tspin_mlx.runs.store import Store
 
 RECIPE = """
 model: {model}
@@ -174,10 +179,11 @@ def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(finished, workshop
 
     launch = launched(workshop, tmp_path)
     with monkeypatch.context() as patched, pytest.raises(PulledPlugError):
-        patched.setitem(phases.WORK, kind, pull_the_plug)
+        table = engine._TRAIN if kind in engine._TRAIN else engine._OTHERS
+        patched.setitem(table, kind, pull_the_plug)
         started(launch)
     assert not launch.run.is_finished
-    done_before = {p["target"] for p in launch.run.plan_row["phases"] if (launch.run.path / p["target"]).exists()}
+    done_before = {p.target for p in launch.run.outline.phases if (launch.run.path / p.target).exists()}
     events = started(launched(workshop, tmp_path))
     repeated = {event["phase"] for event in events if event["kind"] == "phase_started"} & done_before
     assert not repeated
@@ -189,7 +195,7 @@ def test_complete_shards_are_kept(finished, workshop, tmp_path, monkeypatch):
         pass
 
     calls = []
-    generate = phases.generate
+    generate = tspin.generate
 
     def twice(*args):
         calls.append(len(args[1]))
@@ -199,7 +205,7 @@ def test_complete_shards_are_kept(finished, workshop, tmp_path, monkeypatch):
 
     launch = launched(workshop, tmp_path)
     with monkeypatch.context() as patched, pytest.raises(PulledPlugError):
-        patched.setattr(phases, "generate", twice)
+        patched.setattr(tspin, "generate", twice)
         started(launch)
     calls.clear()
 
@@ -207,7 +213,7 @@ def test_complete_shards_are_kept(finished, workshop, tmp_path, monkeypatch):
         calls.append(len(args[1]))
         return generate(*args)
 
-    monkeypatch.setattr(phases, "generate", counted)
+    monkeypatch.setattr(tspin, "generate", counted)
     started(launched(workshop, tmp_path))
     assert calls[:2] == [3, 2]  # of shards of 3, 3 and 2 prompts the first was there already
     assert digests(launch.run) == digests(finished[0].run)
@@ -258,7 +264,7 @@ def test_self_play_on_part_of_the_prompts(workshop, tmp_path):
     started(launch)
     rows = launch.run.store.read_jsonl("iterations/000/triplets.jsonl")
     assert [row["prompt"]["id"] for row in rows] == [p.id for p in launch.run.prompts().train[:5]]
-    assert launch.run.plan().phases[2].updates.steps == 2  # the warm-up sees all 8
+    assert launch.run.plan().phases[2].train.steps == 2  # the warm-up sees all 8
 
 
 RUINOUS = ("training.learning_rate=3", "objective.nll_weight=0", "guard.nll_rise=0.01")
@@ -276,13 +282,12 @@ def test_that_there_is_nothing_left_to_learn_is_told(workshop, tmp_path, monkeyp
     def as_the_expert(policy, prompts, seeds, decoding, on_progress):
         return [prompt.annotated for prompt in prompts]
 
-    monkeypatch.setattr(phases, "generate", as_the_expert)
-    fresh = ("generation.prompts=3", "generation.fresh_prompts=true")  # then y0 is sampled in each iteration, too
-    launch = launched(workshop, tmp_path, "training.iterations=2", *fresh)
+    monkeypatch.setattr(tspin, "generate", as_the_expert)
+    launch = launched(workshop, tmp_path, "training.iterations=2")
     events = started(launch)
     warnings = [event["message"] for event in events if event["kind"] == "warning"]
     found = [text for text in warnings if text.startswith("100.0% of the sampled answers are the expert's own")]
-    assert (len(found), len([event for event in events if event["kind"] == "generated"])) == (2, 3)
+    assert (len(found), len([event for event in events if event["kind"] == "generated"])) == (2, 2)
 
 
 def test_signs_of_collapse_are_told_and_best_leads_to_the_start(workshop, tmp_path):
@@ -304,10 +309,10 @@ def test_a_collapse_can_end_self_play(workshop, tmp_path):
     assert [event["kind"] for event in started(launch)] == ["run_started", "run_finished"]
 
 
-@pytest.mark.parametrize("memory", ["fast", "lean"])
-def test_heads_of_a_size_for_which_gpus_have_kernels(tmp_path, memory):
+@pytest.mark.parametrize("grad_checkpoint", ["false", "true"])
+def test_heads_of_a_size_for_which_gpus_have_kernels(tmp_path, grad_checkpoint):
     save_tiny_model(tmp_path, head_dim=64)  # on a Mac attention for few queries is another kernel, without a gradient
-    run = Run(make_small_run(tmp_path, tmp_path, f"training.memory={memory}"))
+    run = Run(make_small_run(tmp_path, tmp_path, f"training.grad_checkpoint={grad_checkpoint}"))
     assert run.is_finished
 
 
@@ -504,48 +509,6 @@ def test_supervised_iterations_go_through_to_the_end(workshop, tmp_path):
     assert not list(launch.run.path.glob("iterations/*/*.jsonl"))
 
 
-def test_the_responses_of_the_iteration_before_are_mixed_in(workshop, tmp_path):
-    run = launched(workshop, tmp_path, "generation.mix_previous=true", "objective.kind=spin")
-    started(run)
-    first, second = (
-        [triplet_from_row(row) for row in run.run.store.read_jsonl(f"iterations/{i:03}/triplets.jsonl")]
-        for i in range(2)
-    )
-    assert [t.synthetic for t in second[8:]] == [t.synthetic for t in first]
-    assert len({t.prompt.id for t in second}) == len(second) == 16
-
-
-@pytest.mark.parametrize("mixed", ["false", "true"])
-def test_fresh_prompts_are_answered_by_both_policies(workshop, tmp_path, mixed):
-    options = ("generation.prompts=3", "generation.fresh_prompts=true", f"generation.mix_previous={mixed}")
-    run = launched(workshop, tmp_path, *options, "training.iterations=3")
-    started(run)
-    train = [prompt.id for prompt in run.run.prompts().train]
-    triplets = [
-        [triplet_from_row(row) for row in run.run.store.read_jsonl(f"iterations/{i:03}/triplets.jsonl")]
-        for i in range(3)
-    ]
-    used = [[t.prompt.id for t in some[:3]] for some in triplets]
-    assert len(train) == 8 and used == [train[:3], train[3:6], [*train[6:], train[0]]]
-    assert all((t.proto_synthetic is None) == (i == 0) for i, some in enumerate(triplets) for t in some)
-    # what the initial policy says to a prompt does not depend on when it is asked
-    assert triplets[2][2].proto_synthetic == triplets[0][0].synthetic
-    if mixed == "true":
-        assert [t.prompt.id for t in triplets[1][3:]] == [f"{name} (before)" for name in train[:3]]
-        assert [t.proto_synthetic for t in triplets[1][3:]] == [t.synthetic for t in triplets[0]]
-
-
-def test_supervised_iterations_take_fresh_prompts_as_well(workshop, tmp_path):
-    def trained(*options):
-        run = launched(workshop, tmp_path / str(len(options)), "objective.kind=sft", "generation.prompts=4", *options)
-        started(run)
-        return digests(run.run)
-
-    same, fresh = trained(), trained("generation.fresh_prompts=true")
-    assert same["iterations/000/adapter"] == fresh["iterations/000/adapter"]
-    assert same["iterations/001/adapter"] != fresh["iterations/001/adapter"]
-
-
 def test_only_the_beginning_of_a_difference_is_scored(workshop, tmp_path):
     steps = steps_of(started(launched(workshop, tmp_path, "objective.contrast_tokens=1", "training.iterations=1")))
     whole = steps_of(started(launched(workshop, tmp_path / "whole", "training.iterations=1")))
@@ -563,3 +526,36 @@ def test_the_warm_up_sees_the_first_examples_only(workshop, tmp_path):
     steps = [event for event in read_events(half.events_path) if event["kind"] == "step"]
     assert len(steps) == 1
     assert digests(half)["initial/adapter"] != digests(whole)["initial/adapter"]
+
+
+def test_while_it_works_in_this_process_a_run_is_locked(workshop, tmp_path):
+    run, seen = launched(workshop, tmp_path, "training.iterations=1").run, []
+
+    def listener(event):
+        if event["kind"] == "phase_started" and not seen:
+            seen.append((is_held(run.path), state_of(run, time.time())))
+            with pytest.raises(BusyError):
+                work(run)
+
+    work(run, listener)
+    assert seen == [(True, "running")]
+    assert not is_held(run.path)
+
+
+@pytest.mark.parametrize("stop", ["false", "true"])
+def test_files_are_read_in_proportion_to_the_iterations(workshop, tmp_path, monkeypatch, stop):
+    """An evaluation reads as much after many iterations as after few."""
+    reads = []
+    read = Store._read
+    monkeypatch.setattr(Store, "_read", lambda store, name: reads.append(name) or read(store, name))
+
+    def read_in(iterations):
+        never = ("guard.nll_rise=99", "guard.stop_rate_drop=1", "guard.truncated_rise=1")
+        options = ("warmup.epochs=0", f"training.iterations={iterations}", f"guard.stop={stop}", *never)
+        launch = launched(workshop, tmp_path / str(iterations), *options)
+        reads.clear()
+        started(launch)
+        return len(reads)
+
+    two, four, six = map(read_in, (2, 4, 6))
+    assert six - four == four - two

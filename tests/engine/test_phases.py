@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tspin_mlx.engine import phases
-from tspin_mlx.engine.phases import shards
+from tspin_mlx.engine import training
+from tspin_mlx.engine.sampling import shards
 from tspin_mlx.method.triplets import Prompt, Response
 from tspin_mlx.recipe.schema import GenerationSection
 
@@ -51,13 +51,11 @@ def test_checkpoints_come_after_a_pause_that_grows_with_what_they_cost(monkeypat
         seen.append(step)
         clock.now += saving_s
 
-    monkeypatch.setattr(phases, "time", Fake(monotonic=lambda: clock.now))
-    monkeypatch.setattr(
-        phases, "Trainer", lambda *_: Fake(run=run, first_logps={}, objective=Fake(length_normalize=False))
-    )
-    monkeypatch.setattr(phases, "Checkpoints", lambda *_: Fake(restore=lambda trainer: 0, save=save))
+    monkeypatch.setattr(training, "time", Fake(monotonic=lambda: clock.now))
+    monkeypatch.setattr(training, "Trainer", lambda *_: Fake(run=run, first_logps={}))
+    monkeypatch.setattr(training, "Checkpoints", lambda *_: Fake(restore=lambda trainer: 0, save=save))
     recipe = Fake(run=Fake(checkpoint_seconds=pause))
     context = Fake(plan=Fake(recipe=recipe), store=None, policy=None, gradients=None, emit=lambda *_, **__: None,
-                stop=Fake(now=False, check=lambda: None))  # fmt: skip
-    phases._optimise(context, Fake(updates=Fake(steps=10), objective=Fake(), target="x", iteration=0, seed=0), [])
+                warn=print, stop=Fake(now=False, check=lambda: None))  # fmt: skip
+    training._optimise(context, Fake(train=Fake(steps=10), objective=Fake(), target="x", iteration=0, seed=0), [])
     assert seen == saved

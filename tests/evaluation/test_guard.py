@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from tspin_mlx.evaluation.guard import Health, nothing_left, saturated, signs_of_collapse
-from tspin_mlx.method.objective import Objective
 from tspin_mlx.recipe.schema import GuardSection
 
 SECTION = GuardSection()
@@ -84,19 +83,14 @@ def test_whether_to_stop_is_for_others_to_say():
     assert signs(GuardSection(stop=True)) == []
 
 
-@pytest.mark.parametrize(("margin", "per_token", "told"), [(-9.9, -30, None), (-23.4, -0.1, "-23 on average")])
-def test_a_saturated_contrast_is_judged_by_what_is_inside_the_logistic(margin, per_token, told):
-    metrics = {"rewards/margins": margin, "advantage/current_per_token": per_token}
-    found = saturated(Objective(alpha=0.5), metrics)
-    assert found is None if told is None else told in found
-    by_length = saturated(Objective(alpha=0.5, length_normalize=True), metrics)  # -15, and -0.05
-    assert by_length is None if told else "-15 on average" in by_length
-    spin = Objective(alpha=0.5, length_normalize=True, reference=True)  # counted from the reference it begins at 0
-    assert saturated(spin, metrics | {"rewards/margins": 0.0}) is None
+@pytest.mark.parametrize(("margin", "warning"), [(-9.9, None), (-23.4, "-23 on average")])
+def test_a_saturated_contrast_is_judged_by_what_is_inside_the_logistic(margin, warning):
+    message = saturated({"rewards/margins": margin})
+    assert message is None if warning is None else warning in message
 
 
 def test_supervised_training_has_no_contrast_that_could_be_saturated():
-    assert saturated(Objective(nll_weight=1), {"nll": 3.0}) is None
+    assert saturated({"nll": 3.0}) is None
 
 
 @pytest.mark.parametrize(("identical", "told"), [(0.8, None), (0.9965, "99.7% of the sampled answers")])

@@ -165,7 +165,7 @@ def test_the_searches_are_those_that_were_made(task):
     assert (HERE / f"{task}-search.yaml").read_text() == sweeps.search(task), "python -m experiments sweeps"
     for arm, plan in plans(HERE / f"{task}-search.yaml").items():
         share, passes = arm.removeprefix("sft-").split("-passes-") if "-passes-" in arm else (100, 4)
-        warmup = next(phase.updates for phase in plan.phases if phase.kind == "warmup")
+        warmup = next(phase.train for phase in plan.phases if phase.kind == "warmup")
         assert warmup.steps == int(passes) * sweeps.EXAMPLES[int(share)] // 16
         assert not any(phase.kind in ("test", "test_best") for phase in plan.phases)
 
@@ -218,7 +218,7 @@ def test_all_arms_of_a_share_have_one_start_and_the_same_budget(task, tmp_path):
     for arm, plan in plans(file).items():
         share = int(arm.removesuffix("-2e-5").rpartition("-")[2])
         starts.setdefault(share, set()).add(lineage(plan)["initial/adapter"])
-        updates = [phase.updates for phase in plan.phases if phase.kind in ("train", "supervise")]
+        updates = [phase.train for phase in plan.phases if phase.kind in ("train", "supervise")]
         budgets.setdefault(share, set()).add(tuple((u.steps, u.epochs, u.batch_size) for u in updates))
     assert {share: len(found) for share, found in starts.items()} == {100: 1, 50: 1, 25: 1}
     assert budgets == {100: {((32, 1, 16),) * 3}, 50: {((16, 1, 16),) * 3}, 25: {((8, 1, 16),) * 3}}
@@ -227,12 +227,11 @@ def test_all_arms_of_a_share_have_one_start_and_the_same_budget(task, tmp_path):
 # --- what runs came to
 
 
-def test_supervised_training_on_other_prompts_in_each_iteration_counts_their_tokens(tiny_model, tmp_path):
+def test_supervised_training_counts_the_tokens_of_its_prompts(tiny_model, tmp_path):
     rows = [{"prompt": "a" * length, "response": f"[{length}]"} for length in range(1, 9)]
     (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = make_small_run(
         tiny_model, tmp_path, f"data.train={tmp_path}/long.jsonl", "objective.kind=sft", "generation.prompts=4",
-        "generation.fresh_prompts=true",
     )  # fmt: skip
     (row,) = outcomes.collect([run])["runs"]
     steps = [step for step in view_of(run / "events.jsonl").steps if step["iteration"] is not None]

@@ -12,7 +12,7 @@ from mlx_lm.tokenizer_utils import load as load_tokenizer
 
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.cli.result import print_result
-from tspin_mlx.data.render import Example, render
+from tspin_mlx.data.render import RawExample, render
 from tspin_mlx.export.ask import ask
 from tspin_mlx.export.usage import mlx_adapter, mlx_model, transformers_model
 from tspin_mlx.models.rope import UNKNOWN_ROPE
@@ -62,10 +62,10 @@ def test_mlx_lm_is_asked_what_was_trained(model, template, system):
         pytest.skip("the paper's template has no place for it")
     overrides = [f"data.template={json.dumps(template)}"] if template != "thinking" else []
     recipe = parse_recipe("data: {train: t.jsonl}\nevaluation: {max_tokens: 300}", "r.yaml", overrides)
-    run = SimpleNamespace(plan_row={"recipe": recipe.model_dump(mode="json")})
+    run = SimpleNamespace(outline=SimpleNamespace(settings=recipe.settings))
     tokenizer = load_tokenizer(model)
     turns = [{"role": "system", "content": system}] if system else []
-    example = Example((*turns, {"role": "user", "content": "two lamps"}), "[2]", "[2]")
+    example = RawExample((*turns, {"role": "user", "content": "two lamps"}), "[2]", "[2]")
     trained = list(render(example, "1", tokenizer, recipe.data, 300).tokens)
     made = ask(run, model, model, "two lamps", system)
     program, *words = shlex.split(mlx_model("org/m", made).text)
@@ -76,8 +76,8 @@ def test_mlx_lm_is_asked_what_was_trained(model, template, system):
 
 def test_transformers_is_told_of_thinking_and_of_other_templates(model):
     def asked(template="chat"):
-        recipe = parse_recipe(f"data: {{train: t.jsonl, template: {template}}}", "r.yaml").model_dump(mode="json")
-        return ask(SimpleNamespace(plan_row={"recipe": recipe}), model, model, "two lamps", None)
+        recipe = parse_recipe(f"data: {{train: t.jsonl, template: {template}}}", "r.yaml")
+        return ask(SimpleNamespace(outline=SimpleNamespace(settings=recipe.settings)), model, model, "two lamps", None)
 
     plain = transformers_model("org/m", asked()).text
     assert "enable_thinking" not in plain and "max_new_tokens=256" in plain
@@ -89,8 +89,8 @@ def test_transformers_is_told_of_thinking_and_of_other_templates(model):
 
 
 def test_where_mlx_lm_misses_the_rotary_settings_that_is_remarked(model):
-    recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml").model_dump(mode="json")
-    run = SimpleNamespace(plan_row={"recipe": recipe})
+    recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml")
+    run = SimpleNamespace(outline=SimpleNamespace(settings=recipe.settings))
     assert mlx_adapter("org/m", "a", ask(run, model, model, "x", None)).remark == ""
     config = json.loads((model / "config.json").read_text())
     config["rope_parameters"] = {"rope_type": "default", "rope_theta": config.pop("rope_theta")}
@@ -105,7 +105,7 @@ def test_how_to_go_on_is_told_of_runs_whose_recipe_is_not_understood(small_run, 
         raise UsageError("the recipe has keys that this version does not know")
 
     monkeypatch.setattr(Run, "recipe", refuse)
-    monkeypatch.setattr(Run, "planned", refuse)
+    monkeypatch.setattr(Run, "replan", refuse)
     print_result(Run(small_run), 1)
     said = capsys.readouterr().out
     assert "Go on:" in said and f"--adapter-path {small_run}/best" in said and "--max-tokens 12" in said

@@ -113,7 +113,7 @@ def test_what_ran_out_is_told_from_the_log_and_less_may_help(kind, returncode, l
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("out of memory", "training.memory=lean"),
+        ("out of memory", "training.grad_checkpoint=true"),
         ("Metal's resource limit", "generation.shard_tokens"),
         ("the GPU watchdog", "training.micro_batch_size"),
     ],

@@ -84,7 +84,6 @@ def test_advantages():
 
 
 LOGPS = np.array([[-10.0, -50.0, -60.0], [-10.0, -52.0, -50.0], [-10.0, -55.0, -55.0]], np.float32)
-LENGTHS = np.array([[5.0, 10.0, 10.0], [5.0, 4.0, 10.0], [5.0, 5.0, 5.0]], np.float32)
 ENTROPIES = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]], np.float32)
 COUNTS = mx.array([3.0, 25.0, 59.0])
 
@@ -93,7 +92,7 @@ REFERENCE = np.array([[-11.0, -48.0, -70.0], [-10.0, -50.0, -49.0], [-10.0, -55.
 
 
 def loss_of(objective, columns=slice(None), rows=3):
-    parts = [mx.array(a[:rows, columns]) for a in (LOGPS, ENTROPIES, LENGTHS)]
+    parts = [mx.array(a[:rows, columns]) for a in (LOGPS, ENTROPIES)]
     return batch_loss(*parts, COUNTS, objective, reference=mx.array(REFERENCE[:rows, columns])).item()
 
 
@@ -106,12 +105,6 @@ def test_options_add_their_terms():
     plain = loss_of(Objective(alpha=1, beta=0.1))
     assert loss_of(Objective(alpha=1, beta=0.1, nll_weight=2)) - plain == pytest.approx(2 * 120 / 25)
     assert loss_of(Objective(alpha=1, beta=0.1, entropy_weight=0.5)) - plain == pytest.approx(-0.5 * 45 / 59)
-
-
-def test_length_normalisation_divides_each_logp_by_its_own_length():
-    y, synthetic, proto = LOGPS / LENGTHS
-    expected = np.mean([reference_loss(*three, 1.0, 0.1) for three in zip(y, synthetic, proto, strict=True)])
-    assert loss_of(Objective(alpha=1, beta=0.1, length_normalize=True)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_supervised_is_the_mean_negative_log_likelihood_per_token():

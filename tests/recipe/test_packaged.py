@@ -66,7 +66,7 @@ def test_the_papers_recipe_has_the_papers_values():
     recipe = parse_source(find_recipe("ultrachat-zephyr-7b"))
     objective, training, data = recipe.objective, recipe.training, recipe.data
     assert (objective.alpha, objective.beta, training.iterations) == (1.0, 0.1, 5)
-    assert (objective.nll_weight, objective.entropy_weight, objective.length_normalize) == (0, 0, False)
+    assert (objective.nll_weight, objective.entropy_weight) == (0, 0)
     assert (training.optimizer, training.weight_decay, training.warmup_ratio) == ("rmsprop", 0, 0.1)
     assert (training.batch_size, data.max_tokens, data.template, data.turn) == (64, 2048, "paper", "first")
     assert data.train_limit == 50_000

@@ -3,8 +3,9 @@
 import pytest
 
 from tspin_mlx.base.errors import RecipeError
-from tspin_mlx.recipe.parse import flatten, parse_recipe
+from tspin_mlx.recipe.parse import parse_recipe
 from tspin_mlx.recipe.schema import Recipe
+from tspin_mlx.recipe.settings import flatten
 
 DATA = "data: {train: t.jsonl}\n"
 
@@ -26,7 +27,7 @@ def test_the_smallest_recipe_gets_the_papers_objective():
     assert recipe.training.iterations == 5
     assert recipe.warmup.epochs == 0
     options = recipe.objective
-    assert (options.nll_weight, options.entropy_weight, options.length_normalize) == (0, 0, False)
+    assert (options.nll_weight, options.entropy_weight) == (0, 0)
 
 
 def test_a_recipe_cannot_be_changed():
@@ -69,7 +70,7 @@ def test_every_section_of_the_schema_refuses_unknown_keys():
         (
             "objective: {zzz: 1}\n",
             "r.yaml:2: unknown key objective.zzz",
-            "known keys: kind, alpha, beta, nll_weight, entropy_weight, length_normalize, contrast_tokens",
+            "known keys: kind, alpha, beta, nll_weight, entropy_weight, contrast_tokens",
         ),
     ],
 )
@@ -187,7 +188,7 @@ def test_warm_up_alone_is_something_to_do():
         ("training.learning_rate=1e-4", "training.learning_rate", 1e-4),
         ("training.learning_rate=0.25", "training.learning_rate", 0.25),
         ("training.epochs=7", "training.epochs", 7),
-        ("objective.length_normalize=true", "objective.length_normalize", True),
+        ("guard.stop=true", "guard.stop", True),
         ("training.max_grad_norm=null", "training.max_grad_norm", None),
         ("training.max_grad_norm=", "training.max_grad_norm", None),
         ("evaluation.metrics=[json_valid, numeric]", "evaluation.metrics", ["json_valid", "numeric"]),
@@ -199,7 +200,7 @@ def test_warm_up_alone_is_something_to_do():
     ],
 )
 def test_an_override_replaces_one_key(override, key, value):
-    before, after = flatten(parse(DATA)), flatten(parse(DATA, override))
+    before, after = parse(DATA).settings, parse(DATA, override).settings
     assert after == before | {key: value}
     assert before[key] != value
 
@@ -262,7 +263,7 @@ def test_what_is_not_a_yaml_mapping_is_refused_with_its_line(text, message):
 
 
 def test_flatten_gives_plain_values_under_dotted_keys():
-    flat = flatten(parse(DATA))
+    flat = parse(DATA).settings
     assert flat["data.columns.prompt"] is None
     assert flat["training.epochs"] == 2
     assert flat["evaluation.metrics"] == []

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from tspin_mlx.base.errors import RecipeError
 from tspin_mlx.method.objective import SUPERVISED
-from tspin_mlx.recipe.parse import flatten, parse_recipe
-from tspin_mlx.recipe.plan import NO_INFLUENCE, BatchSizes, make_plan, plan_from_row, self_play_prompts
+from tspin_mlx.recipe.parse import parse_recipe
+from tspin_mlx.recipe.phase import outline_from_row
+from tspin_mlx.recipe.plan import NO_INFLUENCE, BatchSizes, make_plan, replan
 from tspin_mlx.recipe.policy_names import policy_name
 
 COUNTS = {"train": 100, "validation": 10, "test": 5}
@@ -62,7 +62,7 @@ def test_a_warm_up_is_compared_to_the_base_model():
 def test_the_warm_up_can_leave_examples_to_self_play():
     options = ("warmup.epochs=1", "warmup.prompts=32", "training.batch_size=16", "training.iterations=1")
     made = plan(*options, "training.epochs=1")
-    assert [phase.updates.steps for phase in made.phases if phase.updates] == [2, 7]
+    assert [phase.train.steps for phase in made.train_phases] == [2, 7]
 
 
 def test_without_iterations_the_warmed_up_model_is_the_result():
@@ -107,11 +107,11 @@ def test_the_historical_term_is_off_in_the_first_iteration_only():
 
 
 def test_the_options_of_the_objective_reach_every_iteration_but_not_the_warm_up():
-    options = ("objective.nll_weight=0.25", "objective.entropy_weight=0.125", "objective.length_normalize=true")
+    options = ("objective.nll_weight=0.25", "objective.entropy_weight=0.125")
     made = plan(*options, "warmup.epochs=1", "training.iterations=2")
     for phase in phases(made, "train"):
         objective = phase.objective
-        assert (objective.nll_weight, objective.entropy_weight, objective.length_normalize) == (0.25, 0.125, True)
+        assert (objective.nll_weight, objective.entropy_weight) == (0.25, 0.125)
     assert phases(made, "warmup")[0].objective == SUPERVISED
 
 
@@ -135,13 +135,13 @@ def test_steps_of_an_iteration(examples, batch_size, epochs, ratio, steps, warmu
         counts=COUNTS | {"train": examples},
     )
     for phase in phases(made, "train"):
-        assert (phase.updates.steps, phase.updates.warmup_steps) == (steps, warmup_steps)
+        assert (phase.train.steps, phase.train.warmup_steps) == (steps, warmup_steps)
     assert made.steps == 2 * steps
 
 
 def test_the_warm_up_has_epochs_and_rate_of_its_own_and_the_rest_of_the_training():
     made = plan("warmup.epochs=3", "warmup.learning_rate=0.5", "training.learning_rate=0.25", "training.epochs=1")
-    warm_up, train = phases(made, "warmup")[0].updates, phases(made, "train")[0].updates
+    warm_up, train = phases(made, "warmup")[0].train, phases(made, "train")[0].train
     assert (warm_up.epochs, warm_up.steps, warm_up.learning_rate) == (3, 21, 0.5)
     assert (train.epochs, train.steps, train.learning_rate) == (1, 7, 0.25)
     assert (warm_up.optimizer, warm_up.batch_size) == (train.optimizer, train.batch_size)
@@ -151,8 +151,8 @@ def test_the_warm_up_has_epochs_and_rate_of_its_own_and_the_rest_of_the_training
 @pytest.mark.parametrize(("prompts", "steps"), [("null", 7), (100, 7), (1000, 7), (33, 3), (1, 1)])
 def test_self_play_can_use_fewer_prompts_than_the_warm_up(prompts, steps):
     made = plan("warmup.epochs=1", f"generation.prompts={prompts}", "training.epochs=1")
-    assert phases(made, "warmup")[0].updates.steps == 7
-    assert [phase.updates.steps for phase in phases(made, "train")] == [steps] * 5
+    assert phases(made, "warmup")[0].train.steps == 7
+    assert [phase.train.steps for phase in phases(made, "train")] == [steps] * 5
 
 
 def test_every_phase_has_a_seed_and_a_target_of_its_own():
@@ -199,7 +199,7 @@ def test_a_plan_is_plain_values():
 )
 def test_a_plan_comes_back_from_its_row(overrides):
     made = plan(*overrides, model_fingerprint="m", data_digests=DATA)
-    again = plan_from_row(json.loads(json.dumps(made.to_row())))
+    again = replan(outline_from_row(json.loads(json.dumps(made.to_row()))))
     assert again == made
     assert again.fingerprint == made.fingerprint
 
@@ -208,26 +208,27 @@ def test_a_row_of_an_earlier_version_gets_the_defaults_that_were_added_since():
     made = plan(model_fingerprint="m", data_digests=DATA)
     row = made.to_row()
     del row["recipe"]["guard"], row["recipe"]["run"]["checkpoint_seconds"]
-    assert plan_from_row(row) == made
+    assert replan(outline_from_row(row)) == made
 
 
 def test_less_at_once_leaves_the_optimisers_batches_and_everything_else():
     made = plan("warmup.epochs=1", "training.micro_batch_size=4", "generation.batch_size=32")
-    less = made.with_sizes(BatchSizes("fast", 2, 16))
+    less = made.with_sizes(BatchSizes(False, 2, 16))
     assert less.recipe.generation.batch_size == 16
-    assert {phase.updates.micro_batch_size for phase in less.phases if phase.updates} == {2}
-    assert {phase.updates.batch_size for phase in less.phases if phase.updates} == {16}
+    assert {phase.train.micro_batch_size for phase in less.train_phases} == {2}
+    assert {phase.train.batch_size for phase in less.train_phases} == {16}
     assert (less.steps, less.counts) == (made.steps, made.counts)
-    assert [(phase.target, phase.seed, phase.objective) for phase in less.phases] == [
-        (phase.target, phase.seed, phase.objective) for phase in made.phases
+    assert [(phase.target, phase.seed) for phase in less.phases] == [
+        (phase.target, phase.seed) for phase in made.phases
     ]
-    assert less.with_sizes(BatchSizes("fast", 4, 32)) == less  # never more than the plan says
-    assert made.phases[2].updates.micro_batch_size == 4  # as it was
+    assert [phase.objective for phase in less.train_phases] == [phase.objective for phase in made.train_phases]
+    assert less.with_sizes(BatchSizes(False, 4, 32)) == less  # never more than the plan says
+    assert made.train_phases[0].train.micro_batch_size == 4  # as it was
 
 
 def test_less_at_once_is_another_plan_because_results_may_be_rounded_otherwise():
     made = plan()
-    others = [BatchSizes("auto", 2, 32), BatchSizes("auto", 4, 16), BatchSizes("lean", 4, 32)]
+    others = [BatchSizes("auto", 2, 32), BatchSizes("auto", 4, 16), BatchSizes(True, 4, 32)]
     assert len({made.fingerprint, *(made.with_sizes(sizes).fingerprint for sizes in others)}) == 4
     assert made.with_sizes(made.sizes).fingerprint == made.fingerprint
 
@@ -265,11 +266,8 @@ CHANGES = {
     "objective.beta": 0.3,
     "objective.nll_weight": 1.0,
     "objective.entropy_weight": 0.1,
-    "objective.length_normalize": "true",
     "objective.kind": "spin",
     "objective.contrast_tokens": 3,
-    "generation.fresh_prompts": "true",
-    "generation.mix_previous": "true",
     "warmup.epochs": 2,
     "warmup.learning_rate": 0.1,
     "warmup.prompts": 64,
@@ -283,7 +281,7 @@ CHANGES = {
     "training.warmup_ratio": 0.2,
     "training.weight_decay": 0.1,
     "training.max_grad_norm": "null",
-    "training.memory": "lean",
+    "training.grad_checkpoint": "true",
     "evaluation.metrics": "[regex]",
     "evaluation.regex": "b",
     "evaluation.best": "numeric",
@@ -309,7 +307,7 @@ IGNORED = {
 
 
 def test_the_tables_of_changes_cover_every_key():
-    assert CHANGES.keys() | IGNORED.keys() == flatten(recipe()).keys()
+    assert CHANGES.keys() | IGNORED.keys() == recipe().settings.keys()
     assert IGNORED.keys() == NO_INFLUENCE
 
 
@@ -369,42 +367,11 @@ def test_supervised_iterations_sample_nothing():
     made = plan("objective.kind=sft", "objective.nll_weight=4", "training.iterations=2", "generation.prompts=40")
     assert [phase.kind for phase in made.phases if phase.iteration is not None] == ["supervise", "evaluate"] * 2
     assert [phase.objective for phase in phases(made, "supervise")] == [SUPERVISED] * 2
-    assert [phase.updates.steps for phase in phases(made, "supervise")] == [2 * 3] * 2
-
-
-def test_fresh_prompts_follow_each_other_and_begin_again():
-    section = recipe("generation.prompts=4", "generation.fresh_prompts=true").generation
-    assert [self_play_prompts(section, 10, i) for i in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
-    assert self_play_prompts(section, 3, 1) == [0, 1, 2]
-    same = recipe("generation.prompts=4").generation
-    assert [self_play_prompts(same, 10, i) for i in range(2)] == [[0, 1, 2, 3]] * 2
-    assert self_play_prompts(recipe().generation, 3, 1) == [0, 1, 2]
-
-
-def test_fresh_prompts_have_answers_of_the_initial_policy_of_their_own():
-    made = plan("generation.prompts=40", "generation.fresh_prompts=true", "training.iterations=2", "warmup.epochs=1")
-    first, second, initial = phases(made, "generate")
-    assert (initial.target, initial.policy, initial.iteration) == ("iterations/001/proto_synthetic", "initial", 1)
-    assert initial.seed == first.seed != second.seed
-    without = plan(
-        "generation.prompts=40", "generation.fresh_prompts=true", "training.iterations=2", "objective.beta=0"
-    )
-    assert len(phases(without, "generate")) == 2
-
-
-def test_fresh_prompts_need_a_number_of_prompts():
-    with pytest.raises(RecipeError, match=r"fresh_prompts needs generation\.prompts"):
-        recipe("generation.fresh_prompts=true")
-
-
-def test_mixing_doubles_the_examples_from_iteration_1_on():
-    made = plan("generation.mix_previous=true", "training.iterations=3", "training.epochs=1")
-    assert [phase.updates.steps for phase in phases(made, "train")] == [7, 13, 13]
+    assert [phase.train.steps for phase in phases(made, "supervise")] == [2 * 3] * 2
 
 
 def test_where_the_contrast_applies_reaches_training_and_reference():
     options = ("objective.contrast_tokens=3", "objective.kind=spin")
     made = plan(*options, "training.iterations=1")
-    (train,), (refer,) = phases(made, "train"), phases(made, "refer")
-    assert train.objective.contrast_tokens == 3
-    assert refer.objective == train.objective
+    (train,) = phases(made, "train")
+    assert train.objective.contrast_tokens == made.recipe.objective.contrast_tokens == 3

@@ -77,7 +77,7 @@ def test_a_fork_with_another_model_takes_over_nothing(origin):
 
 def test_a_fork_with_other_training_examples_takes_over_what_needs_none(origin):
     others = Splits((prompt("z"),), PROMPTS.validation, PROMPTS.test)
-    origin.decide(MEASURED, BatchSizes("fast", 2, 16))
+    origin.decide(MEASURED, BatchSizes(False, 2, 16))
     forked = fork(origin, prompts=others)
     assert forked.about["forked_from"]["reused"] == ["base/adapter", "base/eval.json", "base/test.json"]
     assert forked.decisions() == []  # the largest example may be larger
@@ -108,10 +108,10 @@ def test_a_fork_of_a_run_that_was_not_finished_takes_over_what_there_is(begun):
 
 
 def test_a_fork_computes_as_much_at_once_as_its_origin_had_come_to(origin):
-    origin.decide("out of memory", BatchSizes("fast", 2, 16))
+    origin.decide("out of memory", BatchSizes(False, 2, 16))
     forked = fork(origin, "objective.beta=0.3")
     assert forked.decisions() == origin.decisions()
-    assert forked.plan() == plan("objective.beta=0.3").with_sizes(BatchSizes("fast", 2, 16))
+    assert forked.plan() == plan("objective.beta=0.3").with_sizes(BatchSizes(False, 2, 16))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_fork_computes_as_much_at_once_as_its_origin_had_come_to(origin):
     ids=lambda given: given[0] if isinstance(given, list) else str(given),
 )
 def test_what_was_measured_holds_for_the_steps_it_was_measured_for(origin, changes, holds):
-    origin.decide(MEASURED, BatchSizes("fast", 2, 16))
+    origin.decide(MEASURED, BatchSizes(False, 2, 16))
     assert fork(origin, *changes).decisions() == (origin.decisions() if holds else [])
 
 

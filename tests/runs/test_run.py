@@ -1,7 +1,5 @@
 """Run folders: made completely or not at all, opened only with their own settings, and believed only if intact."""
 
-import json
-
 import pytest
 
 from tspin_mlx.base import storage
@@ -9,6 +7,7 @@ from tspin_mlx.base.errors import DamagedError, StorageError, UsageError
 from tspin_mlx.data.read import Splits
 from tspin_mlx.method.triplets import Prompt, Response
 from tspin_mlx.recipe.parse import parse_recipe
+from tspin_mlx.recipe.phase import outline_from_row
 from tspin_mlx.recipe.plan import BatchSizes, make_plan
 from tspin_mlx.runs.create import create_run, data_digests
 from tspin_mlx.runs.run import FORMAT, Run, find_run, open_run, run_paths
@@ -88,11 +87,10 @@ def test_a_new_run_holds_all_it_needs(made):
     ]
     assert made.name == "quick"
     assert made.about["model"] == MODEL
-    assert made.about["fingerprint"] == plan().fingerprint
     assert made.about["versions"].keys() == {"tspin-mlx", "mlx", "mlx-lm"}
     assert made.about["forked_from"] is None
     assert (made.path / "recipe.yaml").read_text() == TEXT
-    assert made.plan_row == json.loads(json.dumps(plan().to_row()))
+    assert made.outline == outline_from_row(plan().to_row())
     assert made.plan() == plan()
     assert made.prompts() == PROMPTS
     assert made.pending() == TARGETS
@@ -169,21 +167,35 @@ def test_a_run_made_with_other_settings_is_refused_and_they_are_named(made, now,
 
 
 def of_another_version(run):
-    run.store.write_json("run.json", run.about | {"fingerprint": "f", "versions": {"tspin-mlx": "0.0.9"}})
+    row = run.store.read_json("plan.json")
+    row["phases"][0]["seed"] += 1
+    run.store.write_json("plan.json", row)
+    run.store.write_json("run.json", run.about | {"versions": {"tspin-mlx": "0.0.9"}})
     return Run(run.path)
 
 
 def test_a_plan_of_another_version_is_refused_in_words(made):
     of_another_version(made)
-    with pytest.raises(UsageError, match="this version of tspin-mlx plans otherwise"):
+    with pytest.raises(UsageError, match="planned other work for this recipe"):
         open_run(made.path, plan())
 
 
 def test_a_run_that_this_version_would_plan_otherwise_is_not_continued(made):
     again = of_another_version(made)
-    with pytest.raises(UsageError, match=r"quick: made by tspin-mlx 0\.0\.9, which planned it otherwise"):
+    with pytest.raises(UsageError, match=r"quick: made by tspin-mlx 0\.0\.9, which planned other work"):
         again.plan()
     assert again.pending() == TARGETS  # it can still be looked at
+
+
+def test_another_wording_of_a_phase_and_a_key_added_since_refuse_no_run(made):
+    row = made.store.read_json("plan.json")
+    row["phases"][0]["title"] = "in other words"
+    del row["recipe"]["guard"], row["recipe"]["data"]["turn"]  # as if they had been added after the run was made
+    made.store.write_json("plan.json", row)
+    assert Run(made.path).plan() == plan()
+    assert open_run(made.path, plan()).name == "quick"
+    with pytest.raises(UsageError, match=r"data\.turn  \"last\" → \"first\""):
+        open_run(made.path, plan("data.turn=first"))
 
 
 @pytest.mark.parametrize("name", ["run.json", "plan.json"])
@@ -200,23 +212,25 @@ def test_a_run_whose_description_was_changed_is_not_opened(made, name):
 @pytest.mark.parametrize("found", [None, 0, FORMAT + 1])
 def test_a_folder_of_another_format_is_not_read(made, found):
     made.store.write_json("run.json", {**made.about, "format": found})
-    with pytest.raises(DamagedError, match=f"its folder has format {found}, this one reads {FORMAT}"):
+    with pytest.raises(DamagedError, match=f"its folder has format {found}, this one reads 1 and {FORMAT}"):
         Run(made.path)
 
 
 def test_what_another_version_planned_can_be_used_and_not_continued(made):
-    made.store.write_json("run.json", {**made.about, "fingerprint": "another"})
+    row = made.store.read_json("plan.json")
+    row["phases"][0]["seed"] += 1
+    made.store.write_json("plan.json", row)
     run = Run(made.path)
     assert run.recipe() == plan().recipe
-    with pytest.raises(UsageError, match="which planned it otherwise"):
+    with pytest.raises(UsageError, match="which planned other work for this recipe"):
         run.plan()
 
 
 def test_a_recipe_of_another_version_is_refused_in_words(made):
-    row = made.plan_row
+    row = made.store.read_json("plan.json")
     row["recipe"]["training"]["flux"] = 1
     made.store.write_json("plan.json", row)
-    for use in (Run(made.path).recipe, Run(made.path).planned, Run(made.path).plan):
+    for use in (Run(made.path).recipe, Run(made.path).replan, Run(made.path).plan):
         with pytest.raises(UsageError, match=r"made by tspin-mlx .*, whose recipes were others \(training\.flux\)"):
             use()
 
@@ -353,24 +367,24 @@ def test_result_and_test_are_nothing_before_the_end(made):
 
 def test_decisions_are_kept_and_the_last_one_counts(made):
     assert made.decisions() == []
-    made.decide("out of memory", BatchSizes("fast", 2, 16))
-    made.decide("the GPU watchdog", BatchSizes("fast", 1, 8))
+    made.decide("out of memory", BatchSizes(False, 2, 16))
+    made.decide("the GPU watchdog", BatchSizes(False, 1, 8))
     found = Run(made.path).decisions()
     assert [(made.reason, made.sizes) for made in found] == [
-        ("out of memory", BatchSizes("fast", 2, 16)),
-        ("the GPU watchdog", BatchSizes("fast", 1, 8)),
+        ("out of memory", BatchSizes(False, 2, 16)),
+        ("the GPU watchdog", BatchSizes(False, 1, 8)),
     ]
-    assert Run(made.path).plan() == plan().with_sizes(BatchSizes("fast", 1, 8))
+    assert Run(made.path).plan() == plan().with_sizes(BatchSizes(False, 1, 8))
     assert open_run(made.path, plan()).name == "quick"  # the recipe is still the one it was made with
 
 
 def test_a_decision_that_a_crash_left_half_written_was_not_made(made):
-    made.decide("out of memory", BatchSizes("fast", 2, 16))
+    made.decide("out of memory", BatchSizes(False, 2, 16))
     path = made.path / "decisions.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"reason": "half')
-    assert made.plan() == plan().with_sizes(BatchSizes("fast", 2, 16))
-    made.decide("again", BatchSizes("fast", 1, 8))
+    assert made.plan() == plan().with_sizes(BatchSizes(False, 2, 16))
+    made.decide("again", BatchSizes(False, 1, 8))
     assert path.read_bytes().startswith(whole + b'{"reason": ')
     assert [decision.reason for decision in made.decisions()] == ["out of memory", "again"]
 
@@ -390,7 +404,7 @@ def test_decisions_that_cannot_be_read_are_damage(made):
     ],
 )
 def test_damaged_decisions_are_refused(made, line):
-    made.decide("out of memory", BatchSizes("fast", 2, 16))
+    made.decide("out of memory", BatchSizes(False, 2, 16))
     with (made.path / "decisions.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(DamagedError, match=r"decisions\.jsonl cannot be read"):

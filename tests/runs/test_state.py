@@ -49,8 +49,8 @@ def last_sign(run, at, lock_at=NOW - 10**6):
 
 
 def finish(run):
-    for row in run.plan_row["phases"]:
-        run.store.write_json(row["target"], {"signs_of_collapse": []})
+    for phase in run.outline.phases:
+        run.store.write_json(phase.target, {"signs_of_collapse": []})
 
 
 def test_a_run_that_nobody_began_is_interrupted(run):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tspin_mlx.base import storage
 from tspin_mlx.base.errors import DamagedError, StorageError
-from tspin_mlx.runs.store import Store
+from tspin_mlx.runs.store import MANIFEST, Store
 
 # echo -n x | sha256sum, and so on
 SHA = {
@@ -326,3 +326,25 @@ def test_a_manifest_that_cannot_be_written_leaves_no_file(store, monkeypatch):
 def test_digests_are_those_of_the_bytes(store):
     store.write_text("x.txt", "é\r\n")
     assert manifest(store) == [("x.txt", hashlib.sha256(b"\xc3\xa9\r\n").hexdigest())]
+
+
+def test_of_the_manifest_only_what_was_added_is_read_again(store, monkeypatch):
+    parsed, loads = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda text: parsed.append(text) or loads(text))
+    for i in range(20):
+        store.write_json(f"{i}.json", i)
+        assert store.read_json(f"{i}.json") == i
+    assert len([text for text in parsed if isinstance(text, bytes)]) == 20  # lines of the manifest
+
+
+def test_a_manifest_that_was_replaced_or_shortened_is_read_anew(store):
+    store.write_json("a.json", 1)
+    store.write_json("b.json", 2)
+    path = store.root / MANIFEST
+    first, second = path.read_bytes().splitlines(keepends=True)
+    assert store.digests("b.json")
+    path.write_bytes(first)
+    assert not store.digests("b.json")
+    path.unlink()
+    path.write_bytes(first + second)
+    assert store.digests("b.json")

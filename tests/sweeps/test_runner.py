@@ -95,7 +95,7 @@ def test_what_runs_have_in_common_is_made_once(swept):
         run = Run(folder / f"runs/grid/grid-{arm}-seed-{seed}")
         assert run.about["forked_from"] == {"run": f"grid-plain-seed-{seed}", "reused": SHARED}
         begun = {event["phase"] for event in read_events(run.events_path) if event["kind"] == "phase_started"}
-        assert begun == {row["target"] for row in run.plan_row["phases"]} - set(SHARED)
+        assert begun == {phase.target for phase in run.outline.phases} - set(SHARED)
     assert Run(folder / "runs/grid/grid-plain-seed-1").about["forked_from"] is None
     assert f"{len(SHARED)} of 12 phases from grid-plain-seed-0" in done.stderr
 
@@ -105,7 +105,7 @@ def test_a_run_that_took_over_is_the_run_that_did_it_all(swept, tiny_model):
     overrides = ("objective.nll_weight=1", "run.seed=1", "evaluation.samples=0", "run.name=alone")
     assert cli(folder, "run", "task.yaml", *overrides).returncode == 0
     alone, sibling = Run(folder / "runs/alone"), Run(folder / "runs/grid/grid-anchored-seed-1")
-    assert shared(lineage(alone.plan()), lineage(sibling.plan())) == [row["target"] for row in alone.plan_row["phases"]]
+    assert shared(lineage(alone.plan()), lineage(sibling.plan())) == [phase.target for phase in alone.outline.phases]
     assert sibling.evaluations() == alone.evaluations() and sibling.test() == alone.test()
     shutil.rmtree(alone.path)
 

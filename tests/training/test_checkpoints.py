@@ -30,7 +30,7 @@ UPDATES = TrainConfig(
     warmup_steps=1,
     weight_decay=0.1,
     max_grad_norm=1.0,
-    memory="fast",
+    grad_checkpoint=False,
 )
 
 

@@ -1,4 +1,4 @@
-"""``training.memory=auto``: what is measured, and what is made of it."""
+"""``training.grad_checkpoint=auto``: memory is measured, and the fastest way that fits is chosen."""
 
 import dataclasses
 import os
@@ -42,35 +42,35 @@ def policy(tiny_model):
 @pytest.fixture
 def weighed(monkeypatch):
     """A triplet takes 100 bytes, or 20 with layers computed again, beside a model of 1000."""
-    monkeypatch.setattr(fit_memory, "triplet_bytes", lambda *_: {"fast": 100, "lean": 20}[_[-1]])
+    monkeypatch.setattr(fit_memory, "triplet_bytes", lambda *_: 20 if _[-1] else 100)
     monkeypatch.setattr(fit_memory, "resting_bytes", lambda policy: BASE_BYTES)
     monkeypatch.setattr(fit_memory, "can_grad_checkpoint", lambda policy: True)
 
 
 @pytest.mark.parametrize(
-    ("room", "memory", "at_once"),
-    [(400, "fast", 4), (399, "fast", 2), (199, "fast", 1), (99, "lean", 4), (79, "lean", 2), (0, "lean", 1)],
+    ("room", "grad_checkpoint", "at_once"),
+    [(400, False, 4), (399, False, 2), (199, False, 1), (99, True, 4), (79, True, 2), (0, True, 1)],
 )
-def test_the_fastest_way_that_fits_into_four_fifths_of_the_budget(weighed, room, memory, at_once):
+def test_the_fastest_way_that_fits_into_four_fifths_of_the_budget(weighed, room, grad_checkpoint, at_once):
     sizes, expected = measured_sizes(None, plan(), prompts(4), budget=(BASE_BYTES + room + 0.5) * 5 / 4)
-    assert sizes == BatchSizes(memory, at_once, 32)
-    assert expected == BASE_BYTES + at_once * {"fast": 100, "lean": 20}[memory]
+    assert sizes == BatchSizes(grad_checkpoint, at_once, 32)
+    assert expected == BASE_BYTES + at_once * (20 if grad_checkpoint else 100)
 
 
 def test_layers_that_cannot_be_computed_again_are_not(weighed, monkeypatch):
     monkeypatch.setattr(fit_memory, "can_grad_checkpoint", lambda policy: False)
     sizes, expected = measured_sizes(None, plan(), prompts(4), budget=(BASE_BYTES + 99.5) * 5 / 4)
-    assert (sizes, expected) == (BatchSizes("fast", 1, 32), BASE_BYTES + 100)
+    assert (sizes, expected) == (BatchSizes(False, 1, 32), BASE_BYTES + 100)
     with pytest.raises(SetupError, match="cannot be computed twice"):
-        settle_memory(FakeRun(), plan("training.memory=lean"), None, None)
+        settle_memory(FakeRun(), plan("training.grad_checkpoint=true"), None, None)
     halved = plan().sizes.halved()  # after a failure, by a process that has no model
     assert settle_memory(FakeRun(), plan().with_sizes(halved), None, None).sizes == dataclasses.replace(
-        halved, memory="fast"
+        halved, grad_checkpoint=False
     )
 
 
 def test_a_prompt_that_each_response_brings_weighs_more():
-    phase = [phase for phase in plan().phases if phase.updates][-1]
+    phase = plan().train_phases[-1]
     long_answer, long_prompt = (dataclasses.replace(prompts(1)[0], tokens=(2,) * a, annotated=Response((3,) * b, ""))
                                 for a, b in ((100, 1500), (1400, 100)))  # fmt: skip
     for shared, expected in ((True, long_answer), (False, long_prompt)):
@@ -88,11 +88,11 @@ def test_a_triplet_is_weighed_at_a_quarter_and_half_of_its_length(policy, monkey
         return 100 * share + 60 * share**2
 
     monkeypatch.setattr(fit_memory.Trainer, "peak_bytes", peak_bytes)
-    phase = [phase for phase in plan().phases if phase.updates][-1]
-    assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, "fast") == 160  # 100 x + 60 x^2 at x = 1
+    phase = plan().train_phases[-1]
+    assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, False) == 160  # 100 x + 60 x^2 at x = 1
     assert seen == [(10, [1, 4, 4]), (20, [3, 8, 8])]
     monkeypatch.setattr(type(policy.scorer), "longest_shared", 54)  # a whole one has 40 + 16 - 1, and does not share
-    assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, "fast") == 160
+    assert triplet_bytes(policy, phase, prompts(3, 40, 8), 16, False) == 160
     assert shared == [True, True, False, False] and policy.scorer.shares
 
 
@@ -108,11 +108,11 @@ def test_the_phase_decides_how_many_responses_there_are(policy, kind, responses)
 
 
 def test_more_tokens_and_kept_activations_take_more(policy):
-    phase = [phase for phase in plan().phases if phase.updates][-1]
-    short, long = (triplet_bytes(policy, phase, prompts(n), 32, "fast") for n in (60, 240))
+    phase = plan().train_phases[-1]
+    short, long = (triplet_bytes(policy, phase, prompts(n), 32, False) for n in (60, 240))
     assert 0 < short < long
     # of so few layers the activations weigh something only while attention's squares are small
-    assert triplet_bytes(policy, phase, prompts(60), 32, "lean") < short
+    assert triplet_bytes(policy, phase, prompts(60), 32, True) < short
 
 
 class FakeRun:
@@ -126,7 +126,7 @@ class FakeRun:
         self.made.append(Decision(reason, sizes))
 
 
-@pytest.mark.parametrize(("budget", "decided", "told"), [(10_000, ("fast", 4), 0), (1_300, ("lean", 2), 1)])
+@pytest.mark.parametrize(("budget", "decided", "told"), [(10_000, (False, 4), 0), (1_300, (True, 2), 1)])
 def test_what_was_decided_is_kept_and_told_if_it_is_less_than_asked_for(weighed, monkeypatch, budget, decided, told):
     monkeypatch.setattr(fit_memory, "memory_budget", lambda: budget)
     run, warnings = FakeRun(), []
@@ -154,7 +154,7 @@ def test_weights_that_are_larger_than_the_memory_are_not_loaded(tiny_model, poli
     assert caught.value.exit_code == 4
 
 
-@pytest.mark.parametrize("overrides", [["training.memory=fast"], ["training.memory=lean"]])
+@pytest.mark.parametrize("overrides", [["training.grad_checkpoint=false"], ["training.grad_checkpoint=true"]])
 def test_nothing_is_measured_where_the_recipe_has_decided(overrides, policy):
     made = plan(*overrides)
     assert settle_memory(None, made, policy, None) is made

@@ -18,7 +18,7 @@ from tspin_mlx.scoring.collate import micro_batches
 from tspin_mlx.training.grad_checkpoint import grad_checkpointed
 from tspin_mlx.training.trainer import Trainer
 
-UPDATES = TrainConfig(
+CONFIG = TrainConfig(
     steps=4,
     epochs=2,
     batch_size=4,
@@ -29,7 +29,7 @@ UPDATES = TrainConfig(
     warmup_steps=1,
     weight_decay=0.0,
     max_grad_norm=1.0,
-    memory="fast",
+    grad_checkpoint=False,
 )
 
 
@@ -50,11 +50,11 @@ def fresh(tiny_model, **lora):
     return load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=4, **lora), 0)
 
 
-def trained(tiny_model, updates=UPDATES, objective=None, seed=0, rows=None, **lora):
+def trained(tiny_model, config=CONFIG, objective=None, seed=0, rows=None, **lora):
     policy = fresh(tiny_model, **lora)
     log = []
     objective = objective or Objective(alpha=0.5, beta=0.1)
-    trainer = Trainer(policy, objective, updates, seed)
+    trainer = Trainer(policy, objective, config, seed)
     trainer.run(rows or examples(), lambda step, metrics: log.append(metrics))
     return {name: np.array(value) for name, value in policy.adapter().items()}, log
 
@@ -66,7 +66,7 @@ def test_in_float16_small_gradients_do_not_vanish(tiny_model):
         assert policy.loss_scale == (64 if dtype == "float16" else 1)
         if scale is not None:
             policy.loss_scale = scale
-        trainer = Trainer(policy, Objective(alpha=1e-5), UPDATES, 0)
+        trainer = Trainer(policy, Objective(alpha=1e-5), CONFIG, 0)
         loss, grads, _ = trainer._accumulated(examples(2, 4))
         return loss.item(), np.concatenate([np.array(value).ravel() for _, value in tree_flatten(grads)])
 
@@ -78,14 +78,16 @@ def test_in_float16_small_gradients_do_not_vanish(tiny_model):
     assert half_loss == pytest.approx(loss, rel=1e-3)
 
 
-@pytest.mark.parametrize("memory", ["fast", "lean"])
-def test_in_float16_what_is_logged_is_not_scaled(tiny_model, memory):
+@pytest.mark.parametrize("grad_checkpoint", [False, True])
+def test_in_float16_what_is_logged_is_not_scaled(tiny_model, grad_checkpoint):
     def first_step(dtype):
         log = []
         policy = load_policy(resolve_model(ModelSection(path=str(tiny_model))), dtype, LoraSection(rank=4), 0)
-        trainer = Trainer(policy, Objective(alpha=0.5, beta=0.1), dataclasses.replace(UPDATES, memory=memory), 0)
+        trainer = Trainer(
+            policy, Objective(alpha=0.5, beta=0.1), dataclasses.replace(CONFIG, grad_checkpoint=grad_checkpoint), 0
+        )
         trainer.run(examples(count=1) * 8, lambda step, metrics: log.append(metrics))  # of one shape
-        assert bool(trainer._worth_compiling) == (memory == "fast")
+        assert bool(trainer._worth_compiling) == (not grad_checkpoint)
         return log[0]
 
     half, whole = first_step("float16"), first_step("float32")
@@ -100,12 +102,12 @@ def assert_close(found, expected, rtol=1e-4):
         np.testing.assert_allclose(found[name], expected[name], rtol=rtol, atol=rtol * scale, err_msg=name)
 
 
-def first_gradients(tiny_model, updates, objective, rows):
-    trainer = Trainer(fresh(tiny_model), objective, updates, 0)
+def first_gradients(tiny_model, config, objective, rows):
+    trainer = Trainer(fresh(tiny_model), objective, config, 0)
     trainer.policy.model.load_weights(
         [(name, value + 0.05) for name, value in trainer.policy.adapter().items()], strict=False
     )
-    with grad_checkpointed(trainer.policy.model, updates.memory == "lean"):
+    with grad_checkpointed(trainer.policy.model, config.grad_checkpoint):
         loss, grads, _ = trainer._accumulated(rows)
     return loss.item(), {name: np.array(value) for name, value in tree_flatten(grads)}
 
@@ -113,10 +115,10 @@ def first_gradients(tiny_model, updates, objective, rows):
 OBJECTIVE = Objective(alpha=0.5, beta=0.3, nll_weight=0.7, entropy_weight=0.2)
 
 
-@pytest.mark.parametrize("change", [{"micro_batch_size": 1}, {"micro_batch_size": 3}, {"memory": "lean"}])
+@pytest.mark.parametrize("change", [{"micro_batch_size": 1}, {"micro_batch_size": 3}, {"grad_checkpoint": True}])
 def test_micro_batches_and_recomputation_change_no_gradient(tiny_model, change):
-    expected = first_gradients(tiny_model, UPDATES, OBJECTIVE, examples(count=4))
-    found = first_gradients(tiny_model, dataclasses.replace(UPDATES, **change), OBJECTIVE, examples(count=4))
+    expected = first_gradients(tiny_model, CONFIG, OBJECTIVE, examples(count=4))
+    found = first_gradients(tiny_model, dataclasses.replace(CONFIG, **change), OBJECTIVE, examples(count=4))
     assert found[0] == pytest.approx(expected[0], rel=1e-5)
     for name, gradient in expected[1].items():
         assert np.abs(gradient).max() > 0, name
@@ -125,7 +127,9 @@ def test_micro_batches_and_recomputation_change_no_gradient(tiny_model, change):
 
 def test_what_dropout_drops_is_dropped_again_when_a_layer_is_computed_again(tiny_model, monkeypatch):
     def gradients():
-        trainer = Trainer(fresh(tiny_model, dropout=0.5), OBJECTIVE, dataclasses.replace(UPDATES, memory="lean"), 0)
+        trainer = Trainer(
+            fresh(tiny_model, dropout=0.5), OBJECTIVE, dataclasses.replace(CONFIG, grad_checkpoint=True), 0
+        )
         changed = [(name, value + 0.05) for name, value in trainer.policy.adapter().items()]
         trainer.policy.model.load_weights(changed, strict=False)
         trainer.policy.model.train()
@@ -141,14 +145,16 @@ def test_what_dropout_drops_is_dropped_again_when_a_layer_is_computed_again(tiny
     assert_close(found, expected)
 
 
-@pytest.mark.parametrize("memory", ["fast", "lean"])
-def test_steps_and_layers_drop_different_inputs(tiny_model, memory):
-    trainer = Trainer(fresh(tiny_model, dropout=0.5), OBJECTIVE, dataclasses.replace(UPDATES, memory=memory), 0)
+@pytest.mark.parametrize("grad_checkpoint", [False, True])
+def test_steps_and_layers_drop_different_inputs(tiny_model, grad_checkpoint):
+    trainer = Trainer(
+        fresh(tiny_model, dropout=0.5), OBJECTIVE, dataclasses.replace(CONFIG, grad_checkpoint=grad_checkpoint), 0
+    )
     model = trainer.policy.model
     changed = [(name, value + 0.05) for name, value in trainer.policy.adapter().items()]
     model.load_weights(changed, strict=False)
     model.train()
-    with grad_checkpointed(model, memory == "lean", trainer._layer_seeds):
+    with grad_checkpointed(model, grad_checkpoint, trainer._layer_seeds):
         losses = []
         for number in (1, 2, 1):
             trainer._seed(number)
@@ -165,15 +171,15 @@ def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(tiny_mode
 
 
 def test_supervised_training_lowers_the_loss(tiny_model):
-    updates = dataclasses.replace(UPDATES, steps=40, epochs=20, warmup_steps=0)
-    _, log = trained(tiny_model, updates, SUPERVISED, rows=examples(responses=1))
+    config = dataclasses.replace(CONFIG, steps=40, epochs=20, warmup_steps=0)
+    _, log = trained(tiny_model, config, SUPERVISED, rows=examples(responses=1))
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
 
 
 def test_self_play_raises_the_current_advantage(tiny_model):
     # One batch is all there is, so that the steps can be compared.
-    updates = dataclasses.replace(UPDATES, steps=20, epochs=20, batch_size=8, warmup_steps=0)
-    _, log = trained(tiny_model, updates, Objective(alpha=0.5, beta=0.1))
+    config = dataclasses.replace(CONFIG, steps=20, epochs=20, batch_size=8, warmup_steps=0)
+    _, log = trained(tiny_model, config, Objective(alpha=0.5, beta=0.1))
     assert log[-1]["advantage/current"] > log[0]["advantage/current"] + 5
     assert log[-1]["loss"] < log[0]["loss"]
 
@@ -182,14 +188,14 @@ def test_recomputation_leaves_the_layers_as_they_were(tiny_model):
     policy = fresh(tiny_model)
     kind = type(policy.model.layers[0])
     before = kind.__call__
-    Trainer(policy, SUPERVISED, dataclasses.replace(UPDATES, memory="lean"), 0).run(examples(1), lambda *_: None)
+    Trainer(policy, SUPERVISED, dataclasses.replace(CONFIG, grad_checkpoint=True), 0).run(examples(1), lambda *_: None)
     assert kind.__call__ is before
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "rmsprop", "lion"])
 def test_every_optimizer_moves_the_adapter(tiny_model, optimizer):
     before = {name: np.array(value) for name, value in fresh(tiny_model).adapter().items()}
-    after, log = trained(tiny_model, dataclasses.replace(UPDATES, optimizer=optimizer, learning_rate=1e-3))
+    after, log = trained(tiny_model, dataclasses.replace(CONFIG, optimizer=optimizer, learning_rate=1e-3))
     assert all(np.isfinite(value).all() for value in after.values())
     assert any((after[name] != before[name]).any() for name in after)
     assert len(log) == 4
@@ -198,12 +204,12 @@ def test_every_optimizer_moves_the_adapter(tiny_model, optimizer):
 def test_only_the_adapter_is_trained(tiny_model):
     policy = fresh(tiny_model)
     frozen = np.array(policy.model.layers[0].mlp.up_proj.linear.weight)
-    Trainer(policy, SUPERVISED, UPDATES, 0).run(examples(1), lambda *_: None)
+    Trainer(policy, SUPERVISED, CONFIG, 0).run(examples(1), lambda *_: None)
     assert (np.array(policy.model.layers[0].mlp.up_proj.linear.weight) == frozen).all()
 
 
 def test_clipping_bounds_the_update(tiny_model):
-    plain = dataclasses.replace(UPDATES, optimizer="rmsprop", max_grad_norm=None)
+    plain = dataclasses.replace(CONFIG, optimizer="rmsprop", max_grad_norm=None)
     clipped = dataclasses.replace(plain, max_grad_norm=1e-9)
     moved, still = trained(tiny_model, plain)[0], trained(tiny_model, clipped)[0]
     start = {name: np.array(value) for name, value in fresh(tiny_model).adapter().items()}
@@ -213,7 +219,7 @@ def test_clipping_bounds_the_update(tiny_model):
 
 @pytest.mark.parametrize("broken", [float("inf"), float("nan")])
 def test_a_gradient_that_is_not_finite_is_no_update(tiny_model, monkeypatch, broken):
-    trainer, accumulated = Trainer(fresh(tiny_model), SUPERVISED, UPDATES, 0), Trainer._accumulated
+    trainer, accumulated = Trainer(fresh(tiny_model), SUPERVISED, CONFIG, 0), Trainer._accumulated
 
     def one_is_broken(self, batch):
         loss, grads, seen = accumulated(self, batch)
@@ -247,7 +253,7 @@ def test_a_non_finite_loss_stops_before_the_update_and_names_step_and_examples(t
     policy.model.load_weights([(name, mx.full(value.shape, float("nan")))], strict=False)
     before = {n: np.array(v) for n, v in policy.adapter().items()}
     with pytest.raises(DivergedError, match=r"step 1: the loss is not finite \(examples: row-") as error:
-        Trainer(policy, SUPERVISED, UPDATES, 0).run(examples(1), lambda *_: None)
+        Trainer(policy, SUPERVISED, CONFIG, 0).run(examples(1), lambda *_: None)
     assert error.value.exit_code == 6
     for n, v in policy.adapter().items():
         np.testing.assert_array_equal(np.array(v), before[n])
@@ -259,10 +265,10 @@ def test_dora_trains_too(tiny_model):
 
 
 def test_shapes_that_come_again_are_compiled_and_at_most_so_many(tiny_model, monkeypatch):
-    trainer = Trainer(fresh(tiny_model), OBJECTIVE, UPDATES, 0)
+    trainer = Trainer(fresh(tiny_model), OBJECTIVE, CONFIG, 0)
     once, often = examples(count=2), examples(count=4)
     trainer.compile_for([once, often, often])
-    micros = [trainer.policy.scorer.collate(micro) for micro in micro_batches(often, UPDATES.micro_batch_size)]
+    micros = [trainer.policy.scorer.collate(micro) for micro in micro_batches(often, CONFIG.micro_batch_size)]
     assert trainer._worth_compiling >= {micro.signature for micro in micros}
     monkeypatch.setattr("tspin_mlx.training.trainer._COMPILED_SHAPES", 1)
     trainer.compile_for([often] * 3)
@@ -275,7 +281,7 @@ def test_compiled_and_plain_steps_agree(tiny_model):
     rows = examples(count=4)
 
     def gradients(compiled):
-        trainer = Trainer(fresh(tiny_model), OBJECTIVE, UPDATES, 0)
+        trainer = Trainer(fresh(tiny_model), OBJECTIVE, CONFIG, 0)
         if compiled:
             trainer.compile_for([rows, rows])
             assert trainer._worth_compiling
@@ -290,7 +296,7 @@ def test_compiled_and_plain_steps_agree(tiny_model):
 
 def test_memory_is_measured_in_the_way_of_training(tiny_model, monkeypatch):
     """Some models' kernels for answering have no gradient."""
-    trainer, seen = Trainer(fresh(tiny_model), OBJECTIVE, UPDATES, 0), []
+    trainer, seen = Trainer(fresh(tiny_model), OBJECTIVE, CONFIG, 0), []
     monkeypatch.setattr(trainer, "_accumulated", lambda batch: seen.append(trainer.policy.model.training))
     trainer.peak_bytes(examples(count=1))
     assert seen == [True] and not trainer.policy.model.training

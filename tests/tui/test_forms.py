@@ -191,17 +191,17 @@ def test_a_draft_is_looked_at_without_a_model(make_run, tmp_path):
 
 def test_estimates_by_hand(make_run):
     run = make_run(steps=12)
-    speed = speed_of(view_of(run.events_path), run.plan_row)
+    speed = speed_of(view_of(run.events_path), run.outline)
     assert speed.train_s == pytest.approx(0.5 / 4) and speed.peak_bytes == 2_000_000_000
     # Two generations of 8 answers and four evaluations of 3, 5 s each.
     assert speed.answer_s == pytest.approx((2 * 5 / 8 + 4 * 5 / 3) / 6)
-    cost = estimate(run.plan_row, (8.0, 4.0), speed)
-    steps = {phase.kind: phase.updates.steps for phase in run.plan().phases if phase.updates}
+    cost = estimate(run.outline, (8.0, 4.0), speed)
+    steps = {phase.kind: phase.train.steps for phase in run.plan().train_phases}
     assert cost.steps == steps["warmup"] + 2 * steps["train"]
     assert cost.answers == 2 * 8 + 4 * 3
     assert cost.train_tokens == 4 * 3 * (steps["warmup"] + 2 * steps["train"] + 3 * steps["train"])
     assert cost.seconds == pytest.approx(cost.steps * 4 * speed.train_s + cost.answers * speed.answer_s)
-    assert estimate(run.plan_row, None, None).seconds is None
+    assert estimate(run.outline, None, None).seconds is None
     found, adapter = earlier_speed(run.path.parent, "tiny")
     assert found == speed and adapter == 1000
     assert earlier_speed(run.path.parent, "another") is None

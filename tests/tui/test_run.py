@@ -78,7 +78,7 @@ def test_a_long_name_leaves_room_for_the_state(working, width):
     name = "household-commands-" * 3 + "arm=anchored-seed=3"
     for state, words in (("running", "● running   iteration 1 (2 of 2)"), ("interrupted", "‖ interrupted: r resumes")):
         view = RunView(name=name, phase=TRAINING, iteration=1)
-        line = headline(Now(view, state, working.plan_row, {}), width).plain
+        line = headline(Now(view, state, working.outline, {}), width).plain
         assert line.startswith("househo") and "seed=3     " in line and words[:24] in line
         assert len(line) <= width
 

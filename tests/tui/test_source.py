@@ -105,7 +105,7 @@ def test_a_replay_ends_with_the_same_view_and_takes_its_time(make_run, clock):
 
 
 def source_start(run):
-    return RunView(name=run.name, phases=len(run.plan_row["phases"]))
+    return RunView(name=run.name, phases=len(run.outline.phases))
 
 
 def test_a_replay_shortens_long_pauses(make_run, clock):

@@ -5,6 +5,7 @@ from functools import reduce as fold
 import numpy as np
 import pytest
 
+from tspin_mlx.recipe.phase import Phase
 from tspin_mlx.view.run_view import Part, RunView, reduce, remaining_s
 from tspin_mlx.view.steps import Steps
 
@@ -282,7 +283,7 @@ def test_remaining_time_of_a_phase_follows_from_its_own_speed():
 
 def test_remaining_time_of_a_run_is_known_when_each_kind_of_phase_was_seen():
     kinds = [("generate", "g0"), ("train", "t0"), ("generate", "g1"), ("train", "t1"), ("choose", "c")]
-    phases = [{"kind": kind, "target": target} for kind, target in kinds]
+    phases = [Phase(kind, "", target, "base", 0) for kind, target in kinds]
     first = [STARTED, phase("g0"), done("g0", 30.0), phase("t0")]
     assert remaining_s(view_of(*first), phases) is None
     second = [*first, done("t0", 50.0), phase("g1") | {"time": 100.0}]
@@ -294,9 +295,8 @@ def test_remaining_time_of_a_run_is_known_when_each_kind_of_phase_was_seen():
 
 def test_generation_machine_and_hints_are_kept():
     generated = {"kind": "generated", "phase": "x", "iteration": 1, "generate/stop_rate": 0.5}
-    initial = {**generated, "phase": "iterations/001/proto_synthetic", "generate/stop_rate": 1.0}  # of fresh prompts
     machine = {"kind": "machine", "device": "M9", "memory_bytes": 8}
-    view = view_of(STARTED, machine, generated, initial, {"kind": "run_failed", "message": "no", "hint": "try"})
+    view = view_of(STARTED, machine, generated, {"kind": "run_failed", "message": "no", "hint": "try"})
     assert (view.generated, view.machine) == ({1: {"stop_rate": 0.5}}, {"device": "M9", "memory_bytes": 8})
     assert (view.failed, view.hint) == ("no", "try")
-    assert [event["kind"] for event in view.news] == ["run_started", "machine", "generated", "generated", "run_failed"]
+    assert [event["kind"] for event in view.news] == ["run_started", "machine", "generated", "run_failed"]

@@ -38,7 +38,7 @@ def watch_run(name: str, folder: Path, *, as_json: bool, plain: bool, report_to:
     if is_held(run.path):
         say(f"\ntraining goes on in the background; to stop it: {command('stop', run)}")
     elif run.is_finished:
-        print_result(run, run.plan_row["recipe"]["evaluation"]["samples"])
+        print_result(run, run.outline.samples_shown)
     else:
         say(f"\n{last['message'] if last else 'interrupted'}; to go on: {command('resume', run)}")
 

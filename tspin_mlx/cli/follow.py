@@ -43,7 +43,7 @@ def showing(run: Run, *, as_json: bool = False, plain: bool = False, report_to: 
         elif plain or not sys.stderr.isatty():
             show = _line_by_line
         else:
-            with LiveView(len(run.plan_row["phases"])) as view:
+            with LiveView(len(run.outline.phases)) as view:
                 yield _both(view.show, report)
             return
         yield _both(show, report)

@@ -29,7 +29,7 @@ def print_result(run: Run, samples: int) -> None:
     best = result["best"] if result else None
     warm = run.warm
     validation = {name: content["metrics"] for name, content in run.evaluations().items()}
-    counts = run.plan_row["counts"]
+    counts = run.outline.counts
     console.print(_table(f"Validation ({counts['validation']} examples)", validation, best, warm))
     if test:
         console.print(_table(f"Test ({counts['test']} examples)", _metrics(test), best, warm))

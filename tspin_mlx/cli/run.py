@@ -81,7 +81,7 @@ def run_recipe(
         shown.tell(recipe.description.strip() + "\n")
     shown.tell(f"model    {recipe.model.path}")
     run, skipped = _prepared(recipe, source, overrides, fork, trusted, shown.tell)
-    counts = run.plan_row["counts"]
+    counts = run.outline.counts
     shown.tell(
         f"data     {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples"
     )
@@ -98,7 +98,7 @@ def resume_run(name: str, folder: Path, shown: Shown, *, trusted: bool) -> None:
         raise busy(run.path)
     shown.tell(f"model    {run.about['model']['name']}")
     _tell_of_run(run, shown.tell)
-    _start(run, shown, trusted, run.plan_row["recipe"]["evaluation"]["samples"])
+    _start(run, shown, trusted, run.outline.samples_shown)
 
 
 def _prepared(
@@ -126,9 +126,8 @@ def _prepared(
 
 
 def _tell_of_run(run: Run, tell: Callable[[str], None]) -> None:
-    phases, pending = run.plan_row["phases"], run.pending()
-    steps = sum(phase["updates"]["steps"] for phase in phases if phase["updates"])
-    tell(f"run      {run.path}: {len(phases)} phases, {steps} optimiser steps")
+    phases, pending = run.outline.phases, run.pending()
+    tell(f"run      {run.path}: {len(phases)} phases, {run.outline.steps} optimiser steps")
     if origin := run.about["forked_from"]:
         tell(f"forked   from {origin['run']}, whose results of {len(origin['reused'])} phases are taken over")
     if 0 < len(pending) < len(phases):

@@ -38,7 +38,7 @@ def show_samples(name: str, folder: Path, *, iteration: int | None, order: Order
 
 def _iteration(run: Run, wanted: int | None) -> int:
     known = iterations_of(run)
-    if not known and run.plan_row["recipe"]["objective"]["kind"] == "sft":
+    if not known and run.outline.settings["objective.kind"] == "sft":
         raise UsageError(
             f"the run {run.name!r} has no triplets: objective.kind is sft",
             hint="the expert's answers that it trains on are in its prompts.jsonl",

@@ -18,6 +18,7 @@ from ..base.errors import UsageError
 from ..base.text import printable
 from ..data.read import is_remote
 from ..recipe.catalog import RecipeSource, find_recipe, packaged_recipes, parse_source
+from ..recipe.phase import TrainPhase
 from ..recipe.policy_names import policy_name
 from ..runs.run import find_run, run_paths
 from ..runs.summary import summary
@@ -103,7 +104,7 @@ def show_run(name: str, folder: Path, *, as_json: bool) -> None:
         found = {"evaluations": run.evaluations(), "test": run.test(), "result": run.result()}
         print_json({**summary(run.path), "decisions": [asdict(made) for made in run.decisions()], **found})
         return
-    print_result(run, samples=run.plan_row["recipe"]["evaluation"]["samples"])
+    print_result(run, samples=run.outline.samples_shown)
 
 
 def _print_plan(found: Preview, source: RecipeSource) -> None:
@@ -121,9 +122,10 @@ def _print_plan(found: Preview, source: RecipeSource) -> None:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     table.add_column("makes")
     for phase in plan.phases:
-        updates = phase.updates if phase.updates and phase.updates.steps else None
-        beta = f"{phase.objective.beta:g}" if phase.objective and phase.kind == "train" else ""
-        steps, rate = (str(updates.steps), f"{updates.learning_rate:g}") if updates else ("", "")
+        steps = rate = beta = ""
+        if isinstance(phase, TrainPhase) and phase.train.steps:
+            steps, rate = str(phase.train.steps), f"{phase.train.learning_rate:g}"
+            beta = f"{phase.objective.beta:g}" if phase.kind == "train" else ""
         table.add_row(phase.title, steps, rate, beta, phase.target)
     console.print(table)
     console.print(f"{plan.steps} optimiser steps of up to {recipe.training.batch_size} examples")

@@ -1,15 +1,17 @@
-"""What the phases of a run share: the run, the loaded policy, the examples, and requests to stop."""
+"""The context that the phases of a run share: the run, the loaded policy, the examples, requests to stop."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from ..base.progress import OnProgress
 from ..base.stop import Stop
 from ..method.triplets import Prompt, Response, response_from_row
 from ..models.adapters import save_adapter, set_adapter
 from ..models.load import Policy
-from ..recipe.plan import Phase, Plan, self_play_prompts
+from ..recipe.phase import Phase
+from ..recipe.plan import Plan
 from ..recipe.policy_names import BASE
 from ..runs.run import Run
 from ..training.trainer import Gradients
@@ -19,12 +21,21 @@ _PROGRESS_EVERY = 0.25  # seconds
 
 
 class Context:
-    """The run, the loaded policy and its examples."""
+    """The run, the loaded policy and its examples.
+
+    Attributes:
+        measures: held-out measures of the policies evaluated so far, by the policy's folder.
+        last_iteration: the iteration after which self-play ends since it collapsed; None if none has.
+    """
 
     def __init__(self, run: Run, plan: Plan, policy: Policy, emit: Emit, stop: Stop) -> None:
         self.run, self.plan, self.policy, self.emit, self.stop = run, plan, policy, emit, stop
         self.store = run.store
         self.prompts = run.prompts()
+        self.measures: dict[str, dict[str, float]] = {
+            policy: content["metrics"] for policy, content in run.evaluations().items()
+        }
+        self.last_iteration = run.last_iteration()
         self._untouched = policy.adapter()
         self._current = BASE
         self.gradients = Gradients(policy)
@@ -35,10 +46,10 @@ class Context:
         elif not policy.scorer.shares:
             emit("warning", message="this model's prompts cannot be shared: each is computed once for every response")
 
-    def self_play_prompts(self, iteration: int) -> list[Prompt]:
-        """The prompts of an iteration."""
-        train = self.prompts.train
-        return [train[i] for i in self_play_prompts(self.plan.recipe.generation, len(train), iteration)]
+    @property
+    def self_play_prompts(self) -> Sequence[Prompt]:
+        """The prompts of every iteration."""
+        return self.prompts.train[: self.plan.recipe.generation.prompts]
 
     def use(self, folder: str) -> None:
         """Make the policy the one saved in ``folder``; ``base`` is the untouched adapter."""
@@ -55,6 +66,15 @@ class Context:
         with self.store.new_folder(f"{folder}/adapter") as made:
             save_adapter(self.policy, made)
         self._current = folder
+
+    def is_over(self, phase: Phase) -> bool:
+        """Whether a phase is left out, since an iteration before it has collapsed."""
+        return self.last_iteration is not None and (phase.iteration or 0) > self.last_iteration
+
+    def warn(self, message: str | None) -> None:
+        """Emit a warning, if there is any."""
+        if message is not None:
+            self.emit("warning", message=message)
 
     def progress(self, phase: Phase, total: int) -> OnProgress:
         """Report what :func:`tspin_mlx.generation.batch.generate` and :func:`tspin_mlx.scoring.logprobs.score` have

@@ -1,8 +1,4 @@
-"""The algorithm: for each phase of the plan that is not done, do it.
-
-    y0 <- the initial policy's answers, once
-    for t in 0 .. T-1:
-        y' <- policy t's answers;  train policy t+1 on (x, y, y', y0), starting from policy t
+"""Run a plan: for each phase that is not done, do it. The algorithm itself is in :mod:`tspin_mlx.tspin`.
 
 It prints nothing; it speaks through events only.
 """
@@ -11,15 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ..base.stop import Stop
 from ..models.load import Policy
+from ..recipe.phase import Phase, PhaseKind, TrainPhase
 from ..recipe.plan import Plan
 from ..runs.run import Run
 from ..training.fit_memory import settle_memory
 from ..view.events import Emit
+from . import evaluating, sampling, training
 from .context import Context
-from .phases import WORK
 
 
 def run_plan(run: Run, plan: Plan, load: Callable[[], Policy], emit: Emit, stop: Stop) -> None:
@@ -37,22 +35,52 @@ def run_plan(run: Run, plan: Plan, load: Callable[[], Policy], emit: Emit, stop:
             not be written.
     """
     started = time.perf_counter()
-    phases, pending = len(plan.phases), run.pending()
-    done = phases - len(pending)
-    emit("run_started", name=run.name, phases=phases, phases_done=done, steps=plan.steps, counts=plan.counts)
+    pending = set(run.pending())
+    phases, done = len(plan.phases), len(plan.phases) - len(pending)
+    emit("run_started", name=run.name, phases=phases, phases_done=done, steps=plan.steps, counts=dict(plan.counts))
     if pending:
         policy = load()
         plan = settle_memory(run, plan, policy, emit)
         context = Context(run, plan, policy, emit, stop)
         previous = None
         for phase in plan.phases:
-            if phase.target not in run.pending():
+            if phase.target not in pending or context.is_over(phase):
                 continue
             stop.between(previous, phase)
             begun = time.perf_counter()
             emit("phase_started", phase=phase.target, title=phase.title, iteration=phase.iteration)
             context.use(phase.policy)
-            WORK[phase.kind](context, phase)
+            _do(context, phase)
             emit("phase_finished", phase=phase.target, elapsed_s=time.perf_counter() - begun)
             previous = phase
     emit("run_finished", elapsed_s=time.perf_counter() - started)
+
+
+def _do(context: Context, phase: Phase) -> None:
+    if isinstance(phase, TrainPhase):
+        _TRAIN[phase.kind](context, phase)
+    else:
+        _OTHERS[phase.kind](context, phase)
+
+
+def _keep(context: Context, phase: Phase) -> None:
+    """Save the untouched adapter, under which the model answers as it always did."""
+    context.save(Path(phase.target).parent.as_posix())
+
+
+#: The function of each kind of phase.
+_TRAIN: dict[PhaseKind, Callable[[Context, TrainPhase], None]] = {
+    "warmup": training.warm_up,
+    "supervise": training.supervise,
+    "train": training.train,
+}
+_OTHERS: dict[PhaseKind, Callable[[Context, Phase], None]] = {
+    "keep": _keep,
+    "generate": sampling.generate,
+    "pair": sampling.pair,
+    "refer": training.refer,
+    "evaluate": evaluating.evaluate,
+    "choose": evaluating.choose,
+    "test": evaluating.test,
+    "test_best": evaluating.test_best,
+}

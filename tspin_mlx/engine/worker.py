@@ -16,6 +16,7 @@ from ..models.load import Policy
 from ..models.of_run import load_run
 from ..recipe.plan import Plan
 from ..runs.event_log import EventLog
+from ..runs.lock import RunLock
 from ..runs.run import Run
 from ..view.estimate import disk_bytes
 from ..view.events import Emit, Event
@@ -25,7 +26,26 @@ from .engine import run_plan
 def work(
     run: Run, listener: Callable[[Event], None] | None = None, stop: Stop | None = None, *, trusted: bool = False
 ) -> None:
-    """All that is left to do of a run, in this process, which must hold the run's lock.
+    """Take the run's lock and do everything that is left of the run in this process.
+
+    Args:
+        listener: hears every event after it was written to the run's log.
+        stop: where to ask for an early end.
+        trusted: code that comes with the model may run.
+
+    Raises:
+        BusyError: another process works on the run.
+        Stopped: it was asked to; the log says so.
+        TspinError: of the kind that fits; the log says so as far as it can be written.
+    """
+    with RunLock.acquire(run.path):
+        work_locked(run, listener, stop, trusted=trusted)
+
+
+def work_locked(
+    run: Run, listener: Callable[[Event], None] | None = None, stop: Stop | None = None, *, trusted: bool = False
+) -> None:
+    """Do everything that is left of a run whose lock is held, by this process or the one that started it.
 
     Args:
         listener: hears every event after it was written to the run's log.
@@ -74,7 +94,7 @@ def main() -> None:
     stop = Stop()
     listen(stop)
     try:
-        work(Run(arguments.run), stop=stop, trusted=arguments.trust_remote_code)
+        work_locked(Run(arguments.run), stop=stop, trusted=arguments.trust_remote_code)
     except (Stopped, TspinError) as end:
         sys.exit(end.exit_code)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..method.objective import Objective
 from ..recipe.schema import GuardSection
 
 _IDENTICAL = 0.8  # share of samples that equal the expert's answers
@@ -62,15 +61,13 @@ def nothing_left(identical: float, prompts: int) -> str | None:
     )
 
 
-def saturated(objective: Objective, metrics: Mapping[str, float]) -> str | None:
+def saturated(metrics: Mapping[str, float]) -> str | None:
     """What to say where the model finds all of the expert's answers far less likely than its own.
 
     Args:
         metrics: of the first step of self-play, see :func:`tspin_mlx.method.step_metrics.step_metrics`.
     """
     margin = metrics.get("rewards/margins", 0.0)
-    if objective.length_normalize and not objective.reference:
-        margin = objective.alpha * metrics.get("advantage/current_per_token", 0.0)
     if margin >= _SATURATED:
         return None
     return (

@@ -36,9 +36,9 @@ def ask(run: Run, model: Path, adapter: Path, prompt: str, system: str | None) -
         adapter: of the policy that is asked.
         system: the system prompt, if there is one.
     """
-    recipe = run.plan_row["recipe"]
-    template: str = recipe["data"]["template"]
-    longest = recipe["evaluation"].get("max_tokens") or recipe["generation"]["max_tokens"]
+    settings = run.outline.settings
+    template: str = settings["data.template"]
+    longest = settings.get("evaluation.max_tokens") or settings["generation.max_tokens"]
     known = read_json(adapter, "adapter_config.json").get("base", {}).get(UNKNOWN_ROPE)
     if known is None and (model / "config.json").is_file():  # an adapter of an earlier version
         known = bool(rope_settings(read_json(model)))

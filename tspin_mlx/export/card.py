@@ -15,9 +15,9 @@ import yaml
 
 from ..data.read import is_remote
 from ..data.render import PAPER_TEMPLATE, takes_conversations
-from ..recipe.parse import flatten
 from ..recipe.policy_names import BASE, INITIAL, policy_name
 from ..recipe.schema import Recipe
+from ..recipe.settings import flatten
 from .usage import Way
 
 #: The picture beside the card.

@@ -73,7 +73,7 @@ def _facts(source: Source, export: Export, repo: str, fused: bool, asked: Ask) -
         recipe=source.recipe,
         measured={folder: content["metrics"] for folder, content in kept.items()},
         split=split,
-        examples=run.plan_row["counts"],
+        examples=dict(run.outline.counts),
         versions=run.about["versions"],
         machine=f"{machine['system']} {machine['machine']}",
         agreement=export.note.get("agreement"),

@@ -36,7 +36,7 @@ def export_triplets(
     Raises:
         UsageError: there are none (yet).
     """
-    iterations = range(run.plan_row["recipe"]["training"]["iterations"])
+    iterations = range(run.outline.iterations)
     files = {i: f"{iteration_folder(i)}/{TRIPLETS}" for i in iterations if iteration in (None, i)}
     files = {i: file for i, file in files.items() if run.store.has(file)}
     if not files:

@@ -90,8 +90,8 @@ def _generate(
     )
     place = dict(zip(ids, order, strict=True))
     tokens: list[list[int]] = [[] for _ in prompts]
-    responses: list[Response | None] = [None] * len(prompts)
-    started, done, produced = time.perf_counter(), 0, 0
+    responses: dict[int, Response] = {}
+    started, produced = time.perf_counter(), 0
     try:
         while batch := generator.next_generated():
             for event in batch:
@@ -101,12 +101,11 @@ def _generate(
                 if event.finish_reason is None:
                     continue
                 responses[i] = _response(policy, tokens[i], event.finish_reason, seeds[i], end_tokens)
-                done += 1
             if on_progress is not None:
-                on_progress(done, produced, time.perf_counter() - started)
+                on_progress(len(responses), produced, time.perf_counter() - started)
     finally:
         generator.close()
-    return [response for response in responses if response is not None]
+    return [responses[i] for i in range(len(prompts))]
 
 
 def _room(policy: Policy, prompt: Prompt, wanted: int) -> int:

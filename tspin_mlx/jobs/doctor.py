@@ -222,5 +222,5 @@ def _ended(run: Run, returncode: int, *expected: str) -> str:
 def _files(run: Run) -> dict[str, str]:
     """sha256 of every file of every phase, as it was written."""
     run.verify()
-    targets = [phase["target"] for phase in run.plan_row["phases"]]
+    targets = [phase.target for phase in run.outline.phases]
     return {file: digest for target in targets for file, digest in run.store.digests(target).items()}

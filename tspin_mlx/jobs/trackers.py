@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from ..base.errors import SetupError, UsageError
 from ..base.text import first_line, suggest
-from ..recipe.parse import flatten
 from ..runs.run import Run
 from ..view.events import Event
 
@@ -96,7 +95,7 @@ def open_tracker(name: str, run: Run) -> Tracker:
     Raises:
         SetupError: it refuses.
     """
-    recipe = {key: _plain(value) for key, value in flatten(run.plan_row["recipe"]).items()}
+    recipe = {key: _plain(value) for key, value in run.outline.settings.items()}
     try:
         return _OPEN.get(name, _session)(name, run, recipe)
     except Exception as error:  # whatever a tracker raises: no login, no network, no place to write

@@ -82,7 +82,6 @@ def nll_loss(annotated_logps: mx.array) -> mx.array:
 def batch_loss(
     logps: mx.array,
     entropies: mx.array,
-    lengths: mx.array,
     counts: mx.array,
     objective: Objective,
     *,
@@ -95,7 +94,6 @@ def batch_loss(
     Args:
         logps: (k, m) float32, of k responses (y; y, y'; or y, y', y0) to m prompts.
         entropies: (k, m) float32, sum over a response's tokens of the policy's entropy there, in nats.
-        lengths: (k, m) float32, tokens per response.
         counts: (3,) float32, of the whole batch: triplets, tokens of y, tokens of all responses.
         reference: (k, m) float32, log-probabilities at the start of the iteration; read if the objective has a
             reference. With it and beta 0 the contrast is SPIN's loss (arXiv 2401.01335), with alpha for its lambda.
@@ -107,7 +105,6 @@ def batch_loss(
     loss = mx.array(0.0)
     if logps.shape[0] > 1:
         contrast = logps - reference if objective.reference else logps
-        contrast = contrast / lengths if objective.length_normalize else contrast
         initial = contrast[2] if logps.shape[0] > 2 else None
         per_triplet = tspin_loss(contrast[0], contrast[1], initial, alpha=objective.alpha, beta=objective.beta)
         loss = loss + per_triplet.sum() / triplets

@@ -14,7 +14,6 @@ class Objective:
         beta: weight of the historical term, at least 0.
         nll_weight: weight of the expert's mean negative log-likelihood per token, at least 0.
         entropy_weight: weight of the mean token entropy, which is rewarded, at least 0.
-        length_normalize: divide every log-probability in the contrast by its number of tokens.
         reference: count log-probabilities in the contrast from those of the policy at the start of the iteration.
         contrast_tokens: of a sampled response, tokens that count from its first difference with y on; None is all.
     """
@@ -23,21 +22,8 @@ class Objective:
     beta: float = 0.0
     nll_weight: float = 0.0
     entropy_weight: float = 0.0
-    length_normalize: bool = False
     reference: bool = False
     contrast_tokens: int | None = None
-
-
-def own_responses(kind: str, beta: float) -> int:
-    """How many responses of the model's own a training example has: y' and, with the historical term, y0.
-
-    Args:
-        kind: of the phase; supervised training has none.
-        beta: weight of the historical term.
-    """
-    if kind != "train":
-        return 0
-    return 2 if beta else 1
 
 
 #: The warm-up's objective: with the expert's answers alone there is no contrast.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ..base.errors import RecipeError
 from ..base.text import did_you_mean
 from .schema import Recipe
+from .settings import REMOVED, upgrade
 
 Path = tuple[str | int, ...]
 
@@ -48,10 +50,24 @@ def parse_recipe(text: str, source: str, overrides: list[str] | tuple[str, ...] 
         places[path] = place
         for depth in range(1, len(path)):
             places[path[:depth]] = place
+    _upgrade(content, places, source)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise readable(error, places, source) from None
+
+
+def _upgrade(content: dict[str, Any], places: Places, source: str) -> None:
+    """Accept keys of earlier versions, with a warning that names the new one."""
+    for change in upgrade(content):
+        old = tuple(change.old.split("."))
+        place = place_of(old, places, source)
+        if change.new is None:
+            message = f"{place}: {change.old} was removed: leave it out"
+        else:
+            places[tuple(change.new.split("."))] = place
+            message = f"{place}: {change.old} is called {change.new} now"
+        warnings.warn(message, FutureWarning, stacklevel=3)
 
 
 def read_yaml(text: str, source: str) -> tuple[Any, Places]:
@@ -70,18 +86,6 @@ def read_yaml(text: str, source: str) -> tuple[Any, Places]:
     except RecursionError:
         raise RecipeError(f"{source}: not valid YAML: nested too deep, or inside itself") from None
     return content, places
-
-
-def flatten(section: BaseModel | dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys and plain values: ``{"training.epochs": 2, ...}``."""
-    content = section.model_dump(mode="json") if isinstance(section, BaseModel) else section
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
-        else:
-            flat[key] = value
-    return flat
 
 
 def _yaml_reason(error: Exception) -> str:
@@ -170,6 +174,9 @@ def readable(error: ValidationError, places: Places, source: str, root: type[Bas
     place = place_of(path, places, source)
     name = _dotted(path)
     if first["type"] == "extra_forbidden":
+        if name in REMOVED:
+            hint = "docs/method.md says what it did and what was measured with it; leave it out"
+            return RecipeError(f"{place}: {name} was removed", hint=hint)
         known = _known_keys(path[:-1], root)
         elsewhere = _section_with(str(path[-1])) if root is Recipe else ""
         suggestion = elsewhere or did_you_mean(str(path[-1]), known)
@@ -194,7 +201,7 @@ def _known_keys(path: Path, root: type[BaseModel]) -> list[str]:
 
 def known_keys() -> list[str]:
     """The dotted names of all keys of a recipe."""
-    return list(flatten(Recipe.model_validate({"data": {"train": ""}})))
+    return list(Recipe.model_validate({"data": {"train": ""}}).settings)
 
 
 def _section_with(key: str) -> str:

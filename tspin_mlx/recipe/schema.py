@@ -9,16 +9,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
 
 from ..base.errors import UsageError
+from .phase import Optimizer, Schedule
+from .settings import flatten
 
 #: What a folder made by us may be called; and a run's at most so long.
 SAFE_NAME, LONGEST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$", 80
 
-Optimizer = Literal["adamw", "adam", "rmsprop", "lion"]
-Schedule = Literal["linear", "cosine", "constant"]
-Memory = Literal["auto", "fast", "lean"]
 MetricName = Literal["exact_match", "json_valid", "json_exact", "json_field_f1", "regex", "numeric"]
 
 
@@ -145,21 +144,9 @@ class GenerationSection(Section):
     """Longest response in tokens (paper: not stated; SPIN's 256)."""
     batch_size: Positive = 32
     """Prompts answered at once; the samples do not depend on it."""
-    fresh_prompts: bool = False
-    """Each iteration takes the next ``prompts`` training prompts, from the beginning again after the last, instead of
-    the same ones (paper: the same)."""
-    mix_previous: bool = False
-    """From iteration 1 on, train on the responses of the iteration before as well (SPIN's own code does; the T-SPIN
-    paper does not)."""
     shard_tokens: Positive = 65_536
     """Prompt and response tokens per shard, at most (but at least one prompt): what a stopped run repeats, and what
     bounds memory."""
-
-    @model_validator(mode="after")
-    def _fresh_prompts_are_some_of_all(self) -> GenerationSection:
-        if self.fresh_prompts and self.prompts is None:
-            raise ValueError("fresh_prompts needs generation.prompts: how many each iteration takes")
-        return self
 
 
 class ObjectiveSection(Section):
@@ -180,8 +167,6 @@ class ObjectiveSection(Section):
     the collapse of small models (not in the paper)."""
     entropy_weight: NotNegative = 0.0
     """Subtracts this times the policy's mean token entropy at the scored positions (not in the paper)."""
-    length_normalize: bool = False
-    """Divide each log-probability by the number of its tokens (not in the paper)."""
     contrast_tokens: Positive | None = None
     """The model's own responses count up to so many tokens from their first difference with the expert's answer on;
     null counts all of their tokens (paper: all)."""
@@ -232,10 +217,10 @@ class TrainingSection(Section):
     """Weight decay of AdamW and Lion (paper: none)."""
     max_grad_norm: AboveZero | None = 1.0
     """Clip the gradient to this norm; null does not clip."""
-    memory: Memory = "auto"
-    """``fast`` keeps every layer's activations for the backward pass; ``lean`` computes them a second time
-    (gradient checkpointing), which needs much less memory and half to four fifths more time; ``auto`` measures, and
-    takes the fastest way that fits."""
+    grad_checkpoint: Literal["auto"] | StrictBool = "auto"
+    """Gradient checkpointing: ``true`` computes the activations of layers a second time in the backward pass, which
+    needs much less memory and half to four fifths more time; ``auto`` measures, and does so only if nothing else
+    fits."""
 
     @model_validator(mode="after")
     def _decay_is_read(self) -> TrainingSection:
@@ -344,6 +329,11 @@ class Recipe(Section):
     def _short_form(cls, value: Any) -> Any:
         """``model: org/name`` is short for ``model: {path: org/name}``."""
         return {"path": value} if isinstance(value, str) else value
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values by dotted key: ``{"training.epochs": 2, ...}``."""
+        return flatten(self.model_dump(mode="json"))
 
     @property
     def answer_tokens(self) -> int:

@@ -7,6 +7,7 @@ import json
 import platform
 import shutil
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,6 @@ def create_run(
         about = {
             "format": FORMAT,
             "created": round(time.time(), 3),
-            "fingerprint": plan.fingerprint,
             "model": model,
             "recipe": str(recipe_path.absolute()) if recipe_path else None,
             "machine": {
@@ -75,7 +75,7 @@ def data_digests(prompts: Splits[Prompt]) -> dict[str, str]:
 
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
     """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
-    before = origin.planned()
+    before = replace(origin.replan(), phases=origin.outline.phases)  # what was really done
     same = shared(lineage(plan), lineage(before))
     reused = [target for target in same if origin.store.is_intact(target)]
     store = Store(folder)
@@ -98,7 +98,7 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
 
 def _steps(plan: Plan) -> list[Any]:
     """All that decides how much memory a training step takes: what was measured holds as long as it is the same."""
-    last = [(phase.kind, phase.objective) for phase in plan.phases if phase.updates][-1:]
+    last = [(phase.kind, phase.objective) for phase in plan.train_phases][-1:]
     recipe = plan.recipe
     world = [plan.model_fingerprint, plan.data_digests.get("train"), recipe.model.dtype, recipe.lora]
     return [*world, recipe.generation.max_tokens, plan.sizes, last]

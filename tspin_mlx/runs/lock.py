@@ -60,6 +60,12 @@ class RunLock:
         with contextlib.suppress(OSError):
             _write(self.descriptor, pid)
 
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let go, as far as this process is concerned."""
         os.close(self.descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ..base.errors import DamagedError, UsageError
@@ -64,15 +65,24 @@ def best_so_far(run: Run) -> dict[str, Any]:
 
     The initial policy and the untouched model are candidates, so that the best is never worse than the start.
     """
-    metric = run.plan_row["recipe"]["evaluation"]["best"]
-    values = {folder: content["metrics"][metric] for folder, content in run.evaluations().items()}
+    measures = {folder: content["metrics"] for folder, content in run.evaluations().items()}
+    return best_policy(run.outline.best_metric, measures)
+
+
+def best_policy(metric: str, measures: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The best policy by one held-out measure, in the form of :func:`best_so_far`.
+
+    Args:
+        measures: by the policy's folder, in the order in which the policies were made.
+    """
+    values = {folder: each[metric] for folder, each in measures.items()}
     best = choose(values, lower=better_is_lower(metric))
     return {"best": best, "metric": metric, "value": values[best], "candidates": values}
 
 
 def _planned(run: Run) -> list[str]:
     """Folders of the policies that the run is to make."""
-    targets = [row["target"] for row in run.plan_row["phases"]]
+    targets = [phase.target for phase in run.outline.phases]
     return [target.removesuffix("/adapter") for target in targets if target.endswith("/adapter")]
 
 

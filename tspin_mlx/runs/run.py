@@ -11,15 +11,18 @@ from ..base import storage
 from ..base.errors import DamagedError, UsageError
 from ..base.text import did_you_mean
 from ..method.triplets import Prompt, prompt_from_row
+from ..recipe.phase import BatchSizes, Outline, Phase, outline_from_row
 from .store import REPAIR, Store
 
-if TYPE_CHECKING:  # recipes bring pydantic, which a look at runs need not load
+if TYPE_CHECKING:  # recipes bring pydantic, which takes a quarter of a second to load; lists of runs do without
     from ..data.read import Splits
-    from ..recipe.plan import BatchSizes, Plan
+    from ..recipe.plan import Plan
     from ..recipe.schema import Recipe
 
-#: Of a run's folder; another number wherever an older version could not read it, or would read it wrongly.
-FORMAT = 1
+#: The format of a run's folder. It gets another number wherever an older version could not read it, or would read it
+#: wrongly; this version reads all of ``_READABLE``.
+FORMAT = 2
+_READABLE = (1, 2)
 
 #: The reason of a decision that no failure has led to.
 MEASURED = "measured"
@@ -50,7 +53,7 @@ class Run:
     Attributes:
         store: its files.
         about: when, where and on which model it was made (``run.json``).
-        plan_row: the plan as it was written when the run was made.
+        outline: the plan as it was written when the run was made.
 
     Raises:
         UsageError: not a run.
@@ -64,11 +67,12 @@ class Run:
             raise UsageError(f"{path}: no such run", hint=f"`tspin-mlx runs ls{where}` lists them")
         self.store = Store(path)
         self.about: dict[str, Any] = self.store.read_json("run.json")
-        if (found := self.about.get("format")) != FORMAT:
+        if (made := self.about.get("format")) not in _READABLE:
             raise DamagedError(
-                f"{path}: made by another version of tspin-mlx: its folder has format {found}, this one reads {FORMAT}"
+                f"{path}: made by another version of tspin-mlx: its folder has format {made}, this one reads "
+                f"{' and '.join(map(str, _READABLE))}"
             )
-        self.plan_row: dict[str, Any] = self.store.read_json("plan.json")
+        self.outline = outline_from_row(self.store.read_json("plan.json"))
 
     @property
     def name(self) -> str:
@@ -78,7 +82,7 @@ class Run:
     @property
     def warm(self) -> bool:
         """Whether it has a warm-up, after which the initial policy is not the model as it came."""
-        return bool(self.plan_row["recipe"]["warmup"]["epochs"])
+        return self.outline.warm
 
     @property
     def events_path(self) -> Path:
@@ -99,44 +103,48 @@ class Run:
         """The recipe, with every default as it was when the run was made.
 
         Raises:
-            UsageError: see :meth:`planned`.
+            UsageError: it has keys that this version of tspin-mlx does not know.
         """
-        return self.planned().recipe
-
-    def planned(self) -> Plan:
-        """What this version of tspin-mlx plans for the run's recipe and data, whatever was planned when it was made.
-
-        Raises:
-            UsageError: the recipe has keys that this version does not know.
-        """
-        from pydantic import ValidationError
-
-        from ..recipe.plan import plan_from_row
-
-        try:
-            return plan_from_row(self.plan_row)
-        except ValidationError as error:
-            key, maker = ".".join(map(str, error.errors()[0]["loc"])), self.about["versions"]["tspin-mlx"]
-            raise UsageError(
-                f"{self.path}: made by tspin-mlx {maker}, whose recipes were others ({key})",
-                hint="use that version for it, or start it anew with run.name=NAME",
-            ) from None
+        return self.replan().recipe
 
     def plan(self) -> Plan:
         """The plan, with what was decided since about the sizes of batches.
 
         Raises:
-            UsageError: this version of tspin-mlx would plan the run otherwise.
+            UsageError: this version of tspin-mlx does not know the recipe's keys, or would plan other work for it.
         """
-        plan = self.planned()
-        if plan.fingerprint != self.about["fingerprint"]:
+        plan = self.replan()
+        if [phase.work() for phase in plan.phases] != [phase.work() for phase in self.outline.phases]:
             raise UsageError(
-                f"{self.path}: made by tspin-mlx {self.about['versions']['tspin-mlx']}, which planned it otherwise",
+                f"{self.path}: made by tspin-mlx {self._maker}, which planned other work for this recipe",
                 hint="finish it with that version, or start it anew with run.name=NAME",
             )
         if decisions := self.decisions():
             plan = plan.with_sizes(decisions[-1].sizes)
         return plan
+
+    def replan(self) -> Plan:
+        """Plan the run's recipe and data as this version of tspin-mlx does, whatever was planned when it was made.
+
+        Raises:
+            UsageError: see :meth:`recipe`.
+        """
+        from pydantic import ValidationError
+
+        from ..recipe.plan import replan
+
+        try:
+            return replan(self.outline)
+        except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
+            raise UsageError(
+                f"{self.path}: made by tspin-mlx {self._maker}, whose recipes were others ({key})",
+                hint="use that version for it, or start it anew with run.name=NAME",
+            ) from None
+
+    @property
+    def _maker(self) -> str:
+        return str(self.about["versions"]["tspin-mlx"])
 
     def decisions(self) -> list[Decision]:
         """What was decided about sizes since the plan was made; the last one counts."""
@@ -144,9 +152,10 @@ class Run:
         if not path.exists():
             return []
         try:
-            return [_decision(json.loads(line)) for line in path.read_bytes().split(b"\n")[:-1]]
+            rows = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+            return [Decision(row["reason"], BatchSizes.from_row(row)) for row in rows]
         except (ValueError, TypeError, KeyError):
-            raise DamagedError(f"{path} cannot be read", hint="mend it, or start anew with run.name=NAME") from None
+            raise DamagedError(f"{path} cannot be read", hint="fix it, or start anew with run.name=NAME") from None
 
     def decide(self, reason: str, sizes: BatchSizes) -> None:
         """Continue with these sizes from now on."""
@@ -156,10 +165,19 @@ class Run:
 
     def pending(self) -> list[str]:
         """Targets of the phases that are still to do; iterations after a collapse are not, if the recipe says so."""
-        rows = self.plan_row["phases"]
-        collapsed = [row["iteration"] for row in rows if self._has_collapsed(row)]
-        last = min(collapsed, default=len(rows))
-        return [row["target"] for row in rows if not self.store.has(row["target"]) and (row["iteration"] or 0) <= last]
+        last = self.last_iteration()
+        return [
+            phase.target
+            for phase in self.outline.phases
+            if not self.store.has(phase.target) and (last is None or (phase.iteration or 0) <= last)
+        ]
+
+    def last_iteration(self) -> int | None:
+        """The iteration after which self-play ends since it collapsed, with ``guard.stop``; None if none has."""
+        if not self.outline.settings.get("guard.stop"):
+            return None
+        collapsed = (p.iteration for p in self._evaluations() if p.iteration is not None and self._has_collapsed(p))
+        return min(collapsed, default=None)
 
     @property
     def is_finished(self) -> bool:
@@ -169,9 +187,9 @@ class Run:
     def recover(self) -> None:
         """After a crash: tidy away what it left half-done. For the holder of the run's lock only."""
         self.store.recover()
-        for row in self.plan_row["phases"]:
-            checkpoints = checkpoints_of(row["target"])
-            if row["updates"] and self.store.has(row["target"]) and self.store.has(checkpoints):
+        for phase in self.outline.train_phases:
+            checkpoints = checkpoints_of(phase.target)
+            if self.store.has(phase.target) and self.store.has(checkpoints):
                 self.store.remove(checkpoints)
 
     def verify(self) -> None:
@@ -180,7 +198,7 @@ class Run:
         Raises:
             DamagedError: names the files that differ.
         """
-        targets = [row["target"] for row in self.plan_row["phases"]]
+        targets = [phase.target for phase in self.outline.phases]
         names = [*_MADE_AT_ONCE, *filter(self.store.has, targets)]
         damaged = [file for name in names for file in self.store.damaged(name)]
         if damaged:
@@ -204,11 +222,18 @@ class Run:
         found = {prompt.system for prompt in self.prompts().train}
         return found.pop() if len(found) == 1 else None
 
+    def evaluated(self) -> list[str]:
+        """Folders of the policies measured so far, in their order."""
+        return [phase.policy for phase in self._evaluations()]
+
+    def evaluation(self, policy: str) -> dict[str, Any]:
+        """``eval.json`` of one of them."""
+        content: dict[str, Any] = self.store.read_json(f"{policy}/eval.json")
+        return content
+
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """``eval.json`` of every policy measured so far, by the policy's folder, in their order."""
-        phases = [phase for phase in self.plan_row["phases"] if phase["kind"] == "evaluate"]
-        done = [phase for phase in phases if self.store.has(phase["target"])]
-        return {phase["policy"]: self.store.read_json(phase["target"]) for phase in done}
+        return {policy: self.evaluation(policy) for policy in self.evaluated()}
 
     def result(self) -> dict[str, Any] | None:
         """Which policy was chosen, and why; None before the end."""
@@ -219,19 +244,17 @@ class Run:
         chosen one; None before the end or without such examples."""
         if not self.store.has("test.json"):
             return None
-        phases = [phase for phase in self.plan_row["phases"] if phase["kind"] == "test"]
-        found = {phase["policy"]: self.store.read_json(phase["target"]) for phase in phases}
+        phases = [phase for phase in self.outline.phases if phase.kind == "test"]
+        tested = {phase.policy: self.store.read_json(phase.target) for phase in phases}
         chosen = self.store.read_json("test.json")
-        return {**found, chosen.pop("policy"): chosen}
+        return {**tested, chosen.pop("policy"): chosen}
 
-    @property
-    def _stops_on_collapse(self) -> bool:
-        return bool(self.plan_row["recipe"]["guard"]["stop"])
+    def _evaluations(self) -> list[Phase]:
+        phases = self.outline.phases
+        return [phase for phase in phases if phase.kind == "evaluate" and self.store.has(phase.target)]
 
-    def _has_collapsed(self, row: dict[str, Any]) -> bool:
-        if not self._stops_on_collapse or row["kind"] != "evaluate" or row["iteration"] is None:
-            return False
-        return self.store.has(row["target"]) and bool(self.store.read_json(row["target"])["signs_of_collapse"])
+    def _has_collapsed(self, phase: Phase) -> bool:
+        return bool(self.store.read_json(phase.target)["signs_of_collapse"])
 
 
 def checkpoints_of(target: str) -> str:
@@ -246,13 +269,13 @@ def open_run(path: Path, plan: Plan) -> Run:
         UsageError: the run was made from another recipe, model or data; the differences are named.
     """
     run = Run(path)
-    if run.about["fingerprint"] != plan.fingerprint:
-        differences = _differences(run.plan_row, plan.to_row())
+    if differences := _differences(run.outline, run.recipe(), plan):
         raise UsageError(
             "\n  ".join([f"the run {run.name!r} was made with other settings:", *differences]),
             hint="start a new run, which keeps what is still valid, with --fork NAME; or give the settings it was "
             "made with",
         )
+    run.plan()  # refuses a run that this version plans otherwise
     return run
 
 
@@ -291,30 +314,19 @@ def run_paths(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith(".") and not path.is_symlink())
 
 
-def _decision(row: dict[str, Any]) -> Decision:
-    """Raises ValueError, TypeError or KeyError for what is none."""
-    from ..recipe.plan import BatchSizes
-
-    decision = Decision(row.pop("reason"), BatchSizes(**row))
-    sizes = decision.sizes
-    if sizes.memory not in ("fast", "lean") or min(sizes.micro_batch_size, sizes.generation_batch_size) < 1:
-        raise ValueError(sizes)
-    return decision
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    from ..recipe.parse import flatten
+def _differences(before: Outline, recipe: Recipe, now: Plan) -> list[str]:
+    """Lines that name everything that differs and can change a result."""
     from ..recipe.plan import NO_INFLUENCE
 
-    old, new = flatten(before["recipe"]), flatten(now["recipe"])
-    changed = [key for key in new if old.get(key) != new[key] and key not in NO_INFLUENCE]
+    old, new = recipe.settings, now.recipe.settings
+    changed = [key for key in new if old[key] != new[key] and key not in NO_INFLUENCE]
     width = max(map(len, changed), default=0)
-    differences = [f"{key:<{width}}  {_plain(old.get(key))} → {_plain(new[key])}" for key in changed]
-    if before["data_digests"] != now["data_digests"]:
-        differences.append("the data files have changed")
-    if before["model_fingerprint"] != now["model_fingerprint"]:
-        differences.append("the model's files have changed")
-    return differences or ["this version of tspin-mlx plans otherwise"]
+    lines = [f"{key:<{width}}  {_plain(old[key])} → {_plain(new[key])}" for key in changed]
+    if (before.data_digests, before.counts) != (now.data_digests, now.counts):
+        lines.append("the data files have changed")
+    if before.model_fingerprint != now.model_fingerprint:
+        lines.append("the model's files have changed")
+    return lines
 
 
 def _plain(value: Any) -> str:

@@ -65,14 +65,13 @@ class Sample:
 
 def iterations_of(run: Run) -> list[int]:
     """The iterations whose triplets are there."""
-    rows = run.plan_row["phases"]
-    return [row["iteration"] for row in rows if row["kind"] == "pair" and run.store.has(row["target"])]
+    pairs = [phase for phase in run.outline.phases if phase.kind == "pair" and run.store.has(phase.target)]
+    return [phase.iteration for phase in pairs if phase.iteration is not None]
 
 
 def evaluated(run: Run) -> list[str]:
     """The policies that were measured and have a part in self-play, in their order."""
-    rows = [row for row in run.plan_row["phases"] if row["kind"] == "evaluate" and run.store.has(row["target"])]
-    return [row["policy"] for row in rows if row["policy"] == INITIAL or "/" in row["policy"]]
+    return [policy for policy in run.evaluated() if policy == INITIAL or "/" in policy]
 
 
 def read_triplets(run: Run, iteration: int) -> list[Triplet]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._manifest = _Manifest(root / MANIFEST)
 
     def recover(self) -> None:
         """After a crash, before the first write: cut what it left half-written off the manifest."""
@@ -130,19 +132,7 @@ class Store:
 
     def _digests(self) -> dict[str, str]:
         """sha256 by name; of several lines for a name the last counts."""
-        path = self.root / MANIFEST
-        try:
-            lines = path.read_bytes().split(b"\n")[:-1]  # what has no end yet was not finished
-        except OSError as error:
-            raise DamagedError(f"{path} cannot be read: {error.strerror}", hint=REPAIR) from None
-        digests = {}
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                digests[row["file"]] = row["sha256"]
-            except (ValueError, KeyError, TypeError):
-                raise DamagedError(f"{path}:{number} is damaged", hint=REPAIR) from None
-        return digests
+        return self._manifest.read()
 
 
 #: What to do about a damaged file.
@@ -150,6 +140,51 @@ REPAIR = (
     "a result can be made again exactly: remove it and resume; or start anew from what is intact with "
     "`tspin-mlx run RECIPE --fork NAME`"
 )
+
+
+class _Manifest:
+    """The manifest, of which only lines that were added since are read again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._forget()
+
+    def _forget(self) -> None:
+        self._digests: dict[str, str] = {}
+        self._lines = self._length = 0  # what was read, without a last line that has no end yet
+        self._seen: tuple[int, int, int] | None = None  # inode, size and time of the file then
+
+    def read(self) -> dict[str, str]:
+        """sha256 by name.
+
+        Raises:
+            DamagedError: it is missing, or a line is none.
+        """
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                now = (status.st_ino, status.st_size, status.st_mtime_ns)
+                if now == self._seen:
+                    return self._digests
+                if self._seen is None or now[0] != self._seen[0] or now[1] <= self._seen[1]:
+                    self._forget()
+                file.seek(self._length)
+                added = file.read()
+        except OSError as error:
+            raise DamagedError(f"{self._path} cannot be read: {error.strerror}", hint=REPAIR) from None
+        whole = added[: added.rfind(b"\n") + 1]
+        for line in whole.split(b"\n")[:-1]:
+            self._lines += 1
+            try:
+                row = json.loads(line)
+                self._digests[row["file"]] = row["sha256"]
+            except (ValueError, KeyError, TypeError):
+                number = self._lines
+                self._forget()
+                raise DamagedError(f"{self._path}:{number} is damaged", hint=REPAIR) from None
+        self._length += len(whole)
+        self._seen = now
+        return self._digests
 
 
 def _files_below(folder: Path) -> list[Path]:

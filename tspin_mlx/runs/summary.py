@@ -25,7 +25,7 @@ def summary(path: Path) -> dict[str, Any]:
     except DamagedError as error:
         return {"name": path.name, "state": "damaged", "message": error.message, "done": 0, "phases": 0, "model": "–",
                 "warm": False, **nothing}  # fmt: skip
-    phases = len(run.plan_row["phases"])
+    phases = len(run.outline.phases)
     return {
         "name": run.name,
         "state": state_of(run, time.time()),

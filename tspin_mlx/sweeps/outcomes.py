@@ -8,7 +8,6 @@ from typing import Any
 
 from ..base.errors import UsageError
 from ..base.text import suggest
-from ..recipe.parse import flatten
 from ..recipe.plan import NO_INFLUENCE
 from ..recipe.policy_names import BASE, INITIAL
 from ..runs.policies import best_so_far
@@ -40,7 +39,7 @@ def _in_folder(folder: Path) -> list[Run]:
 
 def default_metric(runs: Sequence[Run]) -> str:
     """The measure by which all the runs choose their best policy; ``nll`` if they do not agree."""
-    chosen = {run.plan_row["recipe"]["evaluation"]["best"] for run in runs}
+    chosen = {run.outline.best_metric for run in runs}
     return chosen.pop() if len(chosen) == 1 else ALWAYS_MEASURED
 
 
@@ -61,7 +60,7 @@ def _outcome(run: Run, metric: str) -> Outcome:
     evaluations = run.evaluations()
     return Outcome(
         name=run.name,
-        seed=run.plan_row["recipe"]["run"]["seed"],
+        seed=run.outline.settings["run.seed"],
         settings=_settings(run),
         finished=run.is_finished,
         best=best_so_far(run)["best"] if run.is_finished else None,
@@ -79,8 +78,8 @@ def _values(measured: dict[str, Any], metric: str, warm: bool) -> dict[str, floa
 def _settings(run: Run) -> dict[str, Any]:
     """Everything but the seed that can change the results. The data are known by what the recipe calls them: the
     digest of what was read of them may depend on the seed."""
-    recipe = flatten(run.plan_row["recipe"])
+    recipe = run.outline.settings
     kept = {key: value for key, value in recipe.items() if key not in NO_INFLUENCE and key != "run.seed"}
     files = {key: recipe[key] for key in ("data.train", "data.validation", "data.test")}
-    model = f"{run.about['model']['name']} ({run.plan_row['model_fingerprint'][:8]})"
+    model = f"{run.about['model']['name']} ({run.outline.model_fingerprint[:8]})"
     return {"model.path": model, **files, **kept}

@@ -155,7 +155,7 @@ def _taken_over(run: Run) -> str:
     origin = run.about["forked_from"]
     if origin is None:
         return ""
-    return f"{len(origin['reused'])} of {len(run.plan_row['phases'])} phases from {origin['run']}"
+    return f"{len(origin['reused'])} of {len(run.outline.phases)} phases from {origin['run']}"
 
 
 def _ending(work: _Work) -> Change:

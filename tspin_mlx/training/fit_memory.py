@@ -9,11 +9,10 @@ import mlx.core as mx
 
 from ..base.errors import SetupError
 from ..base.machine import memory_budget
-from ..method.objective import own_responses
 from ..method.triplets import Prompt, Response
 from ..models.load import Policy
-from ..recipe.plan import BatchSizes, Phase, Plan
-from ..recipe.schema import Memory
+from ..recipe.phase import BatchSizes, TrainPhase
+from ..recipe.plan import Plan
 from ..runs.run import MEASURED, Run
 from ..scoring.collate import Example
 from ..view.events import Emit
@@ -25,21 +24,23 @@ _ROOM = 0.8
 
 
 def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
-    """The plan with ``training.memory=auto`` decided. The run keeps the decision: resumed, it computes the same.
+    """Decide ``training.grad_checkpoint=auto`` in a plan. The run keeps the decision: resumed, it computes the same.
 
     Raises:
-        SetupError: the recipe asks for ``lean``, and the model cannot be trained so.
+        SetupError: the recipe asks for gradient checkpointing, and the model cannot be trained so.
     """
-    if not any(phase.updates for phase in plan.phases):
+    if not plan.train_phases:
         return plan
-    if plan.sizes.memory == "lean" and not can_grad_checkpoint(policy):
-        if plan.recipe.training.memory != "lean":  # sizes are halved after a failure without a look at the model
-            return plan.with_sizes(replace(plan.sizes, memory="fast"))
+    if plan.sizes.grad_checkpoint is True and not can_grad_checkpoint(policy):
+        if (
+            plan.recipe.training.grad_checkpoint is not True
+        ):  # sizes are halved after a failure without a look at the model
+            return plan.with_sizes(replace(plan.sizes, grad_checkpoint=False))
         raise SetupError(
             "this model's layers cannot be computed twice: one uses what another has left beside its result",
-            hint="training.memory=fast, with a smaller training.micro_batch_size if it does not fit",
+            hint="training.grad_checkpoint=false, with a smaller training.micro_batch_size if it does not fit",
         )
-    if plan.sizes.memory != "auto":
+    if plan.sizes.grad_checkpoint != "auto":
         return plan
     prompts = run.prompts().train
     sizes, expected = measured_sizes(policy, plan, prompts, budget := memory_budget())
@@ -51,8 +52,8 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
             f"{budget / 1e9:.1f} GB can be used: shorter data.max_tokens or generation.max_tokens, fewer lora.layers, "
             "or a smaller model need less",
         )
-    elif sizes != replace(plan.sizes, memory="fast"):
-        how = " and layers are computed twice" if sizes.memory == "lean" else ""
+    elif sizes != replace(plan.sizes, grad_checkpoint=False):
+        how = " with gradient checkpointing" if sizes.grad_checkpoint else ""
         emit(
             "warning",
             message=f"to fit into {budget / 1e9:.1f} GB, {sizes.micro_batch_size} triplets are trained on at once"
@@ -62,7 +63,7 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
 
 
 def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget: int) -> tuple[BatchSizes, int]:
-    """Decide ``training.memory=auto``: all at once if it fits, else fewer triplets, else layers computed again.
+    """Decide ``training.grad_checkpoint=auto``: all triplets at once if they fit, else fewer, else with checkpointing.
 
     Args:
         prompts: all that will be trained on.
@@ -72,23 +73,27 @@ def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget
         The sizes, and the bytes that training is expected to take with them at its most.
     """
     resting, wanted = resting_bytes(policy), plan.sizes
-    phase = [phase for phase in plan.phases if phase.updates][-1]
-    ways: tuple[Memory, ...] = ("fast", "lean")
+    phase = plan.train_phases[-1]
     sizes, expected = wanted, resting
-    for memory in ways:
-        if memory == "lean" and not can_grad_checkpoint(policy):
+    for grad_checkpoint in (False, True):
+        if grad_checkpoint and not can_grad_checkpoint(policy):
             break
-        each = triplet_bytes(policy, phase, prompts, plan.recipe.generation.max_tokens, memory)
+        each = triplet_bytes(policy, phase, prompts, plan.recipe.generation.max_tokens, grad_checkpoint)
         count = wanted.micro_batch_size
         while count > 1 and resting + count * each > _ROOM * budget:
             count //= 2
-        sizes, expected = replace(wanted, memory=memory, micro_batch_size=count), resting + count * each
+        sizes, expected = (
+            replace(wanted, grad_checkpoint=grad_checkpoint, micro_batch_size=count),
+            resting + count * each,
+        )
         if expected <= _ROOM * budget:
             break
     return sizes, expected
 
 
-def triplet_bytes(policy: Policy, phase: Phase, prompts: Sequence[Prompt], max_tokens: int, memory: Memory) -> int:
+def triplet_bytes(
+    policy: Policy, phase: TrainPhase, prompts: Sequence[Prompt], max_tokens: int, grad_checkpoint: bool
+) -> int:
     """Bytes that the gradients of the largest possible triplet take, at their peak, beside the model.
 
     Measured at a quarter and at half of its length, so that measuring needs no more room than training, and carried
@@ -98,9 +103,8 @@ def triplet_bytes(policy: Policy, phase: Phase, prompts: Sequence[Prompt], max_t
         phase: whose objective decides how many responses there are.
         max_tokens: longest sampled response.
     """
-    assert phase.updates is not None and phase.objective is not None
-    updates = replace(phase.updates, memory=memory, micro_batch_size=1)
-    trainer = Trainer(policy, phase.objective, updates, seed=0)
+    config = replace(phase.train, grad_checkpoint=grad_checkpoint, micro_batch_size=1)
+    trainer = Trainer(policy, phase.objective, config, seed=0)
     scorer, shares = policy.scorer, policy.scorer.shares
     largest = largest_prompt(phase, prompts, shares)
     try:  # a whole one may be too long for a sliding window to share its prompt, where parts of it would
@@ -118,21 +122,19 @@ def resting_bytes(policy: Policy) -> int:
     return mx.get_active_memory() + 4 * sum(value.nbytes for value in policy.adapter().values())
 
 
-def largest_prompt(phase: Phase, prompts: Sequence[Prompt], shared: bool) -> Prompt:
+def largest_prompt(phase: TrainPhase, prompts: Sequence[Prompt], shared: bool) -> Prompt:
     """The prompt whose triplet has the most tokens.
 
     Args:
         shared: the prompt is computed once for all responses; else each brings its own.
     """
-    assert phase.objective is not None
-    times = 1 if shared else 1 + own_responses(phase.kind, phase.objective.beta)
+    times = 1 if shared else 1 + phase.own_responses
     return max(prompts, key=lambda prompt: times * len(prompt.tokens) + len(prompt.annotated.tokens))
 
 
-def _triplet(phase: Phase, longest: Prompt, max_tokens: int, share: float) -> Example:
+def _triplet(phase: TrainPhase, longest: Prompt, max_tokens: int, share: float) -> Example:
     """A triplet as long as any can be, cut to this share of its length."""
-    assert phase.objective is not None
     prompt = replace(longest, tokens=longest.tokens[: max(2, int(share * len(longest.tokens)))])
-    lengths = [len(longest.annotated.tokens), *[max_tokens] * own_responses(phase.kind, phase.objective.beta)]
+    lengths = [len(longest.annotated.tokens), *[max_tokens] * phase.own_responses]
     token = longest.annotated.tokens[0]
     return prompt, tuple(Response((token,) * max(1, int(share * length)), "") for length in lengths)

@@ -67,8 +67,8 @@ def can_grad_checkpoint(policy: Policy) -> bool:
     prompts = [Prompt("", tuple(range(start, start + 12)), "", answers[0], "") for start in (3, 5)]
     batch = as_arrays(scorer.collate([(prompt, answers) for prompt in prompts]))
 
-    def gradients(lean: bool) -> dict[str, mx.array]:
-        with grad_checkpointed(model, lean):
+    def gradients(grad_checkpoint: bool) -> dict[str, mx.array]:
+        with grad_checkpointed(model, grad_checkpoint):
             _, found = nn.value_and_grad(model, lambda: scorer(batch, "logps")[0].sum())()
             mx.eval(found)
         return dict(tree_flatten(found))

@@ -60,7 +60,7 @@ class Gradients:
 
         def loss_of(batch: BatchArrays, reference: mx.array, counts: mx.array) -> tuple[mx.array, mx.array, mx.array]:
             logps, entropies = scorer(batch, differentiate, logits_at_once)
-            share = batch_loss(logps, entropies, batch["lengths"], counts, objective, reference=reference)
+            share = batch_loss(logps, entropies, counts, objective, reference=reference)
             return share * scale, logps, entropies
 
         def unscaled(
@@ -87,7 +87,7 @@ class Trainer:
 
     Args:
         objective: what is minimised.
-        updates: how.
+        config: how.
         seed: of the examples' order and of dropout.
         gradients: of this policy, from an earlier phase; with them no shape is traced twice.
         reference: log-probabilities of each prompt's responses at the start of the iteration, by the prompt's id; for
@@ -98,18 +98,18 @@ class Trainer:
         self,
         policy: Policy,
         objective: Objective,
-        updates: TrainConfig,
+        config: TrainConfig,
         seed: int,
         gradients: Gradients | None = None,
         reference: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
-        self.policy, self.objective, self.updates, self.seed = policy, objective, updates, seed
+        self.policy, self.objective, self.config, self.seed = policy, objective, config, seed
         self._reference = reference or {}
-        self.optimizer = make_optimizer(updates)
+        self.optimizer = make_optimizer(config)
         self.optimizer.init(policy.model.trainable_parameters())
-        self._lean, self._layer_seeds = updates.memory == "lean", LayerSeeds()
+        self._grad_checkpoint, self._layer_seeds = config.grad_checkpoint is True, LayerSeeds()
         self._gradients = gradients or Gradients(policy)
-        self._plain = self._gradients.plain(objective, FEW_LOGITS_AT_ONCE if self._lean else LOGITS_AT_ONCE)
+        self._plain = self._gradients.plain(objective, FEW_LOGITS_AT_ONCE if self._grad_checkpoint else LOGITS_AT_ONCE)
         self._compiled, self._worth_compiling = self._plain, frozenset[Signature]()
         #: Log-probabilities of each prompt's responses, by the prompt's id, when it was first trained on.
         self.first_logps: dict[str, list[float]] = {}
@@ -125,15 +125,15 @@ class Trainer:
         Raises:
             DivergedError: a loss or gradient is not finite. The adapter is as it was after the step before.
         """
-        updates, model = self.updates, self.policy.model
+        config, model = self.config, self.policy.model
         model.train()
         try:
-            with grad_checkpointed(model, self._lean, self._layer_seeds):
-                order = list(batch_order(len(examples), updates.epochs, updates.batch_size, self.seed))
+            with grad_checkpointed(model, self._grad_checkpoint, self._layer_seeds):
+                order = list(batch_order(len(examples), config.epochs, config.batch_size, self.seed))
                 self.compile_for([examples[i] for i in chosen] for chosen in order)
                 for step, chosen in islice(enumerate(order, start=1), done, None):
                     metrics = self.step(step, [examples[i] for i in chosen])
-                    on_step(step, {"epoch": step * updates.epochs / updates.steps, **metrics})
+                    on_step(step, {"epoch": step * config.epochs / config.steps, **metrics})
         finally:
             model.eval()
 
@@ -142,9 +142,9 @@ class Trainer:
 
         Others are computed as they come. It follows from the batches alone, so that a resumed run does the same.
         """
-        if self._lean:  # with shared prompts MLX 0.32.4 loses an array when it compiles this
+        if self._grad_checkpoint:  # with shared prompts MLX 0.32.4 loses an array when it compiles this
             return
-        micros = (micro for batch in batches for micro in micro_batches(batch, self.updates.micro_batch_size))
+        micros = (micro for batch in batches for micro in micro_batches(batch, self.config.micro_batch_size))
         shapes = Counter(self.policy.scorer.collate(micro).signature for micro in islice(micros, _LOOKED_AT))
         self._worth_compiling = frozenset(shape for shape, times in shapes.most_common(_COMPILED_SHAPES) if times > 1)
         self._compiled = self._gradients.compiled(self.objective, self._worth_compiling)
@@ -164,12 +164,12 @@ class Trainer:
         loss, grads, seen = self._accumulated(batch)
         norm = grad_norm(grads)
         check_finite(loss.item(), norm.item(), number, batch)
-        updates = self.updates
+        config = self.config
         self.optimizer.learning_rate = learning_rate_at(
-            number, updates.steps, updates.learning_rate, updates.warmup_steps, updates.schedule
+            number, config.steps, config.learning_rate, config.warmup_steps, config.schedule
         )
-        if updates.max_grad_norm is not None and norm.item() > updates.max_grad_norm:
-            factor = updates.max_grad_norm / norm.item()
+        if config.max_grad_norm is not None and norm.item() > config.max_grad_norm:
+            factor = config.max_grad_norm / norm.item()
             grads = tree_map(lambda gradient: gradient * factor, grads)
         self.optimizer.update(self.policy.model, grads)
         mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state)
@@ -195,7 +195,7 @@ class Trainer:
         before = mx.get_active_memory()
         self.policy.model.train()  # some models use kernels that cannot be differentiated otherwise
         try:
-            with grad_checkpointed(self.policy.model, self._lean):
+            with grad_checkpointed(self.policy.model, self._grad_checkpoint):
                 self._accumulated(batch)
         finally:
             self.policy.model.eval()
@@ -224,7 +224,7 @@ class Trainer:
         """Loss and gradients of a whole batch, computed by micro-batches."""
         counts = batch_counts(batch)
         loss, grads, seen = mx.array(0.0), None, []
-        for chosen in micro_batches(batch, self.updates.micro_batch_size):
+        for chosen in micro_batches(batch, self.config.micro_batch_size):
             micro = self.policy.scorer.collate(chosen)
             gradients = self._compiled if micro.signature in self._worth_compiling else self._plain
             reference = self._reference_of(chosen)
@@ -243,14 +243,14 @@ class Trainer:
         return np.array([self._reference.get(prompt.id, nothing) for prompt, _ in examples], np.float32).T
 
 
-def make_optimizer(updates: TrainConfig) -> optim.Optimizer:
+def make_optimizer(config: TrainConfig) -> optim.Optimizer:
     """A fresh optimiser; its rate is set before each step."""
     options: dict[str, Any] = {}
-    if updates.optimizer in ("adam", "adamw"):
+    if config.optimizer in ("adam", "adamw"):
         options["bias_correction"] = True
-    if updates.optimizer in ("adamw", "lion"):
-        options["weight_decay"] = updates.weight_decay
-    return OPTIMIZERS[updates.optimizer](learning_rate=updates.learning_rate, **options)
+    if config.optimizer in ("adamw", "lion"):
+        options["weight_decay"] = config.weight_decay
+    return OPTIMIZERS[config.optimizer](learning_rate=config.learning_rate, **options)
 
 
 def batch_counts(batch: Sequence[Example]) -> mx.array:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
-from ..method.objective import own_responses
+from ..recipe.phase import Outline
 from .run_view import RunView
 
 _CHARACTERS_PER_TOKEN = 4  # of English text, roughly; code and other languages have fewer
@@ -47,18 +45,14 @@ class Estimate:
     seconds: float | None
 
 
-def speed_of(view: RunView, plan: Mapping[str, Any]) -> Speed | None:
-    """What a run took; None if it has not trained and answered yet.
-
-    Args:
-        plan: its ``plan.json``.
-    """
-    sizes = {row["target"]: row["updates"]["batch_size"] for row in plan["phases"] if row["updates"]}
+def speed_of(view: RunView, plan: Outline) -> Speed | None:
+    """What a run took; None if it has not trained and answered yet."""
+    sizes = {phase.target: phase.train.batch_size for phase in plan.train_phases}
     trained = [step["elapsed_s"] / sizes[step["phase"]] for step in view.steps if step["phase"] in sizes]
     answered = [
-        view.durations[row["target"]] / count
-        for row in plan["phases"]
-        if row["target"] in view.durations and (count := _answers(row, plan))
+        view.durations[phase.target] / count
+        for phase in plan.phases
+        if phase.target in view.durations and (count := plan.answers(phase))
     ]
     if not trained or not answered:
         return None
@@ -66,39 +60,25 @@ def speed_of(view: RunView, plan: Mapping[str, Any]) -> Speed | None:
     return Speed(view.name, fmean(trained), fmean(answered), max(peaks, default=None))
 
 
-def estimate(plan: Mapping[str, Any], characters: tuple[float, float] | None, speed: Speed | None) -> Estimate:
+def estimate(plan: Outline, characters: tuple[float, float] | None, speed: Speed | None) -> Estimate:
     """The cost of a plan.
 
     Args:
-        plan: as ``plan.json`` has it.
         characters: mean length of the prompts and of the expert's answers; None if the data was not seen.
         speed: of an earlier run.
     """
     prompt, answer = (length / _CHARACTERS_PER_TOKEN for length in characters or (0, 0))
-    steps = answers = examples = tokens = 0
-    for row in plan["phases"]:
-        answers += _answers(row, plan)
-        if (updates := row["updates"]) is None:
-            continue
-        steps += updates["steps"]
-        examples += updates["steps"] * updates["batch_size"]
-        responses = 1 + own_responses(row["kind"], row["objective"]["beta"])
-        tokens += round(updates["steps"] * updates["batch_size"] * responses * (prompt + answer))
+    answers = sum(map(plan.answers, plan.phases))
+    examples = tokens = 0
+    for phase in plan.train_phases:
+        count = phase.train.steps * phase.train.batch_size
+        examples += count
+        tokens += round(count * (1 + phase.own_responses) * (prompt + answer))
     seconds = None if speed is None else examples * speed.train_s + answers * speed.answer_s
-    return Estimate(steps, answers, tokens, seconds)
+    return Estimate(plan.steps, answers, tokens, seconds)
 
 
 def disk_bytes(iterations: int, adapter_bytes: int) -> int:
     """What a run may need on the disk: an adapter per policy, checkpoints with the optimiser's two moments, and as much
     again of text."""
     return adapter_bytes * (2 + iterations + 9) + (16 << 20)
-
-
-def _answers(row: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
-    """How many answers a phase generates."""
-    counts = plan["counts"]
-    if row["kind"] == "generate":
-        return int(min(counts["train"], plan["recipe"]["generation"]["prompts"] or counts["train"]))
-    if row["kind"] == "evaluate":
-        return int(counts["validation"])
-    return int(counts["test"]) if row["kind"] in ("test", "test_best") else 0

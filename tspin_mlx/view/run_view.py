@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..recipe.phase import Phase
 from .events import Event
 from .steps import Steps
 
@@ -102,26 +103,22 @@ class RunView:
         return (self.total - self.done) * (self.time - self.phase_begun) / made
 
 
-def remaining_s(view: RunView, phases: Sequence[Mapping[str, Any]]) -> float | None:
+def remaining_s(view: RunView, phases: Sequence[Phase]) -> float | None:
     """Seconds until the run is done; None before each kind of phase that is left has been seen.
 
     Args:
-        phases: ``kind`` and ``target`` of all phases, as in ``plan.json``.
+        phases: all phases of the plan.
     """
-    took = {row["kind"]: view.durations[row["target"]] for row in phases if row["target"] in view.durations}
-    targets = [row["target"] for row in phases]
+    took = {phase.kind: view.durations[phase.target] for phase in phases if phase.target in view.durations}
+    targets = [phase.target for phase in phases]
     if view.phase not in targets:
         return None
     current = targets.index(view.phase)
     left = view.phase_remaining_s()
     if left is None:
-        left = took.get(phases[current]["kind"])
-    ahead = [took.get(row["kind"], _QUICK.get(row["kind"])) for row in phases[current + 1 :]]
+        left = took.get(phases[current].kind)
+    ahead = [took.get(phase.kind, 0.0 if phase.facts.quick else None) for phase in phases[current + 1 :]]
     return None if left is None or None in ahead else left + sum(seconds for seconds in ahead if seconds)
-
-
-#: Kinds of phases that take no time worth waiting for; a test is told as it comes.
-_QUICK = {"keep": 0.0, "pair": 0.0, "choose": 0.0, "test": 0.0}
 
 
 def reduce(view: RunView, event: Event) -> RunView:
@@ -224,8 +221,6 @@ def _placed(view: RunView, event: Event) -> tuple[tuple[Part, ...], int]:
 
 def _generated(view: RunView, event: Event) -> Changes:
     iteration = event["iteration"]
-    if iteration and event["phase"].endswith("/proto_synthetic"):  # of fresh prompts; the policy's own come before
-        return {}
     return {"generated": {**view.generated, iteration: _measures(event, "generate/")}}
 
 

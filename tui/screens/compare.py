@@ -16,6 +16,7 @@ from textual.widgets import Static
 from tspin_mlx.base.errors import TspinError
 from tspin_mlx.base.text import abridge, printable
 from tspin_mlx.evaluation.metrics import HEADINGS
+from tspin_mlx.recipe.phase import Outline
 from tspin_mlx.recipe.policy_names import policy_label
 from tspin_mlx.runs.run import Run
 from tspin_mlx.view.chart import Plot, Series
@@ -123,7 +124,7 @@ class CompareScreen(AppScreen):
         runs = [source.run for source in self._sources]
         table.add_row("", *(Text(printable(run.name), style=f"bold {lines[i]}") for i, run in enumerate(runs)))
         table.add_row("best", *map(_best, self._sources))
-        for key, values in differences([run.plan_row for run in runs]).items():
+        for key, values in differences([run.outline for run in runs]).items():
             table.add_row(key, *(Text(printable(value)) for value in values))
         return table
 
@@ -133,11 +134,9 @@ class CompareScreen(AppScreen):
         self._draw()
 
 
-def differences(plans: list[dict[str, Any]]) -> dict[str, list[str]]:
+def differences(outlines: list[Outline]) -> dict[str, list[str]]:
     """The settings that are not the same in all plans, and the number of examples where that differs."""
-    from tspin_mlx.recipe.parse import flatten
-
-    flat = [flatten(plan["recipe"]) | {f"examples.{name}": n for name, n in plan["counts"].items()} for plan in plans]
+    flat = [{**plan.settings, **{f"examples.{name}": n for name, n in plan.counts.items()}} for plan in outlines]
     keys = [key for key in dict.fromkeys(key for row in flat for key in row) if key not in _NOT_SETTINGS]
     rows = {key: ["–" if (value := row.get(key)) is None else str(value) for row in flat] for key in keys}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
@@ -150,7 +149,7 @@ def _self_play(view: RunView, metric: str) -> Any:
 
 def _best(source: LiveSource) -> Text:
     run, view = source.run, source.view
-    metric = run.plan_row["recipe"]["evaluation"]["best"]
+    metric = run.outline.best_metric
     value = view.evaluations.get(view.best or "", {}).get(metric)
     if view.best is None:
         return Text("–")

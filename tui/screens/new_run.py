@@ -209,6 +209,7 @@ class NewRunScreen(AppScreen):
             yield Text.assemble(("→ ", colours["accent"]), printable(answer)) if answer else Text()
 
     def _plan_lines(self) -> Iterator[Text]:
+        from tspin_mlx.recipe.phase import outline_from_row
         from tspin_mlx.view.estimate import estimate
 
         colours = words_of(self.app)
@@ -218,7 +219,7 @@ class NewRunScreen(AppScreen):
             yield Text(text, style=colours["error" if wrong else "dim"])
             return
         plan, speed = self._plan, self._earlier[0] if self._earlier else None
-        cost = estimate(plan, self._looked.characters if self._looked else None, speed)
+        cost = estimate(outline_from_row(plan), self._looked.characters if self._looked else None, speed)
         counts = plan["counts"]
         rows = [
             ("examples", f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test"),

@@ -141,7 +141,7 @@ class RunScreen(AppScreen):
         if self.frozen is not None:
             return self.frozen
         speed = self.source.speed if isinstance(self.source, ReplaySource) else 0.0
-        return Now(self.source.view, self.source.state, self.run.plan_row, words_of(self.app), speed=speed)
+        return Now(self.source.view, self.source.state, self.run.outline, words_of(self.app), speed=speed)
 
     def refresh_view(self) -> None:
         """Bring the lines and the visible pane up to date."""

@@ -12,7 +12,7 @@ from tspin_mlx.base.errors import DamagedError, TspinError
 from tspin_mlx.base.text import shorten
 from tspin_mlx.data.read import first_rows, is_remote
 from tspin_mlx.recipe.catalog import find_recipe, parse_source
-from tspin_mlx.recipe.parse import flatten, to_override
+from tspin_mlx.recipe.parse import to_override
 from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.runs.run import Run, run_paths
 from tspin_mlx.view.estimate import Speed, speed_of
@@ -63,7 +63,7 @@ def look_at(draft: Draft) -> Outlook:
     defaults: dict[str, Any] = {}
     try:
         source = find_recipe(draft.recipe)
-        defaults = flatten(parse_source(source))
+        defaults = parse_source(source).settings
         recipe = parse_source(source, draft.changes)
         if is_remote(recipe.data.train):
             return Outlook(defaults, (("", f"{recipe.data.train} is read when the run is made", ""),))
@@ -89,9 +89,9 @@ def earlier_speed(folder: Path, model: str) -> tuple[Speed, int] | None:
             run = Run(path)
         except DamagedError:
             continue
-        if run.plan_row["recipe"]["model"]["path"] != model or not 0 < _size(run.events_path) < _LOG_BYTES:
+        if run.outline.settings["model.path"] != model or not 0 < _size(run.events_path) < _LOG_BYTES:
             continue
-        if (speed := speed_of(view_of(run.events_path), run.plan_row)) is not None:
+        if (speed := speed_of(view_of(run.events_path), run.outline)) is not None:
             adapter = next(iter(sorted(path.glob("**/adapter/adapters.safetensors"))), None)
             return speed, _size(adapter) if adapter else 0
     return None
@@ -104,8 +104,8 @@ def changes_of(run: Run) -> tuple[str, tuple[str, ...]]:
         TspinError: the recipe is not known, or not there any more.
     """
     name = run.about.get("recipe") or f"{run.path / 'recipe.yaml'}"
-    recipe = flatten(parse_source(find_recipe(name)))
-    used = flatten(run.plan_row["recipe"])
+    recipe = parse_source(find_recipe(name)).settings
+    used = run.outline.settings
     changed = {key: value for key, value in used.items() if key in recipe and recipe[key] != value}
     changed["run.name"] = run.name
     return name, tuple(to_override(key, value) for key, value in changed.items())

@@ -40,7 +40,7 @@ class LiveSource:
     def __init__(self, run: Run, clock: Clock = time.time) -> None:
         self.run, self._clock = run, clock
         self._tail = EventTail(run.events_path)
-        self.view = RunView(name=run.name, evaluations=_known_evaluations(run), phases=len(run.plan_row["phases"]))
+        self.view = RunView(name=run.name, evaluations=_known_evaluations(run), phases=len(run.outline.phases))
         self.state: State = state_of(run, clock())
         self.caught_up = False
         self._looked = clock()
@@ -82,7 +82,7 @@ class ReplaySource:
         self._events = list(read_events(run.events_path))
         self._times = _without_pauses(self._events)
         self.speed = 2.0 ** round(math.log2(max(1.0, self.duration_s / _REPLAY_S)))
-        self.view = RunView(name=run.name, phases=len(run.plan_row["phases"]))
+        self.view = RunView(name=run.name, phases=len(run.outline.phases))
         self._done, self._at, self._looked = 0, 0.0, clock()
 
     @property

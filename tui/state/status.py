@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rich.text import Text
 
 from tspin_mlx.base.text import abridge, duration, printable, shorten, signed
 from tspin_mlx.evaluation.metrics import HEADINGS
+from tspin_mlx.recipe.phase import Outline
 from tspin_mlx.recipe.policy_names import policy_label
 from tspin_mlx.view.run_view import RunView, remaining_s
 
@@ -30,7 +30,7 @@ class Now:
     Attributes:
         view: folded events.
         state: as :func:`tspin_mlx.runs.state.state_of` says, or ``replayed``.
-        plan: ``plan.json``.
+        plan: as it was stored.
         colours: by the words of the theme: ``dim``, ``success``, ``warning``, ``error``, ``accent``.
         frozen: the screen shows an earlier moment.
         speed: of a replay.
@@ -38,7 +38,7 @@ class Now:
 
     view: RunView
     state: str
-    plan: Mapping[str, Any]
+    plan: Outline
     colours: Mapping[str, str]
     frozen: bool = False
     speed: float = 0.0
@@ -46,12 +46,12 @@ class Now:
     @property
     def iterations(self) -> int:
         """How many the plan has."""
-        return int(self.plan["recipe"]["training"]["iterations"])
+        return self.plan.iterations
 
     @property
     def warm(self) -> bool:
         """Whether the plan has a warm-up."""
-        return bool(self.plan["recipe"]["warmup"]["epochs"])
+        return self.plan.warm
 
     def text(self, *parts: tuple[str, str]) -> Text:
         """Pieces of text, each with a word of the theme for its colour, or none."""
@@ -79,7 +79,7 @@ def headline(now: Now, width: int) -> Text:
     if view.phase is not None and now.state in ("running", "stalled", "replayed"):
         if view.iteration is not None:
             parts.append(Text(f"iteration {view.iteration} ({view.iteration + 1} of {now.iterations})"))
-        left = remaining_s(view, now.plan["phases"])
+        left = remaining_s(view, now.plan.phases)
         if left is not None:
             parts.append(now.text((f"about {duration(left)} left", "dim")))
     rest, least = Text("   ").join(parts), width // 3
@@ -141,16 +141,16 @@ def row(now: Now, name: str, value: str, width: int) -> Text:
 
 
 def _phases(now: Now, width: int) -> Iterator[Text]:
-    view, rows = now.view, now.plan["phases"]
-    current = next((i for i, phase in enumerate(rows) if phase["target"] == view.phase), None)
+    view, rows = now.view, now.plan.phases
+    current = next((i for i, phase in enumerate(rows) if phase.target == view.phase), None)
     if current is None:
         return
     for i, phase in enumerate(rows):
-        if phase["iteration"] != view.iteration or (view.iteration is None and abs(i - current) > 3):
+        if phase.iteration != view.iteration or (view.iteration is None and abs(i - current) > 3):
             continue
-        title = shorten(phase["title"].split(": ", 1)[-1], width - 9)
+        title = shorten(phase.title.split(": ", 1)[-1], width - 9)
         if i < current:
-            took = view.durations.get(phase["target"])
+            took = view.durations.get(phase.target)
             told = duration(took) if took is not None and took >= 1 else ""
             yield now.text(("✓ ", "success"), (f"{title:<{width - 8}}{told:>6}", "dim"))
         elif i == current:
@@ -201,7 +201,7 @@ def _held_out(now: Now, width: int) -> Iterator[Text]:
 
 def held_out_names(now: Now, most: int) -> list[str]:
     """The measures to show: first the one that chooses, then what tells of damage, then the others."""
-    best = now.plan["recipe"]["evaluation"]["best"]
+    best = now.plan.best_metric
     measured = dict.fromkeys(name for values in now.view.evaluations.values() for name in values)
     wanted = [best, "nll", "stop_rate", *(name for name in measured if not name.startswith("advantage"))]
     return [name for name in dict.fromkeys(wanted) if name in measured and name != "length"][: max(1, most)]
@@ -225,7 +225,7 @@ def _troubles(now: Now) -> Iterator[Text]:
 def _ended(now: Now) -> str:
     view = now.view
     if view.finished and view.best:
-        metric = now.plan["recipe"]["evaluation"]["best"]
+        metric = now.plan.best_metric
         value = view.evaluations.get(view.best, {}).get(metric)
         told = f" ({HEADINGS.get(metric, metric)} {short(value)})" if value is not None else ""
         return f"best: {policy_label(view.best, now.warm)}{told}"
