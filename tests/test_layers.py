@@ -47,7 +47,7 @@ def test_a_run_is_shown_without_what_checks_recipes():
 
 def test_nothing_below_the_frontends_prints():
     for path in [*PACKAGE.glob("**/*.py"), *(PACKAGE / "tui").glob("**/*.py")]:
-        if path.relative_to(PACKAGE).parts[0] in ("cli", "recipes"):
+        if path.relative_to(PACKAGE).parts[0] in ("cli", "api.py", "recipes"):
             continue
         calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
         assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path

@@ -83,3 +83,9 @@ class Stopped(Exception):
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"stopped with exit code {exit_code}")
         self.exit_code = exit_code
+
+
+def error_of(exit_code: int) -> type[TspinError]:
+    """The kind of error that a process ended with, by its exit code."""
+    kinds = (UsageError, SetupError, ResourcesError, HubError, DivergedError, StorageError, BusyError)
+    return next((kind for kind in kinds if kind.exit_code == exit_code), TspinError)

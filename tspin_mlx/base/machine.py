@@ -9,7 +9,9 @@ import platform
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 #: Set for the engines of a sweep: how many of them share the machine.
 SHARED_BY = "TSPIN_MLX_SHARED_BY"
@@ -29,8 +31,24 @@ def preload_openblas() -> None:
 
     The wheel binds to whichever BLAS is there, else to a reference one that is some fifty times slower.
     """
-    if sys.platform == "linux" and "mlx.core" not in sys.modules:
+    if sys.platform != "linux":
+        return
+    if "mlx.core" not in sys.modules:
         has_openblas()  # works without, slowly; `scripts/install` says how to get it
+    elif on_cpu() and not _in_this_process("libopenblas.so") and has_openblas():
+        warnings.warn(
+            "MLX was imported without OpenBLAS, and computes slowly in this process: import tspin_mlx before mlx",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _in_this_process(library: str) -> bool:
+    """Whether a library is loaded, as Linux has it."""
+    try:
+        return library in Path("/proc/self/maps").read_text()
+    except OSError:
+        return True  # nobody can say
 
 
 def has_openblas() -> bool:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
+from pydantic import ValidationError
+
+from ..base.errors import UsageError
+from ..base.progress import OnProgress as Progress
 from ..base.progress import in_halves
+from ..base.text import suggest
 from ..data.read import read_prompts
 from ..method.triplets import Prompt, Response
 from ..models.folder import context_length, load_tokenizer, vocabulary_size
+from ..models.load import Policy
 from ..models.of_run import find_model, load_run, use_policy
-from ..recipe.schema import EvaluationSection, Recipe
+from ..recipe.schema import EvaluationSection, MetricName, Recipe
 from ..runs.run import Run
 from .measure import answer_greedily, measure
 
@@ -54,6 +61,37 @@ def held_out_prompts(run: Run, source: str | None, limit: int | None, *, trusted
     return prompts[:limit]
 
 
+def evaluation_section(
+    run: Run, metrics: Sequence[str] | None = None, regex: str | None = None, max_tokens: int | None = None
+) -> EvaluationSection:
+    """The recipe's section on evaluation, with some of it replaced.
+
+    Args:
+        metrics: None keeps the recipe's; a ``regex`` adds its metric to those.
+        regex: for the metric of that name.
+        max_tokens: longest answer; None keeps the recipe's.
+
+    Raises:
+        UsageError: no such metric, or a pattern that is none.
+    """
+    recipe = run.recipe().evaluation
+    names: list[str] = list(recipe.metrics)
+    if metrics is not None:
+        names = list(metrics)
+    elif regex is not None and "regex" not in names:
+        names.append("regex")
+    known = get_args(MetricName)
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown metric {name!r}", hint=suggest(name, known, f"known: {', '.join(known)}"))
+    pattern = (regex or recipe.regex) if "regex" in names else regex
+    content = {"metrics": names, "regex": pattern, "max_tokens": max_tokens or recipe.max_tokens}
+    try:
+        return EvaluationSection.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
+
 def measure_policies(
     run: Run,
     names: Sequence[str],
@@ -72,14 +110,25 @@ def measure_policies(
     """
     recipe: Recipe = run.recipe()
     policy = load_run(run, recipe, trusted=trusted)
-    max_tokens = section.max_tokens or recipe.generation.max_tokens
     for name in names:
         folder = use_policy(policy, run, name)
 
         def report(done: int, tokens: int, seconds: float, name: str = name) -> None:
             on_progress(name, done, len(prompts))
 
-        on_answered, on_scored = in_halves(report, len(prompts))
-        responses = answer_greedily(policy, prompts, max_tokens, recipe.generation.batch_size, on_answered)
-        measures, _ = measure(policy, prompts, responses, None, None, section, on_scored)
-        yield Measured(name, folder, measures, responses)
+        yield Measured(name, folder, *measure_policy(policy, recipe, prompts, section, report))
+
+
+def measure_policy(
+    policy: Policy,
+    recipe: Recipe,
+    prompts: Sequence[Prompt],
+    section: EvaluationSection,
+    on_progress: Progress = lambda done, tokens, seconds: None,
+) -> tuple[dict[str, float], list[Response]]:
+    """Let a loaded policy answer greedily, and measure it: the measures and the answers."""
+    on_answered, on_scored = in_halves(on_progress, len(prompts))
+    max_tokens = section.max_tokens or recipe.generation.max_tokens
+    responses = answer_greedily(policy, prompts, max_tokens, recipe.generation.batch_size, on_answered)
+    measures, _ = measure(policy, prompts, responses, None, None, section, on_scored)
+    return measures, responses

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..runs.event_log import view_of
 from ..view.chart import advantage_svg
+from .adapter import export_adapter
 from .ask import ask
 from .card import CURVE, Facts, card
 from .folder import Export
+from .fuse import fuse
+from .push import Target, find_target
 from .source import Source
 from .upstream import no_base
 from .usage import (
@@ -25,6 +30,44 @@ from .usage import (
 )
 
 _ASKED = "Write your prompt here."
+
+
+@dataclass(frozen=True)
+class ReadyToPush:
+    """A push before anything is sent.
+
+    Attributes:
+        target: the repository, as the Hub sees it.
+        files: everything that is sent, by name.
+        message: of the commit.
+    """
+
+    target: Target
+    files: dict[str, Path | bytes]
+    message: str
+
+
+def prepare_push(
+    source: Source, repo: str, *, public: bool, fused: bool, on_stage: Callable[[str], None] = lambda stage: None
+) -> ReadyToPush:
+    """Make everything that a push sends, and ask the Hub whether it would take it. Nothing is sent.
+
+    Args:
+        repo: ``owner/name``, or a name, which is then the user's own.
+        public: whether everybody may see it.
+        fused: a whole model instead of the adapter.
+        on_stage: hears what is done next, where it takes a while.
+
+    Raises:
+        UsageError: the base model is not known.
+        HubError: see :func:`tspin_mlx.export.push.find_target`.
+    """
+    if source.base.id is None:
+        raise no_base(source.base)
+    target = find_target(repo, public=public)
+    made = fuse(source, on_stage=on_stage) if fused else export_adapter(source, "both")
+    files = repository(source, made, target.repo, fused=fused)
+    return ReadyToPush(target, files, f"{source.label} of {source.run.name}")
 
 
 def repository(source: Source, export: Export, repo: str, *, fused: bool) -> dict[str, Path | bytes]:
