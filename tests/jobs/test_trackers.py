@@ -116,7 +116,5 @@ def test_only_numbers_are_metrics():
     telling = Reporter(Tracker(lambda values, step: logged.append((values, step)), lambda: None))
     telling.tell({"kind": "step", "time": 9.0, "phase": "p", "iteration": None, "step": 1, "steps": 2, "loss": 0.5})
     telling.tell({"kind": "progress", "time": 9.0, "done": 1})
-    sampled = {"kind": "generated", "time": 9.0, "iteration": 1, "generate/stop_rate": 0.5}
-    telling.tell(sampled | {"phase": "iterations/001/proto_synthetic"})  # by the initial policy
     telling.tell({"kind": "evaluated", "time": 9.0, "policy": "base", "eval/nll": 2})
     assert logged == [({"loss": 0.5}, 1), ({"eval/nll": 2.0}, 1)]

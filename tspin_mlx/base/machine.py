@@ -82,7 +82,7 @@ def _budget_of_all() -> int:
         return int(mx.device_info()["max_recommended_working_set_size"])
     if mx.cuda.is_available():
         free = int(mx.device_info()["free_memory"]) + mx.get_active_memory() + mx.get_cache_memory()
-        return free * 4 // 5  # each process takes some for its own, beside MLX's
+        return int(free) * 4 // 5  # each process takes some for its own, beside MLX's
     return memory_bytes() * 3 // 4
 
 

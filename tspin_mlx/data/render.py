@@ -223,9 +223,10 @@ def _apply_chat_template(tokenizer: Any, messages: list[dict[str, str]], *, answ
     if isinstance(template, str) and "strftime_now" in template:
         options["chat_template"] = on_one_day(template)
     try:
-        return tokenizer.apply_chat_template(messages, add_generation_prompt=not answered, **options)
+        text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=not answered, **options)
     except (jinja2.TemplateError, TypeError, ValueError) as error:
         raise BadExample(f"the model's chat template refuses it: {error}") from None
+    return text
 
 
 def on_one_day(template: str) -> str:

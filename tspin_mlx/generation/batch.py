@@ -128,7 +128,7 @@ def _prefilled(policy: Policy, tokens: Sequence[int]) -> list[Any]:
     """The cache of what all prompts begin with; the generator copies it for each."""
     from mlx_lm.models.cache import make_prompt_cache
 
-    cache = make_prompt_cache(policy.model)
+    cache: list[Any] = make_prompt_cache(policy.model)
     policy.model(mx.array([tokens]), cache=cache)
     mx.eval([layer.state for layer in cache])
     return cache
@@ -139,7 +139,8 @@ def keyed_sampler(seed: int | None, decoding: Decoding) -> Sampler:
     from mlx_lm.sample_utils import apply_top_p, greedy_sampler
 
     if seed is None or decoding.temperature == 0:
-        return greedy_sampler
+        greedy: Sampler = greedy_sampler
+        return greedy
     position = -1
 
     def sample(logprobs: mx.array) -> mx.array:
@@ -155,7 +156,8 @@ def keyed_sampler(seed: int | None, decoding: Decoding) -> Sampler:
 @cache
 def _draw() -> Callable[[mx.array, mx.array, float], mx.array]:
     """A GPU waits for launches here, of eleven kernels for each row and token: there they are fused."""
-    return _gumbel_max if on_cpu() else mx.compile(_gumbel_max)
+    draw: Callable[[mx.array, mx.array, float], mx.array] = _gumbel_max if on_cpu() else mx.compile(_gumbel_max)
+    return draw
 
 
 def _gumbel_max(logprobs: mx.array, key: mx.array, temperature: float) -> mx.array:

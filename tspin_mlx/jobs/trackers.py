@@ -51,8 +51,6 @@ class Reporter:
         """Log what a step, a generation or an evaluation measured."""
         if event["kind"] not in ("step", "generated", "evaluated"):
             return
-        if event["kind"] == "generated" and event["iteration"] and event["phase"].endswith("/proto_synthetic"):
-            return  # of the initial policy, for fresh prompts
         about = (event["kind"], event.get("phase"), event.get("policy"), event.get("step"))
         if about in self._told:
             return

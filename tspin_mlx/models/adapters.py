@@ -55,7 +55,7 @@ def load_tensors(path: Path) -> dict[str, mx.array]:
         DamagedError: it cannot be read.
     """
     try:
-        tensors = mx.load(str(path), format="safetensors")
+        tensors: dict[str, mx.array] = mx.load(str(path), format="safetensors")
         mx.eval(tensors)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
         raise DamagedError(f"{path} cannot be read ({first_line(error)})") from None

@@ -132,7 +132,7 @@ def vocabulary_size(folder: ModelFolder) -> int:
     size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     if not size:
         raise SetupError(f"{folder.path / 'config.json'}: vocab_size is missing")
-    return size
+    return int(size)
 
 
 def context_length(folder: ModelFolder) -> int | None:

@@ -178,7 +178,7 @@ def call_cost(model: nn.Module) -> int:
     if on_cpu():
         return CALL_COST
     per_layer = _FLOPS_PER_LAYER_ON_CUDA if mx.cuda.is_available() else _FLOPS_PER_LAYER
-    per_token = 4 * get_total_parameters(model)  # forward, and backward without the weights' gradients
+    per_token = 4 * int(get_total_parameters(model))  # forward, and backward without the weights' gradients
     return max(CALL_COST, round(len(model.layers) * per_layer / per_token))
 
 

@@ -87,7 +87,8 @@ class MicroBatch:
     @property
     def longest(self) -> int:
         """The longest sequence that the model sees, in tokens, padding included."""
-        return max(part.prefix.shape[1] + rows.tokens.shape[1] for part in self.parts for rows in part.groups)
+        lengths = [part.prefix.shape[1] + rows.tokens.shape[1] for part in self.parts for rows in part.groups]
+        return int(max(lengths))
 
     @property
     def computed_tokens(self) -> int:

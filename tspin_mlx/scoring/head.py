@@ -55,15 +55,15 @@ def frozen_head_logps(
             return logps, entropies, slope
         return logps, entropies, slope, mx.grad(lambda x: (head(x).astype(mx.float32) * second[0]).sum())(features)
 
-    @mx.custom_function
-    def scored(features: mx.array) -> tuple[mx.array, ...]:
+    def forward(features: mx.array) -> tuple[mx.array, ...]:
         return _by_chunks(with_slopes, features, targets, chunk)
 
-    @scored.vjp
-    def _(primals: Any, cotangents: Any, outputs: Any) -> mx.array:
+    def backward(primals: Any, cotangents: Any, outputs: Any) -> mx.array:
         slopes = outputs[2:]
         return sum(_settled(c)[:, None].astype(s.dtype) * s for c, s in zip(cotangents, slopes, strict=False))
 
+    scored = mx.custom_function(forward)
+    scored.vjp(backward)
     logps, entropies, *_ = scored(features)
     return logps, entropies
 

@@ -109,7 +109,7 @@ class Scorer:
         return _sums_by_response(found, batch)
 
     def _chunk(self, logits_at_once: int) -> int:
-        return max(1, logits_at_once // self._vocabulary)
+        return max(1, logits_at_once // int(self._vocabulary))
 
     def _features(self, batch: BatchArrays) -> mx.array:
         """Where the next token is scored: last hidden states, or logits if the model cannot be split."""
@@ -239,7 +239,7 @@ def _same(found: mx.array, expected: mx.array) -> bool:
 def distance(found: mx.array, expected: mx.array) -> float:
     """Between two arrays of one shape, as a share of the second's norm."""
     found, expected = found.astype(mx.float32), expected.astype(mx.float32)
-    return (mx.linalg.norm(found - expected) / mx.linalg.norm(expected)).item()
+    return float((mx.linalg.norm(found - expected) / mx.linalg.norm(expected)).item())
 
 
 def _sums_by_response(values: mx.array, batch: BatchArrays) -> mx.array:

@@ -119,7 +119,8 @@ def triplet_bytes(
 def resting_bytes(policy: Policy) -> int:
     """What is there while gradients are computed: the model; of the adapter's size the optimiser's two moments, the
     gradients that they are added to, and the untouched adapter."""
-    return mx.get_active_memory() + 4 * sum(value.nbytes for value in policy.adapter().values())
+    adapter = sum(value.nbytes for value in policy.adapter().values())
+    return int(mx.get_active_memory() + 4 * adapter)
 
 
 def largest_prompt(phase: TrainPhase, prompts: Sequence[Prompt], shared: bool) -> Prompt:

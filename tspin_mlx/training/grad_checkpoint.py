@@ -80,10 +80,10 @@ def can_grad_checkpoint(policy: Policy) -> bool:
     finally:
         model.eval()
     wrong = sum((found[name] - expected[name]).square().sum().item() for name in expected)
-    return wrong <= _ROUNDING**2 * sum(value.square().sum().item() for value in expected.values())
+    return bool(wrong <= _ROUNDING**2 * sum(value.square().sum().item() for value in expected.values()))
 
 
-def _checkpointing(original: Callable, seeds: LayerSeeds) -> Callable:
+def _checkpointing(original: Callable[..., Any], seeds: LayerSeeds) -> Callable[..., Any]:
     def call(layer: nn.Module, x: mx.array, *args: Any, **kwargs: Any) -> Any:
         cache = next((value for value in (*args, *kwargs.values()) if isinstance(value, PrefixCache)), None)
         prefix, seed = cache.prefix if cache else (), seeds.next()
@@ -91,7 +91,9 @@ def _checkpointing(original: Callable, seeds: LayerSeeds) -> Callable:
         given = {name: leaf for name, leaf in tree_flatten(others) if _is_differentiable(leaf)}
 
         # A checkpoint differentiates only what it is handed, and what comes out of it must be returned, once.
-        def inner(parameters: dict, prefix: tuple[mx.array, ...], given: dict[str, mx.array], x: mx.array) -> Any:
+        def inner(
+            parameters: dict[str, Any], prefix: tuple[mx.array, ...], given: dict[str, mx.array], x: mx.array
+        ) -> Any:
             layer.update(parameters)
             if cache:
                 cache.prefix = prefix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..recipe.schema import Schedule
+from ..recipe.phase import Schedule
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup_steps: int, schedule: Schedule) -> float:

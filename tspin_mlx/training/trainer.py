@@ -23,7 +23,7 @@ from ..method.objective import Objective
 from ..method.step_metrics import significant, step_metrics
 from ..models.adapters import differing
 from ..models.load import Policy
-from ..recipe.plan import TrainConfig
+from ..recipe.phase import TrainConfig
 from ..scoring.collate import Example, MicroBatch, Signature, batch_order, micro_batches
 from ..scoring.head import FEW_LOGITS_AT_ONCE, LOGITS_AT_ONCE, Differentiate
 from ..scoring.logprobs import BatchArrays, as_arrays
@@ -199,7 +199,7 @@ class Trainer:
                 self._accumulated(batch)
         finally:
             self.policy.model.eval()
-        return mx.get_peak_memory() - before
+        return int(mx.get_peak_memory() - before)
 
     def optimizer_state(self) -> dict[str, mx.array]:
         """All that the optimiser remembers, by name."""

@@ -14,7 +14,7 @@ def event_text(event: Event) -> str | None:
     """One line for an event, or None if it is not worth one."""
     kind = event["kind"]
     if kind == "phase_started":
-        return event["title"]
+        return str(event["title"])
     if kind == "step":
         return "  " + step_line(event)
     if kind == "generated":

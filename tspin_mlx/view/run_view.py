@@ -149,7 +149,9 @@ def reduce_all(view: RunView, events: Iterable[Event]) -> RunView:
 
 
 def _follows(step: Event, event: Event) -> bool:
-    return event["kind"] == "step" and event["step"] == step["step"] + 1 and event["phase"] == step["phase"]
+    if event["kind"] != "step" or event["phase"] != step["phase"]:
+        return False
+    return bool(event["step"] == step["step"] + 1)
 
 
 def _after_steps(view: RunView, steps: list[Event]) -> RunView:

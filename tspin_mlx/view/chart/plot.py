@@ -220,7 +220,8 @@ def _at_columns(values: np.ndarray, columns: int, breaks: Sequence[int] = ()) ->
     found = start * (1 - share) + end * share
     # Up to a break, and where nothing follows, the last value holds; before the first one there is nothing.
     holds = (np.isin(left + 1, np.array(breaks, int)) & (share < 1)) | (np.isnan(end) & (share < 0.5))
-    return np.where(share == 1, end, np.where(holds, start, found))
+    joined: np.ndarray = np.where(share == 1, end, np.where(holds, start, found))
+    return joined
 
 
 def value_range(traced: Sequence[Traced], plot: Plot) -> tuple[float, float]:

@@ -188,7 +188,8 @@ def _legend(plot: Plot) -> str:
 
 
 def _known(series: Series) -> np.ndarray:
-    return series.values[~np.isnan(series.values)]
+    known: np.ndarray = series.values[~np.isnan(series.values)]
+    return known
 
 
 def _stretches(there: np.ndarray) -> Iterator[list[int]]:
