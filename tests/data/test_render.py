@@ -13,8 +13,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from tspin_mlx.base.errors import DataError
 from tspin_mlx.data.read import Located, Splits, render_examples
-from tspin_mlx.data.render import PAPER_TEMPLATE, BadExample, Example, on_one_day, render, render_prompt
+from tspin_mlx.data.render import PAPER_TEMPLATE, BadExample, on_one_day, render, render_prompt
 from tspin_mlx.recipe.schema import DataSection
+from tspin_mlx.scoring.collate import Example
 
 BEGIN, START, END, STOP = "<s>", "<|im_start|>", "<|im_end|>", "<|stop|>"
 MARKERS = (BEGIN, START, END, STOP)
