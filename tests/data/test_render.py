@@ -13,9 +13,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from tspin_mlx.base.errors import DataError
 from tspin_mlx.data.read import Located, Splits, render_examples
-from tspin_mlx.data.render import PAPER_TEMPLATE, BadExample, on_one_day, render, render_prompt
+from tspin_mlx.data.render import PAPER_TEMPLATE, BadExample, RawExample, on_one_day, render, render_prompt
 from tspin_mlx.recipe.schema import DataSection
-from tspin_mlx.scoring.collate import Example
 
 BEGIN, START, END, STOP = "<s>", "<|im_start|>", "<|im_end|>", "<|stop|>"
 MARKERS = (BEGIN, START, END, STOP)
@@ -72,7 +71,7 @@ class Bytes(Characters):
 def example(*turns, response="Yo", answer="Yo"):
     roles = ("user", "assistant")
     messages = tuple({"role": roles[i % 2], "content": text} for i, text in enumerate(turns or ("Hi",)))
-    return Example(messages=messages, response=response, answer=answer)
+    return RawExample(messages=messages, response=response, answer=answer)
 
 
 def with_system(shown, text):
