@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.support.waiting import until
 from tspin_mlx.base import machine
 from tspin_mlx.base.machine import NOTIFY, awake, notify
 
@@ -35,8 +35,7 @@ def test_a_mac_stays_awake_for_as_long_as_the_process_needs(caffeinate, monkeypa
 
     @awake()
     def work():
-        while not caffeinate.exists():
-            time.sleep(0.01)
+        until(caffeinate.exists)
         return caffeinate.read_text().split()
 
     for _ in range(2):
@@ -56,17 +55,18 @@ def test_elsewhere_nothing_is_started(caffeinate, monkeypatch):
 
 def test_a_mac_is_told_in_its_own_way_and_no_name_is_a_script(stand_in, monkeypatch):
     told = stand_in("osascript")
+    monkeypatch.delenv(NOTIFY, raising=False)
     monkeypatch.setattr(sys, "platform", "darwin")
     name = '" & (do shell script "id") & "'
     notify(name, 61)
-    while not told.exists():
-        time.sleep(0.01)
+    until(told.exists)
     _, *words = told.read_text().splitlines()
     assert words[-1] == name and name not in "".join(words[:-1]) and words[::2] == ["-e", "-e", "-e", name]
 
 
 def test_nobody_is_told_elsewhere_too_soon_or_who_does_not_want_it(monkeypatch):
     started = []
+    monkeypatch.delenv(NOTIFY, raising=False)
     monkeypatch.setattr(machine.subprocess, "run", lambda command, **options: started.append(command[-1]))
     monkeypatch.setattr(sys, "platform", "linux")
     notify("elsewhere", 61)
@@ -79,6 +79,7 @@ def test_nobody_is_told_elsewhere_too_soon_or_who_does_not_want_it(monkeypatch):
 
 
 def test_where_nothing_can_be_shown_nothing_fails(monkeypatch):
+    monkeypatch.delenv(NOTIFY, raising=False)
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv("PATH", "")
     notify("no such program", 61)
