@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import shutil
 
 import mlx.core as mx
@@ -10,45 +9,39 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.small_runs import new_run, write_task
+from tests.support.tiny_model import tiny_policy
 from tspin_mlx.base.errors import DamagedError, DataError, RecipeError, TspinError
 from tspin_mlx.data.read import load_examples
 from tspin_mlx.engine.worker import work
-from tspin_mlx.jobs.launch import prepare
 from tspin_mlx.models.adapters import load_tensors, set_adapter
-from tspin_mlx.models.folder import open_model
-from tspin_mlx.models.load import load_policy
 from tspin_mlx.recipe.catalog import find_recipe, parse_source
-from tspin_mlx.recipe.schema import DataSection, LoraSection
+from tspin_mlx.recipe.schema import DataSection
 from tspin_mlx.runs.event_log import last_events, read_events
 from tspin_mlx.runs.run import Run
 from tspin_mlx.runs.state import state_of
 from tspin_mlx.view.event_text import event_text
 from tspin_mlx.view.run_view import RunView, reduce
 
-RECIPE = """
-model: {model}
-lora: {{rank: 2}}
-data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
-generation: {{max_tokens: 6, batch_size: 4, shard_tokens: 70}}
-training: {{iterations: 1, epochs: 1, batch_size: 2, learning_rate: 0.01}}
-run: {{seed: 3}}
-"""
+SETTINGS = {
+    "generation.max_tokens": 6,
+    "generation.shard_tokens": 70,
+    "warmup.epochs": 0,
+    "training.iterations": 1,
+    "training.batch_size": 2,
+    "run.seed": 3,
+}
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory, tiny_model):
-    folder = tmp_path_factory.mktemp("task")
-    for name, count in (("train", 4), ("validation", 2), ("test", 2)):
-        rows = [{"prompt": f"{name} {i}", "response": f"[{i}]"} for i in range(count)]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "task.yaml").write_text(RECIPE.format(model=tiny_model))
-    return folder
+    counts = {"train": 4, "validation": 2, "test": 2}
+    return write_task(tmp_path_factory.mktemp("task"), tiny_model, SETTINGS, counts=counts)
 
 
 @pytest.fixture(scope="module")
 def finished(task, tmp_path_factory):
-    source = find_recipe(str(task / "task.yaml"))
-    run = prepare(parse_source(source, [f"run.folder={tmp_path_factory.mktemp('runs')}"]), source).run
+    run = new_run(task, tmp_path_factory.mktemp("runs"))
     work(run)
     return run
 
@@ -155,7 +148,7 @@ def test_a_run_with_a_damaged_file_is_refused_or_ends_the_same(finished, bench, 
 
 @settings(max_examples=150)
 @given(damages())
-def test_a_damaged_tensor_file_is_refused_or_read_without_harm(finished, bench, tiny_policy, damage):
+def test_a_damaged_tensor_file_is_refused_or_read_without_harm(finished, bench, policy, damage):
     """Below the digests: whatever the header says, nothing but finite tensors of the right shapes gets in."""
     folder = bench / "adapter"
     shutil.copytree(finished.path / "initial/adapter", folder, dirs_exist_ok=True)
@@ -163,17 +156,17 @@ def test_a_damaged_tensor_file_is_refused_or_read_without_harm(finished, bench, 
     content = file.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     file.write_bytes(damage(content[:header]) + content[header:])
-    shapes = {name: value.shape for name, value in tiny_policy.adapter().items()}
+    shapes = {name: value.shape for name, value in policy.adapter().items()}
     with contextlib.suppress(TspinError):
-        set_adapter(tiny_policy, folder)
-    adapter = tiny_policy.adapter()
+        set_adapter(policy, folder)
+    adapter = policy.adapter()
     assert {name: value.shape for name, value in adapter.items()} == shapes
     assert all(mx.isfinite(value).all().item() for value in adapter.values())
 
 
 @pytest.fixture(scope="module")
-def tiny_policy(tiny_model):
-    return load_policy(open_model(tiny_model, "tiny"), "auto", LoraSection(rank=2), 0)
+def policy(tiny_model):
+    return tiny_policy(tiny_model, rank=2)
 
 
 def test_a_tensor_file_that_is_something_else_is_refused(tmp_path):

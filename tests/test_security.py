@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlx_lm.models import llama
 
+from tests.support.small_runs import new_run, write_task
 from tspin_mlx.base.errors import RecipeError, SetupError, StorageError, UsageError
 from tspin_mlx.engine.worker import work
 from tspin_mlx.jobs.launch import prepare, run_path
@@ -93,9 +94,7 @@ def test_pickled_weights_are_not_opened(tmp_path, tiny_model, canary):
 
 
 def test_a_run_does_not_remember_that_its_model_was_trusted(task, model, canary):
-    source = find_recipe(str(task / "task.yaml"))
-    recipe = parse_source(source, [f"model={model}", f"run.folder={task}"])
-    run = prepare(recipe, source, trusted=True).run
+    run = new_run(task, task, f"model={model}", trusted=True)
     canary.unlink(missing_ok=True)
     with pytest.raises(SetupError, match="code of its own"):
         work(run)
@@ -106,15 +105,13 @@ def test_a_run_does_not_remember_that_its_model_was_trusted(task, model, canary)
 
 @pytest.fixture
 def task(tmp_path, tiny_model):
+    settings = {
+        "data.validation": None, "data.validation_size": 2, "data.test": None, "generation.max_tokens": 4,
+        "warmup.epochs": 0, "training.iterations": 1,
+    }  # fmt: skip
     folder = tmp_path / "task"
     folder.mkdir()
-    rows = [{"prompt": f"say {i}", "response": "yes"} for i in range(6)]
-    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "task.yaml").write_text(
-        f"model: {tiny_model}\nlora: {{rank: 2}}\ndata: {{train: train.jsonl, validation_size: 2}}\n"
-        "generation: {max_tokens: 4}\ntraining: {iterations: 1, epochs: 1}\n"
-    )
-    return folder
+    return write_task(folder, tiny_model, settings, counts={"train": 6})
 
 
 @pytest.mark.parametrize(
@@ -138,7 +135,7 @@ def test_a_recipes_name_that_would_not_do_as_one_of_a_run_asks_for_another(task)
 
 def test_a_run_is_neither_made_nor_found_through_a_link(task, tmp_path):
     source = find_recipe(str(task / "task.yaml"))
-    run = prepare(parse_source(source, [f"run.folder={tmp_path / 'elsewhere'}"]), source).run
+    run = new_run(task, tmp_path / "elsewhere")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/task").symlink_to(run.path)
     recipe = parse_source(source, [f"run.folder={tmp_path / 'runs'}"])
@@ -156,10 +153,9 @@ def test_a_run_is_not_found_by_a_name_that_leads_elsewhere(tmp_path, name):
 
 
 def test_a_run_folder_that_is_there_is_never_written_over(task, tmp_path):
-    source = find_recipe(str(task / "task.yaml"))
-    launch = prepare(parse_source(source, [f"run.folder={tmp_path / 'runs'}"]), source)
-    before = {path: path.read_bytes() for path in launch.run.path.iterdir()}
-    prompts = launch.run.prompts()
+    run = new_run(task, tmp_path / "runs")
+    before = {path: path.read_bytes() for path in run.path.iterdir()}
+    prompts = run.prompts()
     with pytest.raises(StorageError, match="exists already"):
-        create_run(launch.run.path, launch.run.plan(), "", launch.run.about["model"], prompts)
-    assert {path: path.read_bytes() for path in launch.run.path.iterdir()} == before
+        create_run(run.path, run.plan(), "", run.about["model"], prompts)
+    assert {path: path.read_bytes() for path in run.path.iterdir()} == before

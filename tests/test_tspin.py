@@ -2,14 +2,13 @@
 
 import pytest
 
+from tests.support.small_runs import prepare_small_run
 from tspin_mlx.base.seeds import derive
 from tspin_mlx.engine.worker import work
 from tspin_mlx.generation.batch import Decoding
 from tspin_mlx.models.adapters import load_tensors, set_adapter
 from tspin_mlx.models.of_run import load_run
 from tspin_mlx.tspin import tspin
-
-from .conftest import prepare_small_run
 
 ITERATIONS = 3
 

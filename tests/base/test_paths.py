@@ -1,11 +1,11 @@
 """Paths as people type them, wherever they do: what cannot be one is a message, and what can is taken as it is."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import cli
+from tests.support.command_line import cli
+from tests.support.small_runs import jsonl
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.base.paths import typed, user_path
 from tspin_mlx.recipe.catalog import find_recipe, located, parse_source
@@ -42,7 +42,7 @@ def test_a_folder_with_a_comment_in_its_name(tmp_path):
     folder = tmp_path / "Project #2"
     folder.mkdir()
     rows = [{"prompt": f"say yes {i} times", "response": "yes"} for i in range(40)]
-    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "t.jsonl").write_text(jsonl(rows))
     done = cli("plan", "starter", "data.train=t.jsonl", cwd=folder)
     assert done.returncode == 0 and "8 training, 32 validation" in done.stdout, done.stderr
 

@@ -11,6 +11,7 @@ from huggingface_hub import errors
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.small_runs import jsonl
 from tspin_mlx.base.errors import DataError, HubError, StorageError
 from tspin_mlx.data.read import is_remote, load_examples
 from tspin_mlx.data.render import BadExample, read_example
@@ -33,10 +34,6 @@ def assistant(text):
 
 def system(text):
     return {"role": "system", "content": text}
-
-
-def jsonl(rows):
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from tests.digests import adapter_digest
+from tests.support.digests import adapter_digest
 from tspin_mlx.base import storage
 from tspin_mlx.base.errors import StorageError
 from tspin_mlx.engine import context

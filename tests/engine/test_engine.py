@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from mlx_lm.utils import load
 
-from tests.conftest import make_small_run, save_tiny_model
-from tests.digests import adapter_digest
+from tests.support.digests import adapter_digest
+from tests.support.small_runs import make_small_run
+from tests.support.tiny_model import save_tiny_model
 from tspin_mlx import tspin
 from tspin_mlx.base.errors import BusyError, DamagedError, SetupError, Stopped, StorageError, UsageError
 from tspin_mlx.base.stop import Stop

@@ -2,12 +2,11 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
+from tests.support import command_line
+from tests.support.small_runs import jsonl
 from tspin_mlx.base.errors import DataError
 from tspin_mlx.evaluation.of_run import held_out_prompts, measure_policies
 from tspin_mlx.runs.run import Run
@@ -23,13 +22,7 @@ def run(tiny_run):
 
 
 def cli(run, *args, **env):
-    return subprocess.run(
-        [sys.executable, "-m", "tspin_mlx", "eval", str(run.path), *map(str, args)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "HF_HUB_OFFLINE": "1", **env},
-        check=False,
-    )
+    return command_line.cli("eval", run.path, *args, HF_HUB_OFFLINE="1", **env)
 
 
 def nothing(*_):
@@ -131,7 +124,7 @@ def tasks(tmp_path):
     folder.mkdir()
     data = tmp_path / "questions.jsonl"
     rows = [{"question": f"validation {i}", "answer": "["} for i in range(4)]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data.write_text(jsonl(rows))
     for kind, more in MORE.items():
         (folder / f"{kind}.yaml").write_text(TASK.format(kind=kind, data=data, more=more))
     return folder

@@ -11,7 +11,7 @@ import pytest
 from experiments import instructions, outcomes, puzzles, snips, sweeps, tables
 from experiments.instructions import Form
 from experiments.tasks import Sizes, write
-from tests.conftest import make_small_run
+from tests.support.small_runs import make_small_run
 from tspin_mlx.base.errors import DataError, UsageError
 from tspin_mlx.recipe.catalog import find_recipe, parse_source
 from tspin_mlx.recipe.lineage import lineage

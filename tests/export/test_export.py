@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mlx_lm.utils import load
 
-from tests.conftest import make_small_run
+from tests.support.small_runs import make_small_run
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.cli import main
 from tspin_mlx.cli.export import _tell_agreement

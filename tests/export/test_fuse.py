@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.utils import load, load_model, quantize_model
 
 import tspin_mlx.export.fuse as fusing
-from tests.conftest import make_small_run
+from tests.support.small_runs import make_small_run
 from tspin_mlx.base.errors import DamagedError, UsageError
 from tspin_mlx.export.agreement import agreement, distributions, held_out
 from tspin_mlx.export.fuse import MAX_KL, FusedAnother, fuse

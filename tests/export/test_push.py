@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub import constants
 from mlx_lm.utils import load
 
-from tests.hub_double import READ_ONLY, TOKEN, Hub
+from tests.support.hub_double import READ_ONLY, TOKEN, Hub
 from tspin_mlx.cli import main
 from tspin_mlx.runs.run import Run
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mlx_lm.models import mamba
 
-from tests.scoring.test_prefix import tiny
+from tests.support.tiny_architectures import tiny_architecture
 from tspin_mlx.generation.stream import PromptCache
 
 RNG = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def assert_right(model, logits, tokens):
 
 @pytest.fixture(params=["llama", "qwen3", "gemma3_text"])
 def model(request):
-    return tiny(request.param)
+    return tiny_architecture(request.param)
 
 
 def test_of_a_conversation_that_goes_on_only_the_new_is_computed(model):
@@ -72,7 +72,7 @@ def test_what_was_computed_ahead_or_left_half_done_does_not_count(model):
 
 
 def test_a_window_that_has_moved_on_cannot_go_back():
-    model, cache = tiny("gemma3_text", sliding_window=8), PromptCache()
+    model, cache = tiny_architecture("gemma3_text", sliding_window=8), PromptCache()
     answer(model, cache, ASKED, SAID)
     new, logits = answer(model, cache, ASKED[:15] + MORE)
     assert new == 21

@@ -9,7 +9,7 @@ import sys
 import pytest
 import typer
 
-from tests.cli.test_cli import cli
+from tests.support.command_line import cli
 from tspin_mlx.cli.doctor import show_findings
 from tspin_mlx.jobs import doctor
 from tspin_mlx.models.builtin import builtin_path

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.digests import adapter_digest
+from tests.support.digests import adapter_digest
 from tspin_mlx.base.errors import SetupError
 from tspin_mlx.jobs.control import resume
 from tspin_mlx.jobs.launch import prepare

@@ -12,8 +12,8 @@ import mlx_lm.utils
 import numpy as np
 import pytest
 
-from tests.conftest import save_tiny_model
-from tests.digests import adapter_digest
+from tests.support.digests import adapter_digest
+from tests.support.tiny_model import save_tiny_model
 from tspin_mlx.base import storage
 from tspin_mlx.base.errors import DamagedError, DivergedError, SetupError, TspinError
 from tspin_mlx.evaluation.measure import measure

@@ -1,50 +1,33 @@
 """A run's policies by name, and loaded."""
 
-import json
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from tests.digests import adapter_digest
+from tests.support.digests import adapter_digest
+from tests.support.small_runs import new_run, write_task
 from tspin_mlx.base.errors import DamagedError, SetupError, UsageError
 from tspin_mlx.engine.worker import work
-from tspin_mlx.jobs.launch import prepare
 from tspin_mlx.models.of_run import load_run, use_policy
-from tspin_mlx.recipe.catalog import find_recipe, parse_source
 from tspin_mlx.runs.policies import best_so_far, find_policy, policies
 from tspin_mlx.runs.run import Run
-
-RECIPE = """
-model: {model}
-lora: {{rank: 2}}
-data: {{train: train.jsonl, validation_size: 3}}
-generation: {{max_tokens: 4}}
-warmup: {{epochs: 1, learning_rate: 0.01}}
-training: {{iterations: 2, epochs: 1, learning_rate: 0.01}}
-"""
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory, tiny_model):
-    folder = tmp_path_factory.mktemp("task")
-    rows = [{"prompt": f"say {i}", "response": f"[{i}]"} for i in range(8)]
-    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "task.yaml").write_text(RECIPE.format(model=tiny_model))
-    return folder
+    settings = {"data.validation": None, "data.validation_size": 3, "data.test": None, "generation.max_tokens": 4}
+    return write_task(tmp_path_factory.mktemp("task"), tiny_model, settings, counts={"train": 8})
 
 
 def made(task, *overrides):
-    source = find_recipe(str(task / "task.yaml"))
-    return prepare(parse_source(source, [f"run.folder={task / 'runs'}", *overrides]), source).run
+    return new_run(task, task / "runs", *overrides)
 
 
 @pytest.fixture(scope="module")
-def run(task):
-    run = made(task)
-    work(run)
-    return run
+def run(small_run):
+    return Run(small_run)
 
 
 def test_policies_have_names_in_the_order_they_were_made(run):

@@ -1,13 +1,11 @@
 """What a run was trained on, with what training saw of it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
+from tests.support import command_line
 from tspin_mlx.models.of_run import load_run, use_policy
 from tspin_mlx.runs.run import Run
 from tspin_mlx.runs.samples import iterations_of, ordered, read_triplets, trained_on
@@ -20,13 +18,7 @@ def run(tiny_run):
 
 
 def cli(run, *args, columns=100):
-    return subprocess.run(
-        [sys.executable, "-m", "tspin_mlx", "samples", str(run.path), *map(str, args)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": str(columns)},
-        check=False,
-    )
+    return command_line.cli("samples", run.path, *args, COLUMNS=columns)
 
 
 def test_every_triplet_has_a_score(run):

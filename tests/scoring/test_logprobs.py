@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from tests.conftest import save_tiny_model
+from tests.support.tiny_model import save_tiny_model
 from tspin_mlx.method.triplets import Prompt, Response
 from tspin_mlx.models.folder import resolve_model
 from tspin_mlx.models.load import load_policy

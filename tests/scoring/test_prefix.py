@@ -1,7 +1,5 @@
 """Shared prompts, on tiny random models of many architectures: values and gradients of the plain computation."""
 
-import importlib
-
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
+from tests.support.tiny_architectures import ARCHITECTURES, tiny_architecture
 from tspin_mlx.method.triplets import Prompt, Response
 from tspin_mlx.models.load import Policy
 from tspin_mlx.scoring.collate import collate
@@ -16,72 +15,8 @@ from tspin_mlx.scoring.logprobs import Scorer, as_arrays
 from tspin_mlx.scoring.prefix import PrefixCache
 from tspin_mlx.training.grad_checkpoint import can_grad_checkpoint, grad_checkpointed
 
-SIZES = {
-    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-5, "vocab_size": 99, "rope_theta": 10000.0,
-    "max_position_embeddings": 256, "tie_word_embeddings": True,
-}  # fmt: skip
-
-_GEMMA4 = {
-    "head_dim": 8, "global_head_dim": 8, "vocab_size_per_layer_input": 99, "hidden_size_per_layer_input": 8,
-    "sliding_window": 128, "sliding_window_pattern": 2,
-}  # fmt: skip
-
 #: Their prompts cannot be shared.
 UNSHARED = ("gemma4_text-shared", "afm7")
-
-#: Module of mlx-lm, and what its configuration has beyond the sizes.
-ARCHITECTURES = {
-    "llama": {},
-    "llama-untied": {"tie_word_embeddings": False},
-    "mistral": {"model_type": "mistral"},
-    "qwen2": {},
-    "qwen3": {},
-    "gemma2": {"query_pre_attn_scalar": 8, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
-    "gemma3_text": {"sliding_window": 128, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
-    "phi3": {},
-    "phi": {"partial_rotary_factor": 0.5, "layer_norm_eps": 1e-5},
-    "stablelm": {"rope_pct": 0.25, "layer_norm_eps": 1e-5, "use_qkv_bias": False, "partial_rotary_factor": 0.5},
-    "gemma4_text": {**_GEMMA4, "num_kv_shared_layers": 0},
-    "gemma4_text-shared": {**_GEMMA4, "num_kv_shared_layers": 1},
-    "hunyuan": {
-        "use_cla": True,
-        "cla_share_factor": 2,
-        "num_experts": 1,
-        "moe_topk": 1,
-        "num_shared_expert": 1,
-        "use_mixed_mlp_moe": False,
-        "use_qk_norm": True,
-        "attention_head_dim": 8,
-        "attention_bias": False,
-        "rope_scaling": {"alpha": 1.0, "factor": 1.0, "type": "dynamic"},
-    },
-    "afm7": {
-        "num_layers": 4,
-        "num_kv_reuse_layers": 2,
-        "hidden_dim": 32,
-        "num_heads": 4,
-        "num_kv_heads": 2,
-        "hidden_dim_scale_factor": 2.0,
-    },
-    "smollm3": {"no_rope_layers": [1, 0, 1], "attention_bias": False, "mlp_bias": False},
-}
-
-
-def tiny(name, **changes):
-    """A random model with an adapter that does something."""
-    module = importlib.import_module(f"mlx_lm.models.{'llama' if name == 'mistral' else name.split('-')[0]}")
-    config = {"model_type": name.split("-")[0], **SIZES, **ARCHITECTURES[name], **changes}
-    mx.random.seed(0)
-    model = module.Model(module.ModelArgs.from_dict(config))
-    model.set_dtype(mx.float32)
-    model.freeze()
-    linear_to_lora_layers(model, 0, {"rank": 4, "scale": 2.0, "dropout": 0.0})
-    mx.random.seed(1)
-    changed = [(n, v + 0.1 * mx.random.normal(v.shape)) for n, v in tree_flatten(model.trainable_parameters())]
-    model.load_weights(changed, strict=False)
-    model.eval()
-    return model
 
 
 def example(seed, prompt, *responses):
@@ -129,7 +64,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in UNSHARED])
 def test_values_and_gradients_are_those_of_the_plain_computation(name):
-    model = tiny(name)
+    model = tiny_architecture(name)
     scorer = Scorer(model)
     assert scorer.split and scorer.shares
     assert_same(ours(model, scorer), plainly(model))
@@ -137,7 +72,7 @@ def test_values_and_gradients_are_those_of_the_plain_computation(name):
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "qwen3", "phi3", "gemma4_text", "gemma4_text-shared", "hunyuan"])
 def test_recomputation_changes_nothing(name):
-    model = tiny(name)
+    model = tiny_architecture(name)
     scorer = Scorer(model)
     with grad_checkpointed(model, True):
         found = ours(model, scorer)
@@ -146,7 +81,7 @@ def test_recomputation_changes_nothing(name):
 
 
 def test_layers_are_tried_as_they_are_trained_but_for_dropout(monkeypatch):
-    model, seen, score = tiny("llama"), [], Scorer.__call__
+    model, seen, score = tiny_architecture("llama"), [], Scorer.__call__
     linear_to_lora_layers(model, 2, {"rank": 2, "scale": 1.0, "dropout": 0.5})
 
     def watched(self, *args):
@@ -159,7 +94,7 @@ def test_layers_are_tried_as_they_are_trained_but_for_dropout(monkeypatch):
 
 
 def test_what_a_layer_hands_on_beside_its_result_is_noticed():
-    assert not can_grad_checkpoint(Policy(tiny("afm7"), None, {}))
+    assert not can_grad_checkpoint(Policy(tiny_architecture("afm7"), None, {}))
 
 
 def prefixes(batch):
@@ -167,7 +102,7 @@ def prefixes(batch):
 
 
 def test_a_quantised_model_gives_the_same_as_stacked():
-    model = tiny("llama", hidden_size=64)
+    model = tiny_architecture("llama", hidden_size=64)
     nn.quantize(
         model, group_size=32, bits=4, class_predicate=lambda path, m: "lora" not in path and hasattr(m, "to_quantized")
     )
@@ -177,7 +112,7 @@ def test_a_quantised_model_gives_the_same_as_stacked():
 
 
 def test_what_is_longer_than_a_sliding_window_brings_its_whole_prompt():
-    model = tiny("gemma3_text", sliding_window=32)
+    model = tiny_architecture("gemma3_text", sliding_window=32)
     scorer = Scorer(model)
     assert scorer.longest_shared == 32
     assert prefixes(scorer.collate(EXAMPLES)) == [(3, 0)]
@@ -188,7 +123,7 @@ def test_what_is_longer_than_a_sliding_window_brings_its_whole_prompt():
 
 def test_padding_counts_when_a_window_is_compared():
     """Prefix 14 and a row of 272 with its padding are longer than the window, though no sequence is."""
-    model = tiny("gemma3_text", sliding_window=284, max_position_embeddings=512)
+    model = tiny_architecture("gemma3_text", sliding_window=284, max_position_embeddings=512)
     scorer = Scorer(model)
     examples = [example(0, 15, 257, 257)]
     assert prefixes(scorer.collate(examples)) == [(1, 0)]
@@ -204,7 +139,7 @@ def test_no_array_is_ever_a_mask_while_shared_prompts_are_computed(monkeypatch):
         seen.append(mask)
         return attention(*args, mask=mask, **kwargs)
 
-    model = tiny("qwen3")
+    model = tiny_architecture("qwen3")
     scorer = Scorer(model)
     monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", watched)
     mx.eval(ours(model, scorer))
@@ -227,7 +162,7 @@ class Rounding(nn.Module):
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1])
 def test_what_is_rounded_otherwise_in_other_shapes_is_shared(share):
-    model = tiny("llama")
+    model = tiny_architecture("llama")
     model.model = Rounding(model.model, share)
     assert Scorer(model).shares
 
@@ -236,7 +171,7 @@ def test_what_is_rounded_otherwise_in_other_shapes_is_shared(share):
 @pytest.mark.parametrize("wrong", ["left out", "misplaced"])
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
 def test_a_model_that_treats_its_cache_otherwise_is_not_shared(name, wrong, dtype, monkeypatch):
-    model = tiny(name)
+    model = tiny_architecture(name)
     model.set_dtype(dtype)
     assert Scorer(model).shares
     if wrong == "left out":
@@ -265,7 +200,7 @@ def test_recurrent_models_are_not_shared():
 
 
 def test_stacked_and_shared_micro_batches_compute_the_same(tmp_path):
-    model = tiny("llama")
+    model = tiny_architecture("llama")
     scorer = Scorer(model)
     batches = [collate(EXAMPLES, share=share) for share in (False, True)]
     assert [prefixes(batch) for batch in batches] == [[(3, 0)], [(3, 18)]]

@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-import time
 
 import pytest
 
+from tests.support import command_line
+from tests.support.small_runs import new_run, work_on, write_task
+from tests.support.waiting import until
 from tspin_mlx.base.errors import BusyError, TspinError
 from tspin_mlx.jobs.launch import make
 from tspin_mlx.recipe.lineage import lineage, shared
@@ -20,16 +21,12 @@ from tspin_mlx.runs.run import Run
 from tspin_mlx.sweeps.members import load_sweep
 from tspin_mlx.sweeps.runner import Sweeping, alone
 
-RECIPE = """
-model: {model}
-lora: {{rank: 2, layers: 1}}
-data: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}
-generation: {{max_tokens: 6, batch_size: 4}}
-warmup: {{epochs: 1, learning_rate: 0.01}}
-training: {{iterations: 1, epochs: 1, batch_size: 4, learning_rate: 0.01}}
-evaluation: {{metrics: [exact_match]}}
-run: {{checkpoint_seconds: 0}}
-"""
+SETTINGS = {
+    "lora.layers": 1,
+    "generation.max_tokens": 6,
+    "training.iterations": 1,
+    "run.checkpoint_seconds": 0,
+}
 
 SWEEP = """recipe: task.yaml
 set: {evaluation.samples: 0}
@@ -49,16 +46,12 @@ SHARED = [
 
 
 def cli(task, *args):
-    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "140"}
-    command = [sys.executable, "-m", "tspin_mlx", *map(str, args)]
-    return subprocess.run(command, cwd=task, env=environment, capture_output=True, text=True, check=False)
+    return command_line.cli(*args, cwd=task, COLUMNS="140")
 
 
-def write_task(folder, model):
-    for name, count in (("train", 8), ("validation", 3), ("test", 2)):
-        rows = [{"prompt": f"{name} {i}", "response": f"[{i}]"} for i in range(count)]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "task.yaml").write_text(RECIPE.format(model=model))
+def write_sweep(folder, model):
+    """A task, and a sweep of it."""
+    write_task(folder, model, SETTINGS, counts={"train": 8, "validation": 3, "test": 2})
     (folder / "grid.yaml").write_text(SWEEP)
 
 
@@ -66,13 +59,13 @@ def write_task(folder, model):
 def swept(tmp_path_factory, tiny_model):
     """A finished sweep: its folder, and what the command said."""
     folder = tmp_path_factory.mktemp("swept")
-    write_task(folder, tiny_model)
+    write_sweep(folder, tiny_model)
     return folder, cli(folder, "sweep", "grid.yaml")
 
 
 @pytest.fixture
 def task(tmp_path, tiny_model, monkeypatch):
-    write_task(tmp_path, tiny_model)
+    write_sweep(tmp_path, tiny_model)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -103,8 +96,8 @@ def test_what_runs_have_in_common_is_made_once(swept):
 def test_a_run_that_took_over_is_the_run_that_did_it_all(swept, tiny_model):
     folder, _ = swept
     overrides = ("objective.nll_weight=1", "run.seed=1", "evaluation.samples=0", "run.name=alone")
-    assert cli(folder, "run", "task.yaml", *overrides).returncode == 0
-    alone, sibling = Run(folder / "runs/alone"), Run(folder / "runs/grid/grid-anchored-seed-1")
+    alone, sibling = new_run(folder, folder / "runs", *overrides), Run(folder / "runs/grid/grid-anchored-seed-1")
+    work_on(alone)
     assert shared(lineage(alone.plan()), lineage(sibling.plan())) == [phase.target for phase in alone.outline.phases]
     assert sibling.evaluations() == alone.evaluations() and sibling.test() == alone.test()
     shutil.rmtree(alone.path)
@@ -216,13 +209,10 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(task):
     (task / "long.yaml").write_text(
         "recipe: task.yaml\nset: {warmup.epochs: 60, run.checkpoint_seconds: 30}\nvary: {run.seed: [0, 1]}\n"
     )
-    command = [sys.executable, "-m", "tspin_mlx", "sweep", "long.yaml", "--set", "training.epochs=1"]
+    command = command_line.command("sweep", "long.yaml", "--set", "training.epochs=1")
     process = subprocess.Popen(command, cwd=task, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = task / "runs/long/long-seed-0"
-    deadline = time.monotonic() + 60
-    while not any(event["kind"] == "step" for event in read_events(first / "events.jsonl")):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
+    until(lambda: any(event["kind"] == "step" for event in read_events(first / "events.jsonl")) or process.poll())
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.app_driver import TRAINING, drive, text_of, until
-from tests.conftest import prepare_small_run
+from tests.support.small_runs import prepare_small_run
 from tspin_mlx.jobs.control import request_stop, resume
 from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.runs.lock import RunLock, holder, is_held
