@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tspin_mlx.base.errors import DataError, HubError, StorageError
 from tspin_mlx.data.read import is_remote, load_examples
-from tspin_mlx.data.render import BadExample, read_example
+from tspin_mlx.data.tokenize import BadExample, read_example
 from tspin_mlx.recipe.schema import DataSection
 
 GOOD = {"prompt": "p", "response": "r"}

@@ -12,7 +12,7 @@ from mlx_lm.tokenizer_utils import load as load_tokenizer
 
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.cli.result import print_result
-from tspin_mlx.data.render import RawExample, render
+from tspin_mlx.data.tokenize import RawExample, render
 from tspin_mlx.export.ask import ask
 from tspin_mlx.export.usage import mlx_adapter, mlx_model, transformers_model
 from tspin_mlx.models.rope import UNKNOWN_ROPE

@@ -21,7 +21,7 @@ from ..base.seeds import derive
 from ..base.text import first_line
 from ..method.triplets import Prompt
 from ..recipe.schema import DataSection
-from .render import BadExample, RawExample, read_example, render
+from .tokenize import BadExample, RawExample, read_example, render
 
 _LONGEST_LINE = 10_000_000  # characters; a longer one is no example but a wrong file
 _SHOWN = 5  # of the rows that cannot be used

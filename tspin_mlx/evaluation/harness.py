@@ -14,7 +14,7 @@ from typing import Any
 
 from ..base.errors import HubError, SetupError, UsageError
 from ..base.text import first_line, suggest
-from ..data.render import BadExample, prompt_text
+from ..data.tokenize import BadExample, prompt_text
 from ..generation.batch import Decoding, generate
 from ..method.triplets import Prompt, Response
 from ..models.load import Policy

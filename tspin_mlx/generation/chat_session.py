@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from ..base.errors import UsageError
 from ..base.seeds import derive
-from ..data.render import BadExample, render_prompt, takes_conversations
+from ..data.tokenize import BadExample, render_prompt, takes_conversations
 from ..models.adapters import set_adapter
 from ..models.of_run import load_run
 from ..runs.policies import find_policy, policies

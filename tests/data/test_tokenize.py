@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from tspin_mlx.base.errors import DataError
 from tspin_mlx.data.read import Located, Splits, render_examples
-from tspin_mlx.data.render import PAPER_TEMPLATE, BadExample, Example, on_one_day, render, render_prompt
+from tspin_mlx.data.tokenize import PAPER_TEMPLATE, BadExample, RawExample, on_one_day, render, render_prompt
 from tspin_mlx.recipe.schema import DataSection
 
 BEGIN, START, END, STOP = "<s>", "<|im_start|>", "<|im_end|>", "<|stop|>"
@@ -71,7 +71,7 @@ class Bytes(Characters):
 def example(*turns, response="Yo", answer="Yo"):
     roles = ("user", "assistant")
     messages = tuple({"role": roles[i % 2], "content": text} for i, text in enumerate(turns or ("Hi",)))
-    return Example(messages=messages, response=response, answer=answer)
+    return RawExample(messages=messages, response=response, answer=answer)
 
 
 def with_system(shown, text):
