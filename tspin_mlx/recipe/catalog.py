@@ -11,10 +11,7 @@ from ..base.text import suggest
 from .parse import parse_recipe, to_override
 from .schema import Recipe
 
-_PACKAGED = Path(__file__).parent / "recipes"
-if not _PACKAGED.is_dir():  # a checkout: the folder is mapped into the package only when it is installed
-    _PACKAGED = Path(__file__).parent.parent / "recipes"
-
+_PACKAGED = Path(__file__).parents[1] / "recipes"
 _DATA_KEYS = ("data.train", "data.validation", "data.test")
 
 
