@@ -235,6 +235,22 @@ def test_a_recipe_of_another_version_is_refused_in_words(made):
             use()
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda row: [],
+        lambda row: {**row, "recipe": None},
+        lambda row: {**row, "phases": [{"kind": "keep"}]},
+        lambda row: {**row, "phases": [{**phase, "train": {"steps": 1}, "objective": {}} for phase in row["phases"]]},
+    ],
+    ids=["no object", "no recipe", "a phase without a target", "training without its steps"],
+)
+def test_a_plan_that_is_none_is_damage(made, spoil):
+    made.store.write_json("plan.json", spoil(made.store.read_json("plan.json")))
+    with pytest.raises(DamagedError, match=r"plan\.json is not the plan of a run"):
+        Run(made.path)
+
+
 def test_a_run_is_found_by_its_name_or_its_path(made, monkeypatch):
     folder = made.path.parent
     assert find_run("quick", folder).path == made.path

@@ -72,7 +72,10 @@ class Run:
                 f"{path}: made by another version of tspin-mlx: its folder has format {made}, this one reads "
                 f"{' and '.join(map(str, _READABLE))}"
             )
-        self.outline = outline_from_row(self.store.read_json("plan.json"))
+        try:
+            self.outline = outline_from_row(self.store.read_json("plan.json"))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise DamagedError(f"{path / 'plan.json'} is not the plan of a run") from None
 
     @property
     def name(self) -> str:
