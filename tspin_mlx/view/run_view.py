@@ -123,11 +123,10 @@ def remaining_s(view: RunView, phases: Sequence[Phase]) -> float | None:
 
 def reduce(view: RunView, event: Event) -> RunView:
     """The view after one more event."""
-    kind = event["kind"]
-    if kind not in _REDUCERS:
+    changes = _changes(view, event)
+    if changes is None:
         return view
-    changes = _REDUCERS[kind](view, event)
-    if kind not in ("step", "progress"):
+    if event["kind"] not in ("step", "progress"):
         changes["news"] = (*view.news, event)
     return replace(view, time=event["time"], **changes)
 
@@ -173,40 +172,50 @@ def _after_steps(view: RunView, steps: list[Event]) -> RunView:
     )
 
 
-Changes = dict[str, Any]
-
-
-def _run_started(view: RunView, event: Event) -> Changes:
-    return {
-        "name": event["name"], "begun": event["time"], "phase": None, "stopping": None, "finished": False,
-        "failed": None, "hint": None, "phases": event["phases"], "phases_done": event["phases_done"],
-    }  # fmt: skip
-
-
-def _machine(view: RunView, event: Event) -> Changes:
-    return {"machine": {"device": event["device"], "memory_bytes": event["memory_bytes"]}}
-
-
-def _phase_started(view: RunView, event: Event) -> Changes:
-    return {
-        "phase": event["phase"], "title": event["title"], "iteration": event["iteration"],
-        "phase_begun": event["time"], "done": 0, "total": 0, "kept": 0, "tokens_per_s": None,
-    }  # fmt: skip
-
-
-def _progress(view: RunView, event: Event) -> Changes:
-    return {"done": event["done"], "total": event["total"], "tokens_per_s": event["tokens_per_s"]}
-
-
-def _step(view: RunView, event: Event) -> Changes:
-    parts, at = _placed(view, event)
-    return {
-        "done": event["step"],
-        "total": event["steps"],
-        "tokens_per_s": event["tokens_per_s"],
-        "steps": view.steps.followed_by(event, at),
-        "parts": parts,
-    }
+def _changes(view: RunView, event: Event) -> dict[str, Any] | None:
+    """The fields of the view that an event changes; None for an event of another version."""
+    match event["kind"]:
+        case "run_started":
+            fresh = {"phase": None, "stopping": None, "finished": False, "failed": None, "hint": None}
+            counts = {"phases": event["phases"], "phases_done": event["phases_done"]}
+            return {"name": event["name"], "begun": event["time"], **fresh, **counts}
+        case "machine":
+            return {"machine": {"device": event["device"], "memory_bytes": event["memory_bytes"]}}
+        case "phase_started":
+            begun = {"phase": event["phase"], "title": event["title"], "iteration": event["iteration"]}
+            return {**begun, "phase_begun": event["time"], "done": 0, "total": 0, "kept": 0, "tokens_per_s": None}
+        case "progress":
+            return {"done": event["done"], "total": event["total"], "tokens_per_s": event["tokens_per_s"]}
+        case "step":
+            parts, at = _placed(view, event)
+            progress = {"done": event["step"], "total": event["steps"], "tokens_per_s": event["tokens_per_s"]}
+            return {**progress, "steps": view.steps.followed_by(event, at), "parts": parts}
+        case "resumed":
+            return {"done": event["done"], "total": event["total"], "kept": event["done"]}
+        case "generated":
+            return {"generated": {**view.generated, event["iteration"]: _measures(event, "generate/")}}
+        case "evaluated":
+            return {"evaluations": {**view.evaluations, event["policy"]: _measures(event, "eval/")}}
+        case "phase_finished":
+            durations = {**view.durations, event["phase"]: event["elapsed_s"]}
+            return {"phase": None, "phases_done": view.phases_done + 1, "durations": durations}
+        case "warning":
+            return {"warnings": (*view.warnings, event["message"])}
+        case "stopping":
+            return {"stopping": event["after"]}
+        case "restarted":
+            message = f"{event['reason']}: started again with training.micro_batch_size {event['micro_batch_size']}"
+            return {"warnings": (*view.warnings, message)}
+        case "chosen":
+            return {"best": event["policy"]}
+        case "run_finished":
+            return {"finished": True, "phase": None}
+        case "run_stopped":
+            return {"phase": None}
+        case "run_failed":
+            return {"failed": event["message"], "hint": event.get("hint"), "phase": None}
+        case _:
+            return None
 
 
 def _placed(view: RunView, event: Event) -> tuple[tuple[Part, ...], int]:
@@ -221,72 +230,5 @@ def _placed(view: RunView, event: Event) -> tuple[tuple[Part, ...], int]:
     return view.parts, min(len(view.steps), last.start + event["step"] - last.first)
 
 
-def _generated(view: RunView, event: Event) -> Changes:
-    iteration = event["iteration"]
-    return {"generated": {**view.generated, iteration: _measures(event, "generate/")}}
-
-
-def _resumed(view: RunView, event: Event) -> Changes:
-    return {"done": event["done"], "total": event["total"], "kept": event["done"]}
-
-
-def _stopping(view: RunView, event: Event) -> Changes:
-    return {"stopping": event["after"]}
-
-
-def _restarted(view: RunView, event: Event) -> Changes:
-    message = f"{event['reason']}: started again with training.micro_batch_size {event['micro_batch_size']}"
-    return {"warnings": (*view.warnings, message)}
-
-
-def _evaluated(view: RunView, event: Event) -> Changes:
-    return {"evaluations": {**view.evaluations, event["policy"]: _measures(event, "eval/")}}
-
-
-def _phase_finished(view: RunView, event: Event) -> Changes:
-    durations = {**view.durations, event["phase"]: event["elapsed_s"]}
-    return {"phase": None, "phases_done": view.phases_done + 1, "durations": durations}
-
-
-def _warning(view: RunView, event: Event) -> Changes:
-    return {"warnings": (*view.warnings, event["message"])}
-
-
-def _chosen(view: RunView, event: Event) -> Changes:
-    return {"best": event["policy"]}
-
-
-def _run_finished(view: RunView, event: Event) -> Changes:
-    return {"finished": True, "phase": None}
-
-
-def _run_stopped(view: RunView, event: Event) -> Changes:
-    return {"phase": None}
-
-
-def _run_failed(view: RunView, event: Event) -> Changes:
-    return {"failed": event["message"], "hint": event.get("hint"), "phase": None}
-
-
 def _measures(event: Event, prefix: str) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in event.items() if name.startswith(prefix)}
-
-
-_REDUCERS: dict[str, Any] = {
-    "run_started": _run_started,
-    "machine": _machine,
-    "phase_started": _phase_started,
-    "progress": _progress,
-    "resumed": _resumed,
-    "step": _step,
-    "generated": _generated,
-    "evaluated": _evaluated,
-    "phase_finished": _phase_finished,
-    "warning": _warning,
-    "stopping": _stopping,
-    "restarted": _restarted,
-    "chosen": _chosen,
-    "run_finished": _run_finished,
-    "run_stopped": _run_stopped,
-    "run_failed": _run_failed,
-}
