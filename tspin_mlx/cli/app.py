@@ -1,7 +1,8 @@
-"""The commands, put together."""
+"""The typer app: the commands, in the order and the groups of ``--help``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,45 @@ import typer
 
 from ..base.errors import UsageError
 from . import commands_lists, commands_share, commands_train, commands_use
+
+Commands = Mapping[str, Callable[..., None]]
+
+_PANELS: Mapping[str, Commands] = {
+    "Train": {
+        "quickstart": commands_train.quickstart,
+        "run": commands_train.run,
+        "sweep": commands_train.sweep,
+        "resume": commands_train.resume,
+        "watch": commands_train.watch,
+        "stop": commands_train.stop,
+        "plan": commands_train.plan,
+        "schema": commands_train.schema,
+        "doctor": commands_train.doctor,
+    },
+    "Use and measure": {
+        "chat": commands_use.chat,
+        "samples": commands_use.samples,
+        "eval": commands_use.evaluate,
+    },
+    "Take it elsewhere": {
+        "fuse": commands_share.fuse,
+        "export": commands_share.export,
+        "push": commands_share.push,
+    },
+}
+_RECIPES: Commands = {
+    "ls": commands_lists.recipes_ls,
+    "show": commands_lists.recipes_show,
+    "cp": commands_lists.recipes_cp,
+    "validate": commands_lists.recipes_validate,
+}
+_RUNS: Commands = {
+    "ls": commands_lists.runs_ls,
+    "show": commands_lists.runs_show,
+    "rm": commands_lists.runs_rm,
+    "compare": commands_lists.runs_compare,
+    "export": commands_lists.runs_export,
+}
 
 app = typer.Typer(
     name="tspin-mlx",
@@ -19,11 +59,23 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(commands_train.app)
-app.add_typer(commands_use.app)
-app.add_typer(commands_share.app)
-app.add_typer(commands_lists.recipes_app, name="recipes", rich_help_panel="Recipes and runs")
-app.add_typer(commands_lists.runs_app, name="runs", rich_help_panel="Recipes and runs")
+
+
+def _add(group: typer.Typer, commands: Commands, panel: str | None = None) -> None:
+    for name, command in commands.items():
+        group.command(name, rich_help_panel=panel)(command)
+
+
+def _add_group(name: str, help: str, commands: Commands) -> None:
+    group = typer.Typer(help=help, no_args_is_help=True)
+    _add(group, commands)
+    app.add_typer(group, name=name, rich_help_panel="Recipes and runs")
+
+
+for _panel, _commands in _PANELS.items():
+    _add(app, _commands, _panel)
+_add_group("recipes", "Ready recipes, and checks of your own.", _RECIPES)
+_add_group("runs", "What was run, and how it went.", _RUNS)
 
 
 def _version(wanted: bool) -> None:

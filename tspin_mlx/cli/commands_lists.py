@@ -9,11 +9,7 @@ import typer
 
 from .options import Json, Overrides, RecipeName, RunName, RunsFolder, print_json
 
-recipes_app = typer.Typer(help="Ready recipes, and checks of your own.", no_args_is_help=True)
-runs_app = typer.Typer(help="What was run, and how it went.", no_args_is_help=True)
 
-
-@recipes_app.command("ls")
 def recipes_ls(json: Json = False) -> None:
     """List the ready recipes.
 
@@ -24,7 +20,6 @@ def recipes_ls(json: Json = False) -> None:
     show_recipes(as_json=json)
 
 
-@recipes_app.command("show")
 def recipes_show(recipe: RecipeName, json: Json = False) -> None:
     """Print a recipe; with --json, with every default filled in.
 
@@ -39,7 +34,6 @@ def recipes_show(recipe: RecipeName, json: Json = False) -> None:
         typer.echo(source.text, nl=False)
 
 
-@recipes_app.command("cp")
 def recipes_cp(
     recipe: RecipeName,
     target: Annotated[
@@ -55,7 +49,6 @@ def recipes_cp(
     copy_recipe(recipe, target)
 
 
-@recipes_app.command("validate")
 def recipes_validate(recipe: RecipeName, overrides: Overrides = None, json: Json = False) -> None:
     """Check a recipe's keys and values, without reading its data; `plan` reads it.
 
@@ -71,7 +64,6 @@ def recipes_validate(recipe: RecipeName, overrides: Overrides = None, json: Json
         typer.echo(f"{source.name} is valid")
 
 
-@runs_app.command("ls")
 def runs_ls(folder: RunsFolder = Path("runs"), json: Json = False) -> None:
     """List the runs in a folder.
 
@@ -82,7 +74,6 @@ def runs_ls(folder: RunsFolder = Path("runs"), json: Json = False) -> None:
     show_runs(folder, as_json=json)
 
 
-@runs_app.command("show")
 def runs_show(
     run: RunName,
     folder: RunsFolder = Path("runs"),
@@ -97,7 +88,6 @@ def runs_show(
     show_run(run, folder, as_json=json)
 
 
-@runs_app.command("rm")
 def runs_rm(
     runs: Annotated[list[str], typer.Argument(help="Runs' names in the folder, or their paths.", metavar="RUN")],
     folder: RunsFolder = Path("runs"),
@@ -112,7 +102,6 @@ def runs_rm(
     remove_runs(runs, folder, sure=yes)
 
 
-@runs_app.command("compare")
 def runs_compare(
     runs: Annotated[
         list[str] | None,
@@ -136,7 +125,6 @@ def runs_compare(
     compare_runs(runs or [], folder, metric, as_json=json)
 
 
-@runs_app.command("export")
 def runs_export(
     run: RunName,
     file: Annotated[Path | None, typer.Argument(help="New file; without one, stdout.", metavar="FILE")] = None,

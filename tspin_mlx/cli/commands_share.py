@@ -9,10 +9,6 @@ import typer
 
 from .options import Iteration, Json, PolicyName, RunName, RunsFolder, TrustRemoteCode, chosen_policy
 
-app = typer.Typer()
-
-PANEL = "Take it elsewhere"
-
 ExportName = Annotated[
     str | None, typer.Option("--out", "-o", help="Name of the new folder in runs/NAME/exports.", metavar="NAME")
 ]
@@ -23,7 +19,6 @@ BaseId = Annotated[
 ExportFormat = Literal["mlx", "peft", "both", "gguf", "triplets"]
 
 
-@app.command(rich_help_panel=PANEL)
 def fuse(
     run: RunName,
     folder: RunsFolder = Path("runs"),
@@ -54,7 +49,6 @@ def fuse(
     fuse_run(run, folder, policy=chosen_policy(iteration, policy), out=out, bits=bits, max_kl=max_kl, as_json=json)
 
 
-@app.command(rich_help_panel=PANEL)
 def export(
     run: RunName,
     format: Annotated[ExportFormat, typer.Option("--format", "-f", help="For which programs.")],
@@ -87,7 +81,6 @@ def export(
     )
 
 
-@app.command(rich_help_panel=PANEL)
 def push(
     run: RunName,
     repo: Annotated[str, typer.Argument(help="owner/name on the Hub; a name alone is yours.", metavar="REPO")],

@@ -22,12 +22,7 @@ from .options import (
     print_json,
 )
 
-app = typer.Typer()
 
-PANEL = "Train"
-
-
-@app.command(rich_help_panel=PANEL)
 def quickstart(
     overrides: Overrides = None,
     json: Json = False,
@@ -47,7 +42,6 @@ def quickstart(
     run_recipe("quickstart", overrides or [], Shown(json, detach, tui, plain, report_to or ()), introduce=True)
 
 
-@app.command(rich_help_panel=PANEL)
 def run(
     recipe: RecipeName,
     overrides: Overrides = None,
@@ -77,7 +71,6 @@ def run(
     run_recipe(recipe, overrides or [], shown, fork=fork, trusted=trust_remote_code)
 
 
-@app.command(rich_help_panel=PANEL)
 def sweep(
     file: Annotated[Path, typer.Argument(help="YAML file with a recipe, arms and lists of values.", metavar="FILE")],
     folder: RunsFolder = Path("runs"),
@@ -110,7 +103,6 @@ def sweep(
     run_sweep(file, changes or [], folder, jobs, dry_run=dry_run, as_json=json, trusted=trust_remote_code)
 
 
-@app.command(rich_help_panel=PANEL)
 def resume(
     run: RunName,
     folder: RunsFolder = Path("runs"),
@@ -130,7 +122,6 @@ def resume(
     resume_run(run, folder, Shown(json, detach, tui, plain, report_to or ()), trusted=trust_remote_code)
 
 
-@app.command(rich_help_panel=PANEL)
 def watch(
     run: RunName,
     folder: RunsFolder = Path("runs"),
@@ -151,7 +142,6 @@ def watch(
     watch_run(run, folder, as_json=json, plain=plain, report_to=report_to or ())
 
 
-@app.command(rich_help_panel=PANEL)
 def stop(
     run: RunName,
     folder: RunsFolder = Path("runs"),
@@ -171,7 +161,6 @@ def stop(
     stop_run(run, folder, when="now" if now else after or "step")
 
 
-@app.command(rich_help_panel=PANEL)
 def plan(recipe: RecipeName, overrides: Overrides = None, json: Json = False) -> None:
     """Show what a recipe would do, without doing it: every phase, its steps, and what it makes.
 
@@ -184,7 +173,6 @@ def plan(recipe: RecipeName, overrides: Overrides = None, json: Json = False) ->
     show_plan(recipe, overrides or [], as_json=json)
 
 
-@app.command(rich_help_panel=PANEL)
 def schema() -> None:
     """Print the JSON Schema of recipes, with every key's meaning.
 
@@ -195,7 +183,6 @@ def schema() -> None:
     print_json(Recipe.model_json_schema())
 
 
-@app.command(rich_help_panel=PANEL)
 def doctor(
     determinism: Annotated[
         bool,

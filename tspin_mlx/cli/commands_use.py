@@ -10,12 +10,7 @@ import typer
 from ..recipe.policy_names import BEST
 from .options import Iteration, Json, PolicyName, RunName, RunsFolder, SampleOrder, TrustRemoteCode, chosen_policy
 
-app = typer.Typer()
 
-PANEL = "Use and measure"
-
-
-@app.command(rich_help_panel=PANEL)
 def chat(
     run: RunName,
     iteration: Iteration = None,
@@ -59,7 +54,6 @@ def chat(
     )
 
 
-@app.command(rich_help_panel=PANEL)
 def samples(
     run: RunName,
     iteration: Annotated[
@@ -84,7 +78,6 @@ def samples(
     show_samples(run, folder, iteration=iteration, order=sort, count=count, as_json=json)
 
 
-@app.command("eval", rich_help_panel=PANEL)
 def evaluate(
     run: RunName,
     iteration: Iteration = None,
