@@ -108,4 +108,4 @@ def test_how_to_go_on_is_told_of_runs_whose_recipe_is_not_understood(small_run, 
     monkeypatch.setattr(Run, "replan", refuse)
     print_result(Run(small_run), 1)
     said = capsys.readouterr().out
-    assert "Go on:" in said and f"--adapter-path {small_run}/best" in said and "--max-tokens 12" in said
+    assert "Next:" in said and f"--adapter-path {small_run}/best" in said and "--max-tokens 12" in said

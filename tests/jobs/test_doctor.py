@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from tests.cli.test_cli import cli
-from tspin_mlx.cli.doctor import show_findings
+from tspin_mlx.cli.commands.doctor import doctor as doctor_command
 from tspin_mlx.jobs import doctor
 from tspin_mlx.models.builtin import builtin_path
 
@@ -121,10 +121,10 @@ def test_a_trial_that_cannot_be_made_is_a_finding_beside_the_others(monkeypatch,
     def fail(folder, tell):
         raise doctor.TspinError("no model", hint="fetch it")
 
-    monkeypatch.setattr("tspin_mlx.cli.doctor.repeats_itself", fail)
-    monkeypatch.setattr("tspin_mlx.cli.doctor.examine", lambda folder: [doctor.Finding("disk", "ok", "room")])
+    monkeypatch.setattr(doctor, "repeats_itself", fail)
+    monkeypatch.setattr(doctor, "examine", lambda folder: [doctor.Finding("disk", "ok", "room")])
     with pytest.raises(typer.Exit):
-        show_findings(tmp_path, determinism=True, as_json=True)
+        doctor_command(folder=tmp_path, determinism=True, as_json=True)
     disk, trial = json.loads(capsys.readouterr().out)
     assert disk["about"] == "disk" and (trial["verdict"], trial["text"], trial["hint"]) == (
         "problem",

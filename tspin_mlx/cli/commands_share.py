@@ -7,11 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from .options import Iteration, Json, PolicyName, RunName, RunsFolder, TrustRemoteCode, chosen_policy
-
-app = typer.Typer()
-
-PANEL = "Take it elsewhere"
+from .options import Folder, Iteration, Json, Policy, RunName, TrustRemoteCode, chosen_policy
 
 ExportName = Annotated[
     str | None, typer.Option("--out", "-o", help="Name of the new folder in runs/NAME/exports.", metavar="NAME")
@@ -23,12 +19,11 @@ BaseId = Annotated[
 ExportFormat = Literal["mlx", "peft", "both", "gguf", "triplets"]
 
 
-@app.command(rich_help_panel=PANEL)
 def fuse(
     run: RunName,
-    folder: RunsFolder = Path("runs"),
+    folder: Folder = Path("runs"),
     iteration: Iteration = None,
-    policy: PolicyName = None,
+    policy: Policy = None,
     out: ExportName = None,
     quantize: Annotated[
         Literal["4", "8"] | None, typer.Option("--quantize", "-q", help="Quantise the result to so many bits.")
@@ -54,13 +49,12 @@ def fuse(
     fuse_run(run, folder, policy=chosen_policy(iteration, policy), out=out, bits=bits, max_kl=max_kl, as_json=json)
 
 
-@app.command(rich_help_panel=PANEL)
 def export(
     run: RunName,
     format: Annotated[ExportFormat, typer.Option("--format", "-f", help="For which programs.")],
-    folder: RunsFolder = Path("runs"),
+    folder: Folder = Path("runs"),
     iteration: Iteration = None,
-    policy: PolicyName = None,
+    policy: Policy = None,
     out: ExportName = None,
     base: BaseId = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -87,15 +81,14 @@ def export(
     )
 
 
-@app.command(rich_help_panel=PANEL)
 def push(
     run: RunName,
     repo: Annotated[str, typer.Argument(help="owner/name on the Hub; a name alone is yours.", metavar="REPO")],
-    folder: RunsFolder = Path("runs"),
+    folder: Folder = Path("runs"),
     public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
     fused: Annotated[bool, typer.Option("--fused", help="Push a whole model instead of the adapter.")] = False,
     iteration: Iteration = None,
-    policy: PolicyName = None,
+    policy: Policy = None,
     base: BaseId = None,
     trust_remote_code: TrustRemoteCode = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")] = False,

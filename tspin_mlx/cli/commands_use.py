@@ -8,18 +8,13 @@ from typing import Annotated
 import typer
 
 from ..recipe.policy_names import BEST
-from .options import Iteration, Json, PolicyName, RunName, RunsFolder, SampleOrder, TrustRemoteCode, chosen_policy
-
-app = typer.Typer()
-
-PANEL = "Use and measure"
+from .options import Folder, Iteration, Json, Policy, RunName, SampleOrder, TrustRemoteCode, chosen_policy
 
 
-@app.command(rich_help_panel=PANEL)
 def chat(
     run: RunName,
     iteration: Iteration = None,
-    policy: PolicyName = None,
+    policy: Policy = None,
     compare: Annotated[bool, typer.Option("--compare", help="The base model's answers beside them.")] = False,
     system: Annotated[
         str | None, typer.Option("--system", metavar="TEXT", help="System prompt; by default that of the training.")
@@ -30,7 +25,7 @@ def chat(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same one gives the same answers.")] = 0,
     single: Annotated[bool, typer.Option("--single", help="Answer every prompt alone, without those before.")] = False,
-    folder: RunsFolder = Path("runs"),
+    folder: Folder = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per answer.")] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -59,7 +54,6 @@ def chat(
     )
 
 
-@app.command(rich_help_panel=PANEL)
 def samples(
     run: RunName,
     iteration: Annotated[
@@ -70,7 +64,7 @@ def samples(
         SampleOrder, typer.Option("--sort", help="The smallest advantage first, or as in the file.")
     ] = "file",
     count: Annotated[int, typer.Option("--count", min=1, help="How many to show.")] = 10,
-    folder: RunsFolder = Path("runs"),
+    folder: Folder = Path("runs"),
     json: Json = False,
 ) -> None:
     """Show what an iteration was trained on: prompt, the expert's answer, the model's, and its very first one.
@@ -84,7 +78,6 @@ def samples(
     show_samples(run, folder, iteration=iteration, order=sort, count=count, as_json=json)
 
 
-@app.command("eval", rich_help_panel=PANEL)
 def evaluate(
     run: RunName,
     iteration: Iteration = None,
@@ -118,7 +111,7 @@ def evaluate(
         int | None, typer.Option("--max-tokens", min=1, help="Longest answer; by default the recipe's or the task's.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the answers, as JSON lines.")] = None,
-    folder: RunsFolder = Path("runs"),
+    folder: Folder = Path("runs"),
     json: Json = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:

@@ -26,7 +26,7 @@ from ..recipe.schema import EvaluationSection, MetricName
 from ..runs.policies import find_policy
 from ..runs.run import Run, find_run
 from .console import say
-from .options import print_json
+from .output import print_json
 from .result import measures_table
 
 

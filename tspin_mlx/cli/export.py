@@ -27,7 +27,7 @@ from ..export.usage import Way, mlx_adapter, mlx_model, ollama_gguf, peft, trans
 from ..recipe.policy_names import BEST
 from ..runs.run import Run, find_run
 from .console import confirm, say
-from .options import print_json
+from .output import print_json
 
 
 @awake()

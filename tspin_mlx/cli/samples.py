@@ -14,7 +14,7 @@ from ..method.triplets import Response
 from ..runs.run import Run, find_run
 from ..runs.samples import Order, Sample, iterations_of, ordered, trained_on
 from ..view.colours import ON_DARK
-from .options import print_json
+from .output import print_json
 
 
 def show_samples(name: str, folder: Path, *, iteration: int | None, order: Order, count: int, as_json: bool) -> None:
