@@ -10,12 +10,14 @@ import typer
 from typer import Option
 
 from ..base.errors import UsageError
-from . import commands_share
 from .commands import recipes, run, runs, runs_compare, runs_export
 from .commands.chat import chat
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
+from .commands.export import export
+from .commands.fuse import fuse
 from .commands.plan import plan
+from .commands.push import push
 from .commands.samples import samples
 from .commands.schema import schema
 from .commands.stop import stop
@@ -38,7 +40,7 @@ _runs = typer.Typer(help="What was run, and how it went.", no_args_is_help=True)
 _COMMANDS: list[tuple[typer.Typer, str | None, list[Callable[..., None]]]] = [
     (app, "Train", [run.quickstart, run.run, sweep, run.resume, watch, stop, plan, schema, doctor]),
     (app, "Use and measure", [chat, samples, evaluate]),
-    (app, "Take it elsewhere", [commands_share.fuse, commands_share.export, commands_share.push]),
+    (app, "Take it elsewhere", [fuse, export, push]),
     (_recipes, None, [recipes.ls, recipes.show, recipes.cp, recipes.validate]),
     (_runs, None, [runs.ls, runs.show, runs.rm, runs_compare.compare, runs_export.export]),
 ]
