@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import cli
+from tests.cli.command_line import cli
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.base.paths import typed, user_path
 from tspin_mlx.recipe.catalog import find_recipe, located, parse_source

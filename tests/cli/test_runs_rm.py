@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cli.test_cli import cli
+from tests.cli.command_line import cli
 from tspin_mlx.base import storage
 from tspin_mlx.base.errors import BusyError, StorageError
 from tspin_mlx.jobs import control

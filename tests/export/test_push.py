@@ -152,7 +152,7 @@ def test_nothing_is_sent_unasked(hub, push):
 def test_what_else_is_in_the_repository_stays_and_is_told(hub, push):
     hub.add("jane/mine", **{"notes.txt": b"mine"})
     code, _, err = push("mine", "--yes", *BASE)
-    assert code == 0 and "what else is there stays: notes.txt" in err
+    assert code == 0 and "other files there stay: notes.txt" in err
     assert hub.repos["jane/mine"]["files"]["notes.txt"] == b"mine"
 
 

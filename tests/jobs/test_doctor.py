@@ -9,7 +9,7 @@ import sys
 import pytest
 import typer
 
-from tests.cli.test_cli import cli
+from tests.cli.command_line import cli
 from tspin_mlx.cli.commands.doctor import doctor as doctor_command
 from tspin_mlx.jobs import doctor
 from tspin_mlx.models.builtin import builtin_path

@@ -10,7 +10,7 @@ import pytest
 from textual.widgets import Input
 
 from tests.app_driver import TRAINING, drive, text_of, until
-from tspin_mlx.cli.commands_share import ExportFormat
+from tspin_mlx.cli.commands.export import ExportFormat
 from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.tui.screens.export import ExportScreen
 from tspin_mlx.tui.screens.help import HelpScreen

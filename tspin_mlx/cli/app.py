@@ -10,10 +10,15 @@ import typer
 from typer import Option
 
 from ..base.errors import UsageError
-from . import commands_share, commands_use
 from .commands import recipes, run, runs, runs_compare, runs_export
+from .commands.chat import chat
 from .commands.doctor import doctor
+from .commands.evaluate import evaluate
+from .commands.export import export
+from .commands.fuse import fuse
 from .commands.plan import plan
+from .commands.push import push
+from .commands.samples import samples
 from .commands.schema import schema
 from .commands.stop import stop
 from .commands.sweep import sweep
@@ -34,14 +39,14 @@ _runs = typer.Typer(help="What was run, and how it went.", no_args_is_help=True)
 #: Commands by group and panel, in the order of ``--help``.
 _COMMANDS: list[tuple[typer.Typer, str | None, list[Callable[..., None]]]] = [
     (app, "Train", [run.quickstart, run.run, sweep, run.resume, watch, stop, plan, schema, doctor]),
-    (app, "Use and measure", [commands_use.chat, commands_use.samples, commands_use.evaluate]),
-    (app, "Take it elsewhere", [commands_share.fuse, commands_share.export, commands_share.push]),
+    (app, "Use and measure", [chat, samples, evaluate]),
+    (app, "Take it elsewhere", [fuse, export, push]),
     (_recipes, None, [recipes.ls, recipes.show, recipes.cp, recipes.validate]),
     (_runs, None, [runs.ls, runs.show, runs.rm, runs_compare.compare, runs_export.export]),
 ]
 for _group, _panel, _commands in _COMMANDS:
     for _command in _commands:
-        _name = "eval" if _command is commands_use.evaluate else None  # by default the function's name
+        _name = "eval" if _command is evaluate else None  # by default the function's name
         _group.command(_name, rich_help_panel=_panel)(_command)
 app.add_typer(_recipes, name="recipes", rich_help_panel="Recipes and runs")
 app.add_typer(_runs, name="runs", rich_help_panel="Recipes and runs")

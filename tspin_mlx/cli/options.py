@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
@@ -39,6 +39,3 @@ def chosen_policies(iteration: int | None, policies: list[str] | None) -> list[s
 def chosen_policy(iteration: int | None, policy: str | None) -> str:
     """The one policy that ``--iteration`` or ``--policy`` names; by default the best."""
     return chosen_policies(iteration, None if policy is None else [policy])[0] or BEST
-
-
-SampleOrder = Literal["current", "historical", "file"]

@@ -1,42 +1,66 @@
-"""``samples``: what a run was trained on, triplet by triplet."""
+"""``samples``: print the triplets that a run was trained on."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer import Option
 
-from ..base.errors import UsageError
-from ..base.text import printable, shorten, signed
-from ..method.triplets import Response
-from ..runs.run import Run, find_run
-from ..runs.samples import Order, Sample, iterations_of, ordered, trained_on
-from ..view.colours import ON_DARK
-from .output import print_json
+from ...base.errors import UsageError
+from ...base.text import printable, shorten, signed
+from ..options import Folder, Json, RunName
+from ..output import print_json
+
+if TYPE_CHECKING:
+    from ...method.triplets import Response
+    from ...runs.run import Run
+    from ...runs.samples import Sample
 
 
-def show_samples(name: str, folder: Path, *, iteration: int | None, order: Order, count: int, as_json: bool) -> None:
-    """``samples``."""
+def samples(
+    name: RunName,
+    iteration: Annotated[int | None, Option(min=0, metavar="N", help="Of iteration N; by default the last.")] = None,
+    order: Annotated[
+        Literal["current", "historical", "file"],
+        Option("--sort", help="The smallest advantage first, or as in the file."),
+    ] = "file",
+    count: Annotated[int, Option(min=1, help="How many to show.")] = 10,
+    folder: Folder = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Show what an iteration was trained on: prompt, the expert's answer, the model's, and its very first one.
+
+    With each, the log-probability that the first epoch of training saw. Needs no model.
+
+    Example: tspin-mlx samples quickstart --iteration 1 --sort current --count 3
+    """
+    from ...runs.run import find_run
+    from ...runs.samples import ordered, trained_on
+
     run = find_run(name, folder)
     chosen = _iteration(run, iteration)
-    samples = ordered(trained_on(run, chosen), order)
-    shown = samples[:count]
+    triplets = ordered(trained_on(run, chosen), order)
+    shown = triplets[:count]
     if as_json:
         print_json([sample.to_row() for sample in shown])
         return
     console = Console(highlight=False)
     by = "" if order == "file" else f", the smallest {order} advantage first"
-    title = f"Iteration {chosen} of {run.name}: {len(shown)} of {len(samples)} triplets{by}"
+    title = f"Iteration {chosen} of {run.name}: {len(shown)} of {len(triplets)} triplets{by}"
     console.print(Text(printable(title), style="bold"))
-    if not samples[0].logps:
+    if not triplets[0].logps:
         console.print(Text("Their advantages are not known: the iteration is not trained yet.", style="yellow"))
     for sample in shown:
         _print(console, sample)
 
 
 def _iteration(run: Run, wanted: int | None) -> int:
+    from ...runs.samples import iterations_of
+
     known = iterations_of(run)
     if not known and run.outline.settings["objective.kind"] == "sft":
         raise UsageError(
@@ -56,6 +80,8 @@ def _iteration(run: Run, wanted: int | None) -> int:
 
 
 def _print(console: Console, sample: Sample) -> None:
+    from ...view.colours import ON_DARK
+
     prompt = sample.prompt
     console.print()
     console.print(Text(printable(prompt.text, keep_newlines=True), style="bold"))
@@ -76,8 +102,8 @@ def _print(console: Console, sample: Sample) -> None:
             grid.add_row(label, Text(_text(response)), "" if logp is None else f"log π {signed(logp)}")
     console.print(grid)
     advantages = (("current", sample.current), ("historical", sample.historical))
-    if told := [f"{name} {signed(value)}" for name, value in advantages if value is not None]:
-        console.print(Text("  ".join(["advantage", *told]), style=ON_DARK[0]))
+    if known := [f"{name} {signed(value)}" for name, value in advantages if value is not None]:
+        console.print(Text("  ".join(["advantage", *known]), style=ON_DARK[0]))
 
 
 def _text(response: Response) -> str:
