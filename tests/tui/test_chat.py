@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.app_driver import drive, text_of, until
+from tests.tui.driver import drive, text_of, until
 from tspin_mlx.tui.screens.chat import ChatScreen
 from tspin_mlx.tui.screens.run import RunScreen
 from tspin_mlx.tui.state import chat_process
@@ -66,7 +66,7 @@ async def begun(app, pilot):
 def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat, size):
     run, asked = chat
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("c")
         assert isinstance(app.screen, ChatScreen)
         await until(pilot, lambda: "loading" not in text_of(app))
@@ -79,7 +79,7 @@ def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat,
         await pilot.press("escape")
         assert isinstance(app.screen, RunScreen)
 
-    drive(story, run=run, size=size)
+    drive(scenario, run=run, size=size)
     first, *second = asked()
     assert first["policies"] == ["base", "best"]
     assert first["messages"] == [{"role": "system", "content": "Reply."}, {"role": "user", "content": "hello"}]
@@ -90,21 +90,21 @@ def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat,
 def test_what_cannot_be_answered_is_not_asked_again(chat):
     run, asked = chat
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await begun(app, pilot)
         await pilot.press(*"long", "enter")
         await until(pilot, lambda: "too long" in text_of(app))
         await pilot.press(*"hello", "enter")
         await until(pilot, lambda: "best says [2J[/foo] 2" in text_of(app))
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     assert [turn["content"] for turn in asked()[-1]["messages"]] == ["Reply.", "hello"]
 
 
 def test_what_one_policy_refuses_the_other_answers(chat):
     run, asked = chat
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await begun(app, pilot)
         await pilot.press(*"half", "enter")
         await until(pilot, lambda: "too long for it" in text_of(app) and "base says [2J[/foo] 2" in text_of(app))
@@ -113,7 +113,7 @@ def test_what_one_policy_refuses_the_other_answers(chat):
         await until(pilot, lambda: "base says [2J[/foo] 4" in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
         assert "too long for it" not in text_of(app)
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     _, base, best = asked()
     assert [turn["content"] for turn in base["messages"]] == ["Reply.", "half", "base says \x1b[2J[/foo] 2", "hello"]
     assert [turn["content"] for turn in best["messages"]] == ["Reply.", "hello"]
@@ -123,7 +123,7 @@ def test_what_one_policy_refuses_the_other_answers(chat):
 def test_what_was_said_before_is_reached_with_keys(chat, size):
     run, _ = chat
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await begun(app, pilot)
         for turn in range(1, 8):
             await pilot.press(*"more", "enter")
@@ -135,27 +135,27 @@ def test_what_was_said_before_is_reached_with_keys(chat, size):
         await pilot.press(*["pagedown"] * 9)
         await until(pilot, lambda: text_of(app).count("[/foo] 14") == 2)
 
-    drive(story, run=run, size=size)
+    drive(scenario, run=run, size=size)
 
 
 def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
     run, asked = chat
     chat_without_a_model(multi_turn=False)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await begun(app, pilot)
         for word in ("hello", "more"):
             await pilot.press(*word, "enter")
             await until(pilot, lambda word=word: word in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     assert [len(request["messages"]) for request in asked()] == [2, 2]
 
 
 def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
     run, _ = chat
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await begun(app, pilot)
         await pilot.press(*"die", "enter")
         await until(pilot, lambda: "the chat's process has ended: out of memory" in text_of(app))
@@ -167,7 +167,7 @@ def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
         await pilot.press("enter")
         await until(pilot, lambda: "best says [2J[/foo] 2" in text_of(app))
 
-    drive(story, run=run)
+    drive(scenario, run=run)
 
 
 def test_a_chat_that_cannot_start_says_why(chat, tmp_path):
@@ -175,24 +175,24 @@ def test_a_chat_that_cannot_start_says_why(chat, tmp_path):
     script = 'import sys\nprint(\'{"error": "no such model", "hint": "fetch it"}\')\nsys.exit("a last word")\n'
     (tmp_path / "chat.py").write_text(script)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("c")
         await until(pilot, lambda: "starts it again" in text_of(app))
         assert "no such model" in text_of(app) and "→ fetch it" in text_of(app) and "last word" not in text_of(app)
 
-    drive(story, run=run)
+    drive(scenario, run=run)
 
 
 def test_no_chat_process_stays_behind(chat):
     run, _ = chat
     seen = []
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await begun(app, pilot)
         process = app.screen._process._process
         seen.append(process)
         await pilot.press("escape")
         await until(pilot, lambda: process.returncode is not None)
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     assert seen

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from textual.widgets import Input
 
-from tests.app_driver import TRAINING, drive, text_of, until
+from tests.tui.driver import TRAINING, drive, text_of, until
 from tspin_mlx.cli.commands_share import ExportFormat
 from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.tui.screens.export import ExportScreen
@@ -56,7 +56,7 @@ def commands(make_run, tmp_path, monkeypatch):
 
 
 def test_a_new_run_is_planned_while_it_is_typed_and_started(commands, tmp_path):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("n")
         assert isinstance(app.screen, NewRunScreen)
         app.screen.query_one("#recipe", Input).value = "waves.yaml"
@@ -69,12 +69,12 @@ def test_a_new_run_is_planned_while_it_is_typed_and_started(commands, tmp_path):
         await pilot.press("ctrl+s")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
 
-    drive(story)
+    drive(scenario)
     assert ["run", "waves.yaml", "training.iterations=2", "--detach", "--json"] in commands()
 
 
 def test_a_run_that_starts_is_shown_whatever_lies_over_its_form(commands, monkeypatch):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         async def slowly(arguments):
             await until(pilot, lambda: isinstance(app.screen, HelpScreen))
             return await finished(arguments)
@@ -87,7 +87,7 @@ def test_a_run_that_starts_is_shown_whatever_lies_over_its_form(commands, monkey
         await pilot.press("escape")
         assert isinstance(app.screen, HomeScreen)
 
-    drive(story)
+    drive(scenario)
 
 
 def test_a_slow_look_does_not_replace_a_newer_one(commands, monkeypatch):
@@ -101,7 +101,7 @@ def test_a_slow_look_does_not_replace_a_newer_one(commands, monkeypatch):
     monkeypatch.setattr("tspin_mlx.tui.state.draft.look_at", slowly)
     monkeypatch.setattr(NewRunScreen, "_seen", lambda screen, looked, earlier: seen.append(looked.error))
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("n")
         recipe = app.screen.query_one("#recipe", Input)
         recipe.value = "slow.yaml"
@@ -111,23 +111,23 @@ def test_a_slow_look_does_not_replace_a_newer_one(commands, monkeypatch):
         late.set()
         await pilot.pause(0.5)
 
-    drive(story)
+    drive(scenario)
     assert not any(seen)
 
 
 def test_a_name_that_is_taken_by_a_finished_run_is_told(commands):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("n")
         app.screen.query_one("#iterations", Input).value = "9"
         await pilot.press("ctrl+s")
         await until(pilot, lambda: "is there already, and finished." in text_of(app))
         assert isinstance(app.screen, NewRunScreen)
 
-    drive(story)
+    drive(scenario)
 
 
 def test_what_is_wrong_is_told_and_nothing_starts(commands):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("n")
         app.screen.query_one("#recipe", Input).value = "nowhere.yaml"
         await until(pilot, lambda: "nowhere.yaml: no such recipe file" in text_of(app))
@@ -141,11 +141,11 @@ def test_what_is_wrong_is_told_and_nothing_starts(commands):
         await pilot.press("escape")
         assert isinstance(app.screen, HomeScreen)
 
-    drive(story)
+    drive(scenario)
 
 
 def test_a_file_is_picked(commands, tmp_path):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("n", "down", "down", "ctrl+o")
         await until(pilot, lambda: "train.jsonl" in text_of(app) and "waves.yaml" not in text_of(app))
         tree = app.screen.query_one("_Files")
@@ -155,7 +155,7 @@ def test_a_file_is_picked(commands, tmp_path):
         await pilot.press("enter")
         assert app.screen.query_one("#train", Input).value == str(tmp_path / "train.jsonl")
 
-    drive(story)
+    drive(scenario)
 
 
 def test_a_fork_begins_with_the_settings_of_its_run(commands, make_run):
@@ -164,14 +164,14 @@ def test_a_fork_begins_with_the_settings_of_its_run(commands, make_run):
     assert recipe.endswith("waves.yaml")
     assert set(changes) == {"run.name=origin", "training.learning_rate=0.003"}
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("f")
         await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and "Fork of origin" in text_of(app))
         app.screen.query_one("#rate", Input).value = "0.1"
         await pilot.press("ctrl+s")
         await until(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.run.name == "made")
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     words = next(words for words in commands() if words[0] == "run")
     assert words[2:] and {"training.learning_rate=0.1", "run.name=origin", "--fork", "origin-2"} <= set(words)
 
@@ -213,7 +213,7 @@ def test_estimates_by_hand(make_run):
 def test_the_form_makes_the_command_and_shows_what_it_says(commands, make_run):
     run = make_run("done")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("e")
         assert isinstance(app.screen, ExportScreen)
         assert "$ tspin-mlx export" in text_of(app)
@@ -225,7 +225,7 @@ def test_the_form_makes_the_command_and_shows_what_it_says(commands, make_run):
         await until(pilot, lambda: "done" in text_of(app) and "a note" in text_of(app))
         assert "made exports/x[2J [/foo]" in text_of(app)
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     assert commands()[-1] == ["export", str(run.path), "--format", "peft", "--iteration", "3", "--out", "out"]
 
 
@@ -233,7 +233,7 @@ def test_the_form_makes_the_command_and_shows_what_it_says(commands, make_run):
 def test_the_form_has_every_format_of_the_command(commands, make_run, size):
     run = make_run("done")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("e")
         await until(pilot, lambda: all(name in text_of(app) for name in get_args(ExportFormat)))
         assert app.screen.query_one("#iteration", Input).placeholder == "best"
@@ -243,14 +243,14 @@ def test_the_form_has_every_format_of_the_command(commands, make_run, size):
         await pilot.press("ctrl+s")
         await until(pilot, lambda: "a note" in text_of(app) and not app.screen._working)
 
-    drive(story, run=run, size=size)
+    drive(scenario, run=run, size=size)
     assert commands()[-1] == ["export", str(run.path), "--format", "triplets"]
 
 
 def test_an_upload_shows_its_files_and_is_asked_about(commands, make_run):
     run = make_run("done")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("e", "left", "ctrl+s")
         await until(pilot, lambda: "name the repository first" in text_of(app))
         await pilot.press("down", *"me/it", "down", "right", "ctrl+s")
@@ -259,7 +259,7 @@ def test_an_upload_shows_its_files_and_is_asked_about(commands, make_run):
         await pilot.press("ctrl+s")
         await until(pilot, lambda: "ended with exit code 5" in text_of(app))
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     pushed = [words for words in commands() if words[0] == "push"]
     assert pushed == [["push", str(run.path), "me/it", "--public", how] for how in ("--dry-run", "--yes")]
 
@@ -283,7 +283,7 @@ def test_a_process_that_is_no_longer_wanted_while_it_starts_is_ended(monkeypatch
         await asyncio.sleep(0.2)
         return started[0]
 
-    async def story():
+    async def scenario():
         task = asyncio.ensure_future(processes.spawned([sys.executable, "-c", "import time; time.sleep(600)"]))
         await asyncio.sleep(0.1)
         task.cancel()
@@ -291,7 +291,7 @@ def test_a_process_that_is_no_longer_wanted_while_it_starts_is_ended(monkeypatch
             await task
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert started[0].returncode is not None
 
 
@@ -304,7 +304,7 @@ time.sleep(600)
 
 
 def test_a_process_is_waited_for_even_if_that_is_cancelled():
-    async def story():
+    async def scenario():
         pipe = asyncio.subprocess.PIPE
         process = await processes.spawned([sys.executable, "-c", SLOW_TO_END], stdout=pipe)
         await process.stdout.readline()
@@ -315,4 +315,4 @@ def test_a_process_is_waited_for_even_if_that_is_cancelled():
             await task
         return process.returncode
 
-    assert asyncio.run(story()) == 0
+    assert asyncio.run(scenario()) == 0

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from textual.widgets import DataTable
 
-from tests.app_driver import TRAINING, drive, text_of, until
+from tests.tui.driver import TRAINING, drive, text_of, until
 from tspin_mlx.tui.screens.compare import CompareScreen, differences
 from tspin_mlx.tui.screens.home import HomeScreen
 from tspin_mlx.tui.screens.new_run import NewRunScreen
@@ -16,7 +16,7 @@ from tspin_mlx.view.chart import Plot, draw
 
 
 def test_without_runs_the_first_screen_says_what_to_press(make_run):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "No runs here yet" in text_of(app))
         assert "n   starts one" in text_of(app) and "q quit" in text_of(app) and "m mark" not in text_of(app)
         await pilot.press("n")
@@ -25,7 +25,7 @@ def test_without_runs_the_first_screen_says_what_to_press(make_run):
         assert isinstance(app.screen, HomeScreen)
         await pilot.press("q")
 
-    assert drive(story).return_code == 0
+    assert drive(scenario).return_code == 0
 
 
 def test_home_lists_runs_and_opens_one(make_run):
@@ -33,7 +33,7 @@ def test_home_lists_runs_and_opens_one(make_run):
     make_run("second", until=TRAINING)
     (make_run("broken").path / "run.json").write_text("{")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "first" in text_of(app))
         seen = text_of(app)
         assert "✓ finished" in seen and "‖ interrupted" in seen and "✗ damaged" in seen
@@ -47,14 +47,14 @@ def test_home_lists_runs_and_opens_one(make_run):
         await pilot.press("q")
         assert isinstance(app.screen, HomeScreen)
 
-    drive(story)
+    drive(scenario)
 
 
 def test_runs_are_marked_and_compared(make_run):
     for name, rate in (("slow", "1e-5"), ("fast", "1e-3")):
         make_run(name, overrides=[f"training.learning_rate={rate}"])
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "slow" in text_of(app))
         await pilot.press("m")
         await pilot.press("v")
@@ -72,7 +72,7 @@ def test_runs_are_marked_and_compared(make_run):
         await pilot.press("escape")
         assert isinstance(app.screen, HomeScreen)
 
-    drive(story)
+    drive(scenario)
 
 
 def test_compared_runs_that_are_not_finished_are_followed(make_run, working, monkeypatch):
@@ -80,7 +80,7 @@ def test_compared_runs_that_are_not_finished_are_followed(make_run, working, mon
     make_run("done", overrides=["training.learning_rate=1e-3", "generation.max_tokens=9", "lora.rank=2", "run.seed=5"])
     reads = []
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("v")
         await until(pilot, lambda: "━━ working" in text_of(app) and "━━ done" in text_of(app))
         poll = LiveSource.poll
@@ -94,7 +94,7 @@ def test_compared_runs_that_are_not_finished_are_followed(make_run, working, mon
         await until(pilot, lambda: "━━ working +123.45" in text_of(app))
         assert at.y and app.screen.query_one("#compare-below").scroll_offset == at
 
-    drive(story, run=working, size=(50, 16))
+    drive(scenario, run=working, size=(50, 16))
     assert set(reads) == {"working"}
 
 
@@ -102,7 +102,7 @@ def test_compared_runs_that_are_not_finished_are_followed(make_run, working, mon
 def test_runs_that_cannot_be_compared_are_told(make_run, how):
     runs = [make_run(name) for name in ("one", "two")]
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "one" in text_of(app))
         for run in runs:
             if how == "removed":
@@ -113,7 +113,7 @@ def test_runs_that_cannot_be_compared_are_told(make_run, how):
         await until(pilot, lambda: "none of these runs can be read" in text_of(app))
         assert isinstance(app.screen, HomeScreen)
 
-    drive(story)
+    drive(scenario)
 
 
 def test_a_chart_without_curves_has_a_legend():
@@ -124,14 +124,14 @@ def test_names_that_begin_alike_are_told_apart(make_run):
     for seed in (1, 2):
         make_run(f"household-commands-anchored-seed-{seed}")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "household" in text_of(app))
         assert "red-seed-1" in text_of(app) and "red-seed-2" in text_of(app)
         await pilot.press("v")
         await until(pilot, lambda: "━━ household…red-seed-1" in text_of(app))
         assert "━━ household…red-seed-2" in text_of(app)
 
-    drive(story, size=(80, 24))
+    drive(scenario, size=(80, 24))
 
 
 def test_differences_leave_names_out():
@@ -148,9 +148,9 @@ def test_resume_from_home_starts_the_engine_and_shows_the_run(make_run, monkeypa
     started = []
     monkeypatch.setattr("tspin_mlx.jobs.control.resume", lambda run: started.append(run.name))
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "half" in text_of(app))
         await pilot.press("r")
         assert isinstance(app.screen, RunScreen) and started == ["half"]
 
-    drive(story)
+    drive(scenario)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.app_driver import TRAINING, drive, text_of, until
+from tests.tui.driver import TRAINING, drive, text_of, until
 from tests.conftest import prepare_small_run
 from tspin_mlx.jobs.control import request_stop, resume
 from tspin_mlx.runs.event_log import read_events
@@ -46,7 +46,7 @@ def test_an_engine_that_is_killed_is_interrupted_at_once(tiny_model, tmp_path, s
     run = prepare_small_run(tiny_model, tmp_path, "warmup.epochs=5000")  # longer than the test
     supervisor = resume(run)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: len(app.screen.source.view.steps) > 3, seconds=60.0)
         assert "● running" in text_of(app) and "s stop" in text_of(app)
         engine = holder(run.path)["pid"]
@@ -58,7 +58,7 @@ def test_an_engine_that_is_killed_is_interrupted_at_once(tiny_model, tmp_path, s
         await until(pilot, lambda: "r resume " in text_of(app) and "s stop" not in text_of(app))
 
     try:
-        drive(story, run=run)
+        drive(scenario, run=run)
     finally:
         if is_held(run.path):
             os.killpg(supervisor.pid, signal.SIGKILL)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from textual.widgets import DataTable, RichLog
 
-from tests.app_driver import TRAINING, drive, text_of, until
+from tests.tui.driver import TRAINING, drive, text_of, until
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.runs.lock import RunLock
 from tspin_mlx.runs.samples import held_out
@@ -32,7 +32,7 @@ def test_the_panes_of_a_run_have_their_keys(done):
         "5": ["iteration 1: train on triplets", "finished", "a look at"],
     }
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         for key, words in wanted.items():
             await pilot.press(key)
             await pilot.pause(0.3)
@@ -41,17 +41,17 @@ def test_the_panes_of_a_run_have_their_keys(done):
                 assert word in seen, (key, word)
         assert "✓ finished" in seen and "best: iteration 1 (NLL 1.25)" in seen
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_a_working_run_shows_its_phase_and_what_is_left(working):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "▸ train on triplets" in text_of(app))
         seen = text_of(app)
         assert "iteration 1 (2 of 2)" in seen and "6/12" in seen and "left" in seen
         assert "✓ answer the prompts" in seen and "s stop" in seen and "r resume" not in seen
 
-    drive(story, run=working)
+    drive(scenario, run=working)
 
 
 @pytest.mark.parametrize("size", [(120, 36), (50, 16)])
@@ -60,7 +60,7 @@ def test_a_warm_up_is_seen_until_self_play_begins(make_run, size):
     run = make_run("warm", until="initial/adapter")
     begun = next(i for i, line in enumerate(whole) if '"advantage/current"' in line)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "━━ warm-up: NLL of the expert's answers 0.17" in text_of(app))
         assert "no steps yet" not in text_of(app) and "historical" not in text_of(app)
         with run.events_path.open("a") as log:  # the rest of the warm-up, and not one step more
@@ -70,7 +70,7 @@ def test_a_warm_up_is_seen_until_self_play_begins(make_run, size):
             log.write(whole[begun])
         await until(pilot, lambda: "━━ current" in text_of(app) and "warm-up: NLL" not in text_of(app))
 
-    drive(story, run=run, size=size)
+    drive(scenario, run=run, size=size)
 
 
 @pytest.mark.parametrize("width", [48, 78])
@@ -87,13 +87,13 @@ def test_a_dead_engine_is_told_within_two_seconds(make_run):
     run = make_run("killed", until=TRAINING)
     lock = RunLock.acquire(run.path)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "running" in text_of(app))
         lock.close()
         await until(pilot, lambda: "interrupted: r resumes" in text_of(app), seconds=2.5)
         assert "r resume" in text_of(app)
 
-    drive(story, run=run)
+    drive(scenario, run=run)
 
 
 @pytest.mark.parametrize(("key", "when"), [("i", "iteration"), ("s", "step"), ("n", "now"), ("escape", None)])
@@ -101,14 +101,14 @@ def test_stop_is_asked_about(working, monkeypatch, key, when):
     asked = []
     monkeypatch.setattr("tspin_mlx.tui.screens.run.request_stop", lambda run, when: asked.append(when))
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("s")
         assert isinstance(app.screen, StopDialog)
         assert "after this iteration" in text_of(app)
         await pilot.press(key)
         assert isinstance(app.screen, RunScreen)
 
-    drive(story, run=working)
+    drive(scenario, run=working)
     assert asked == ([when] if when else [])
 
 
@@ -118,11 +118,11 @@ def test_a_request_that_fails_is_told(working, monkeypatch):
 
     monkeypatch.setattr("tspin_mlx.tui.screens.run.request_stop", refuse)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("s", "s")
         await until(pilot, lambda: "nobody works on it" in text_of(app))
 
-    drive(story, run=working)
+    drive(scenario, run=working)
 
 
 def test_resume_follows_what_was_started(make_run, monkeypatch):
@@ -130,18 +130,18 @@ def test_resume_follows_what_was_started(make_run, monkeypatch):
     started = []
     monkeypatch.setattr("tspin_mlx.tui.screens.run.resume", lambda run: started.append(RunLock.acquire(run.path)))
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("r")
         await until(pilot, lambda: "running" in text_of(app))
         await pilot.press("r")  # no second one
         assert len(started) == 1
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     started[0].close()
 
 
 def test_space_freezes_the_view_and_goes_on(working):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "6/12" in text_of(app))
         await pilot.press("space")
         last = json.loads(working.events_path.read_text().splitlines()[-1])
@@ -153,11 +153,11 @@ def test_space_freezes_the_view_and_goes_on(working):
         await until(pilot, lambda: "7/12" in text_of(app))
         assert "frozen" not in text_of(app)
 
-    drive(story, run=working)
+    drive(scenario, run=working)
 
 
 def test_a_finished_run_is_played_again_at_speed(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("p")
         await until(pilot, lambda: "replay at" in text_of(app))
         speed = app.screen.source.speed
@@ -170,30 +170,30 @@ def test_a_finished_run_is_played_again_at_speed(done):
         await pilot.press("p")
         assert "✓ finished" in text_of(app)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 @pytest.mark.parametrize("key", ["d", "q", "escape"])
 def test_detaching_says_that_training_goes_on(working, key):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press(key)
         await until(pilot, lambda: isinstance(app.screen, HomeScreen) and "goes on in the background" in text_of(app))
 
-    drive(story, run=working)
+    drive(scenario, run=working)
 
 
 def test_a_new_run_is_made_from_here(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("n")
         assert isinstance(app.screen, NewRunScreen) and app.screen.origin is None
         await pilot.press("escape")
         assert isinstance(app.screen, RunScreen)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_smoothing_can_be_changed(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         chart = app.screen.query_one("#advantages", ChartView)
         assert chart.plot.smoothed_over == 1
         await pilot.press("right_square_bracket")
@@ -203,11 +203,11 @@ def test_smoothing_can_be_changed(done):
         await pilot.press("left_square_bracket")
         assert chart.plot.smoothed_over == 2
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_metrics_are_filtered_and_shown_on_a_log_scale(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("2")
         grid = app.screen.query_one(MetricsGrid)
         assert len(grid.names) > 10
@@ -218,11 +218,11 @@ def test_metrics_are_filtered_and_shown_on_a_log_scale(done):
         await pilot.press("slash", "escape")
         assert len(grid.names) > 10 and isinstance(app.screen, RunScreen)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_samples_step_through_iterations_are_ordered_and_switch_to_the_training_data(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("3")
         await pilot.pause(0.3)
         pane = app.screen.query_one(SamplesPane)
@@ -240,7 +240,7 @@ def test_samples_step_through_iterations_are_ordered_and_switch_to_the_training_
         await pilot.press("t")
         assert "8 trained on" in text_of(app) and "please do train number" in text_of(app)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24), (50, 16)])
@@ -251,7 +251,7 @@ def test_the_end_of_a_long_answer_is_reached_with_keys(done, monkeypatch, size):
 
     monkeypatch.setattr("tspin_mlx.tui.panes.samples.held_out", longer)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("3")
         await until(pilot, lambda: "tab answers" in text_of(app) and "validation number 0" in text_of(app))
         await pilot.press("pagedown", "end")
@@ -265,7 +265,7 @@ def test_the_end_of_a_long_answer_is_reached_with_keys(done, monkeypatch, size):
         await until(pilot, lambda: "the end" not in text_of(app) and "current" in text_of(app))
         assert app.screen.query_one("#samples-detail").scroll_offset.y == 0
 
-    drive(story, run=done, size=size)
+    drive(scenario, run=done, size=size)
 
 
 def tell(run, **event):
@@ -283,7 +283,7 @@ def test_only_what_is_new_is_added_to_a_long_log(working, monkeypatch):
     def seen(app):
         return [line[:-3] for line in text_of(app).splitlines()[5:-1]]  # without the scroll bar
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("5", "t")
         log = app.screen.query_one(RichLog)
         await until(pilot, lambda: any("step 1199/2000" in line.text for line in log.lines))
@@ -302,7 +302,7 @@ def test_only_what_is_new_is_added_to_a_long_log(working, monkeypatch):
         tell(working, kind="warning", message="third")
         await until(pilot, lambda: "third" in text_of(app) and len(log.lines) == 1000)
 
-    drive(story, run=working)
+    drive(scenario, run=working)
     assert not cleared
 
 
@@ -311,18 +311,18 @@ def test_a_failure_and_its_hint_are_seen(make_run, size):
     run = make_run("failed", until=TRAINING)
     tell(run, kind="run_failed", message="memory ran out", hint="use a smaller batch", exit_code=4)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "failed: r tries again" in text_of(app))
         assert size[0] < 76 or "→ use a smaller batch" in text_of(app)
         await pilot.press("5")
         await until(pilot, lambda: "failed: memory ran out" in text_of(app) and "→ use a smaller batch" in text_of(app))
 
-    drive(story, run=run, size=size)
+    drive(scenario, run=run, size=size)
 
 
 @pytest.mark.parametrize(("key", "size", "last"), [("1", (80, 14), "★ iteration 1"), ("4", (50, 16), "runs/done")])
 def test_keys_reach_the_end_of_a_panel(done, key, size, last):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press(key)
         await pilot.pause(0.3)
         assert last not in text_of(app)
@@ -331,7 +331,7 @@ def test_keys_reach_the_end_of_a_panel(done, key, size, last):
         await pilot.press(*["pageup"] * 5)
         await until(pilot, lambda: last not in text_of(app))
 
-    drive(story, run=done, size=size)
+    drive(scenario, run=done, size=size)
 
 
 def test_the_system_is_asked_at_once(working, monkeypatch):
@@ -339,17 +339,17 @@ def test_the_system_is_asked_at_once(working, monkeypatch):
     monkeypatch.setattr("tspin_mlx.tui.panes.system._EVERY_S", 1000.0)
     monkeypatch.setattr("tspin_mlx.tui.panes.system.stats_of", lambda _: asked.wait(10) and Stats(4711, 1 << 30, 99.0))
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("4")
         await until(pilot, lambda: "asking the system …" in text_of(app))
         asked.set()
         await until(pilot, lambda: "4711" in text_of(app))
 
-    drive(story, run=working)
+    drive(scenario, run=working)
 
 
 def test_events_with_steps(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("5")
         await pilot.pause(0.3)
         assert "step 12/12" not in text_of(app)
@@ -359,4 +359,4 @@ def test_events_with_steps(done):
         log = app.screen.query_one("#log")
         assert any("step 12/12" in line.text for line in log.lines)
 
-    drive(story, run=done)
+    drive(scenario, run=done)

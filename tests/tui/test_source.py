@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.app_driver import TRAINING
+from tests.tui.driver import TRAINING
 from tspin_mlx.runs.event_log import read_events, view_of
 from tspin_mlx.runs.lock import RunLock
 from tspin_mlx.tui.state import listing

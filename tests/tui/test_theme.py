@@ -9,7 +9,7 @@ import pytest
 from textual.color import Color
 from textual.widgets import Input
 
-from tests.app_driver import drive, text_of, until
+from tests.tui.driver import drive, text_of, until
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.tui.keys import KEYS, keys_file, own_keys
 from tspin_mlx.tui.screens.help import HelpScreen
@@ -23,18 +23,18 @@ from tspin_mlx.tui.widgets.key_line import KeyLine
 
 
 def test_nothing_blinks(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         lines = []
         for key in ("2", "f", "escape", "e", "escape", "c"):
             await pilot.press(key)
             lines += app.screen.query(Input)
         assert len(lines) > 10 and not any(line.cursor_blink for line in lines)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_help_is_about_the_focus(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
         assert "log π(y)" in text_of(app) and "Average over twice as many steps" in text_of(app)
@@ -43,11 +43,11 @@ def test_help_is_about_the_focus(done):
         await pilot.press("question_mark")
         assert isinstance(app.screen, RunScreen)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_the_palette_knows_what_can_be_done_here(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         titles = [command.title for command in app.get_system_commands(app.screen)]
         assert {"Replay", "Export", "Chat", "Detach", "Light colours", "Save a picture"} <= set(titles)
         await pilot.press("ctrl+p")
@@ -57,14 +57,14 @@ def test_the_palette_knows_what_can_be_done_here(done):
         await pilot.press("enter", "enter")
         await until(pilot, lambda: app.theme == LIGHT.name)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_a_picture_of_the_screen_is_saved_and_needs_nothing_else(done, tmp_path):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         app.save_picture()
 
-    drive(story, run=done)
+    drive(scenario, run=done)
     (saved,) = tmp_path.glob("*.svg")
     content = saved.read_text()
     assert "current" in content and "http" not in content.replace("http://www.w3.org/2000/svg", "")
@@ -77,12 +77,12 @@ def test_a_crash_tells_no_secrets(make_run, monkeypatch, capsys):
         token, surroundings = os.environ["HF_TOKEN"], dict(os.environ)
         raise RuntimeError(f"broken {len(token)}\x1b[2J [/foo]" if surroundings else "")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         app.action_help = fail
         await pilot.press("question_mark")
 
     with pytest.raises(RuntimeError):
-        drive(story)
+        drive(scenario)
     told = capsys.readouterr().err
     assert "in fail" in told and "broken 6[2J [/foo]" in told and "what trains goes on" in told
     assert "canary" not in told and "\x1b[2J" not in told
@@ -93,14 +93,14 @@ def test_keys_can_be_changed_by_their_ids(done, tmp_path, monkeypatch):
     keys_file().parent.mkdir()
     keys_file().write_text('replay = "x"\n')
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("p")
         assert "replay at" not in text_of(app)
         assert "x replay" in text_of(app)
         await pilot.press("x")
         assert "replay at" in text_of(app)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_the_keys_of_the_question_when_to_stop_can_be_changed(working, tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ def test_the_keys_of_the_question_when_to_stop_can_be_changed(working, tmp_path,
     asked = []
     monkeypatch.setattr("tspin_mlx.tui.screens.run.request_stop", lambda run, when: asked.append(when))
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("s")
         assert re.search(r"x +now +goes back to the last checkpoint", text_of(app))
         assert {"stop-iteration", "stop-step", "stop-now", "back"} == {
@@ -121,7 +121,7 @@ def test_the_keys_of_the_question_when_to_stop_can_be_changed(working, tmp_path,
         await pilot.press("x")
         assert isinstance(app.screen, RunScreen)
 
-    drive(story, run=working)
+    drive(scenario, run=working)
     assert asked == ["now"]
 
 
@@ -144,10 +144,10 @@ def test_wrong_keys_are_refused_and_told(make_run, tmp_path, monkeypatch, text, 
     with pytest.raises(UsageError, match=message):
         own_keys(keys_file())
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: any(message in told.message for told in app._notifications))
 
-    drive(story)
+    drive(scenario)
 
 
 def test_keys_may_change_places(tmp_path):
@@ -180,7 +180,7 @@ def hidden(screen):
 def test_no_two_actions_of_a_screen_share_a_key(make_run, done):
     make_run("another")  # to compare with
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         screens = {type(app.screen)}
         for key in (*"12345", "f", "e", "v", "f1", "c", "d"):
             await pilot.press(key)
@@ -196,24 +196,24 @@ def test_no_two_actions_of_a_screen_share_a_key(make_run, done):
                 await app.pop_screen()
         assert len(screens) == 7
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_every_line_of_keys_fits_and_has_help(done):
     for size in ((120, 36), (80, 24), (50, 16)):
 
-        async def story(app, pilot, size=size):
+        async def scenario(app, pilot, size=size):
             for key in "12345":
                 await pilot.press(key)
                 await pilot.pause(0.1)
                 line = text_of(app).splitlines()[-1]
                 assert "? help" in line and len(line.rstrip()) <= size[0], (size, key)
 
-        drive(story, run=done, size=size)
+        drive(scenario, run=done, size=size)
 
 
 def test_a_click_on_a_key_or_a_tab_does_it(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.click("#tabs", offset=(19, 0))
         assert app.screen.pane_name == "metrics"
         line = app.screen.query_one(KeyLine)
@@ -221,11 +221,11 @@ def test_a_click_on_a_key_or_a_tab_does_it(done):
         await pilot.click(KeyLine, offset=(start + 2, 0))
         assert "replay at" in text_of(app)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def test_resizing_to_a_small_screen_and_back_breaks_nothing(done):
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         for key in "12345":
             await pilot.press(key)
             await pilot.pause(0.2)
@@ -235,7 +235,7 @@ def test_resizing_to_a_small_screen_and_back_breaks_nothing(done):
                 await pilot.pause(0.2)
             assert text_of(app) == before, key
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 def contrast(one, other):
@@ -254,7 +254,7 @@ def luminance(colour):
 def test_all_colours_stand_out(make_run, monkeypatch, dark):
     monkeypatch.setenv("COLORTERM", "truecolor")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         if not dark:
             app.theme = LIGHT.name
         ground = app.current_theme.background
@@ -266,13 +266,13 @@ def test_all_colours_stand_out(make_run, monkeypatch, dark):
             for band in colours.bands:
                 assert contrast(colour, band) >= 3.0, (colour, band)
 
-    drive(story)
+    drive(scenario)
 
 
 def test_other_colours_are_everywhere_at_once(done, monkeypatch):
     monkeypatch.setenv("COLORTERM", "truecolor")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         colours = palette(app)
         dark = {colours.plain, colours.dim, colours.mark, *colours.lines, DARK.success, DARK.warning, DARK.background}
         for key in ("1", "2", "3", "4", "5", "space", "escape", "v", "escape", "n"):
@@ -283,7 +283,7 @@ def test_other_colours_are_everywhere_at_once(done, monkeypatch):
             app.theme = DARK.name
             await pilot.pause(0.4)
 
-    drive(story, run=done)
+    drive(scenario, run=done)
 
 
 @pytest.mark.parametrize(("name", "size"), [("120x36", (120, 36)), ("80x24", (80, 24)), ("50x16", (50, 16))])
@@ -304,14 +304,14 @@ def _snapshot(run, monkeypatch, same_as_kept, name, size, light=False):
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("TERM", "xterm-256color")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         if light:
             app.theme = LIGHT.name
         await until(pilot, lambda: "6/12" in text_of(app))
         await pilot.pause(0.4)
         same_as_kept(f"screen-{name}.svg", picture(app))
 
-    drive(story, run=run, size=size)
+    drive(scenario, run=run, size=size)
 
 
 def test_256_colours_have_grey_bands_and_16_have_none(make_run, monkeypatch):
@@ -319,12 +319,12 @@ def test_256_colours_have_grey_bands_and_16_have_none(make_run, monkeypatch):
     for term, count in (("xterm-256color", 3), ("xterm", 0)):
         monkeypatch.setenv("TERM", term)
 
-        async def story(app, pilot, count=count):
+        async def scenario(app, pilot, count=count):
             bands = palette(app).bands
             assert len(bands) == count
             assert all(band[1:3] == band[3:5] == band[5:7] for band in bands)
 
-        drive(story)
+        drive(scenario)
 
 
 def test_the_chart_can_be_used_alone(monkeypatch):
