@@ -6,10 +6,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
@@ -19,12 +19,13 @@ from tspin_mlx.base.text import printable
 from tspin_mlx.runs.run import Run
 
 from .keys import bound, keys_file, own_keys
+from .screens.app_screen import AppBase
 from .screens.home import HomeScreen
 from .screenshot import picture
 from .theme import DARK, LIGHT
 
 
-class TspinApp(App[None]):
+class TspinApp(AppBase):
     """Shows runs, and starts and stops them.
 
     Args:
@@ -62,7 +63,7 @@ class TspinApp(App[None]):
         try:
             self.set_keymap(own_keys(keys_file()))
         except TspinError as error:
-            self.tell(error)
+            self.show_error(error)
         if self._first is not None:
             self.open_run(self._first)
 
@@ -73,21 +74,7 @@ class TspinApp(App[None]):
         try:
             self.push_screen(RunScreen(Run(path)))
         except TspinError as error:
-            self.tell(error)
-
-    def leave(self, screen: Screen[Any]) -> None:
-        """Take a screen away, with whatever lies over it: help, the palette, a file picker."""
-        while screen in self.screen_stack:
-            self.pop_screen()
-
-    def tell(self, error: TspinError) -> None:
-        """Show what went wrong, and what to do about it."""
-        text = error.message if error.hint is None else f"{error.message}\n→ {error.hint}"
-        self.notify(printable(text, keep_newlines=True), severity="error", timeout=10, markup=False)
-
-    def say(self, text: str, *, warning: bool = False) -> None:
-        """Show a passing message."""
-        self.notify(printable(text, keep_newlines=True), severity="warning" if warning else "information", markup=False)
+            self.show_error(error)
 
     def _fatal_error(self) -> None:
         """Textual's own traceback shows local variables, and with them the environment: tokens, for one."""
@@ -97,14 +84,14 @@ class TspinApp(App[None]):
 
     def action_help_quit(self) -> None:
         """Ctrl-C, which ends other programs."""
-        self.say("q leaves; what trains goes on")
+        self.show_message("q leaves; what trains goes on")
 
     def action_help(self) -> None:
         """Show what the keys do where the focus is."""
         from .screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen.about(self))
+            self.push_screen(HelpScreen.about(self.screen))
 
     def action_new_run(self) -> None:
         """The form of a new run."""
@@ -138,6 +125,6 @@ class TspinApp(App[None]):
         try:
             storage.write_text(path, picture(self))
         except TspinError as error:
-            self.tell(error)
+            self.show_error(error)
         else:
-            self.say(f"saved {path}")
+            self.show_message(f"saved {path}")

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from tests.tui.driver import TRAINING, drive, text_of, until
 from tests.conftest import prepare_small_run
+from tests.tui.driver import TRAINING, drive, text_of, until
 from tspin_mlx.jobs.control import request_stop, resume
 from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.runs.lock import RunLock, holder, is_held

@@ -81,7 +81,7 @@ class EventsPane(Pane):
 
     def on_resize(self) -> None:
         """Wrap anew."""
-        self.call_after_refresh(self.screen.refresh_view)  # type: ignore[attr-defined]
+        self.call_after_refresh(self.post_message, self.RedrawRequested())
 
     def _chosen(self, view: RunView) -> list[Event]:
         if not self._with_steps:
@@ -93,7 +93,7 @@ class EventsPane(Pane):
         """With or without steps."""
         self._with_steps = not self._with_steps
         self._shown = []
-        self.screen.refresh_view()  # type: ignore[attr-defined]
+        self.post_message(self.RedrawRequested())
 
 
 def describe(event: Event) -> str | None:

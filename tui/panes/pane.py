@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 from textual.containers import Container
+from textual.message import Message
 
 from tspin_mlx.runs.run import Run
 
@@ -25,6 +26,9 @@ class Pane(Container):
     BINDINGS: ClassVar[list[BindingType]] = [*PAGE_KEYS]
 
     can_focus = True
+
+    class RedrawRequested(Message):
+        """Asks the screen to show the current status again."""
 
     def __init__(self, run: Run, *, id: str) -> None:
         super().__init__(id=id)

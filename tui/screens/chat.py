@@ -80,7 +80,7 @@ class ChatScreen(AppScreen):
         self.app.theme_changed_signal.subscribe(self, lambda _: setattr(self, "_stale", True))
         self._start()
         if is_held(self.run.path):
-            self.tspin.say("training goes on: two more models share the memory with it", warning=True)
+            self.app.show_message("training goes on: two more models share the memory with it", warning=True)
 
     def on_unmount(self) -> None:
         """No model stays behind."""

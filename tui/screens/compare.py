@@ -80,7 +80,7 @@ class CompareScreen(AppScreen):
         found = []
         for path in self._paths:
             with contextlib.suppress(TspinError):  # damaged, or removed meanwhile
-                source = LiveSource(Run(path), self.tspin.clock)
+                source = LiveSource(Run(path), self.app.clock)
                 while not source.caught_up:
                     source.poll()
                 found.append(source)
@@ -91,8 +91,8 @@ class CompareScreen(AppScreen):
         if sources:
             self._show()
         else:
-            self.tspin.say("none of these runs can be read", warning=True)
-            self.tspin.leave(self)
+            self.app.show_message("none of these runs can be read", warning=True)
+            self.app.close_screen(self)
 
     def _follow(self) -> None:
         """Take in what runs that are not finished have done since."""

@@ -135,7 +135,7 @@ class ExportScreen(AppScreen):
         if self._working:
             return
         if self.what == "push" and not self.query_one("#repo", Line).value.strip():
-            self.tspin.say("name the repository first", warning=True)
+            self.app.show_message("name the repository first", warning=True)
             return
         if self.what == "push" and not self._asked:
             self.run_worker(self._look(), exclusive=True)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from ..keys import KEYS, bound
 from ..theme import words_of
-
-if TYPE_CHECKING:
-    from ..app import TspinApp
 
 _KNOWN = KEYS.keys() - {"line-up", "line-down"} | {"command-palette"}
 
@@ -39,16 +36,15 @@ class HelpScreen(ModalScreen[None]):
         self._text, self._keys = text, keys
 
     @classmethod
-    def about(cls, app: TspinApp) -> HelpScreen:
-        """Help for the widget that has the focus, and for what is around it."""
-        screen = app.screen
+    def about(cls, screen: Screen[Any]) -> HelpScreen:
+        """Return the help for the widget of a screen that has the focus, and for what is around it."""
         around = [screen] if screen.focused is None else list(screen.focused.ancestors_with_self)
         text = next((text for node in around if (text := _help_of(node))), "")
         keys: dict[str, list[str]] = {}
         for _, binding, enabled, tooltip in screen.active_bindings.values():
             if enabled and binding.description and binding.id in _KNOWN:
                 told = tooltip or binding.tooltip or binding.description
-                keys.setdefault(told, []).append(app.get_key_display(binding))
+                keys.setdefault(told, []).append(screen.app.get_key_display(binding))
         return cls(text, [(" ".join(dict.fromkeys(shown)), told) for told, shown in keys.items()])
 
     def compose(self) -> ComposeResult:

@@ -63,7 +63,7 @@ class HomeScreen(AppScreen):
     def compose(self) -> ComposeResult:
         """A title, the table, and what to press where there is nothing yet."""
         yield Static(
-            Text.assemble(("tspin-mlx", "bold"), f"  runs in {printable(str(self.tspin.folder))}"),
+            Text.assemble(("tspin-mlx", "bold"), f"  runs in {printable(str(self.app.folder))}"),
             classes="line",
             id="home-title",
         )
@@ -87,7 +87,7 @@ class HomeScreen(AppScreen):
             self.run_worker(self._read, thread=True, exclusive=True, group="look")
 
     def _read(self) -> None:
-        worker, found = get_current_worker(), listed(self.tspin.folder, list(self._runs.values()))
+        worker, found = get_current_worker(), listed(self.app.folder, list(self._runs.values()))
         if not worker.is_cancelled:
             self.app.call_from_thread(self.show, found)
 
@@ -155,7 +155,7 @@ class HomeScreen(AppScreen):
         if heading == "current advantage":
             last = f"{'–' if run.last is None else signed(run.last):>7}  "
             return Text.assemble(last, (run.current[0 if self.has_class("-wide") else -_FEW :], colours["accent"]))
-        return Text(ago(self.tspin.clock() - run.touched), style=colours["dim"])
+        return Text(ago(self.app.clock() - run.touched), style=colours["dim"])
 
     def _welcome(self) -> RenderableType:
         key = f"bold {words_of(self.app)['accent']}"
@@ -177,7 +177,7 @@ class HomeScreen(AppScreen):
     def action_open(self) -> None:
         """Show the run under the cursor."""
         if (name := self.chosen) is not None:
-            self.tspin.open_run(self._runs[name].path)
+            self.app.open_run(self._runs[name].path)
 
     def action_mark(self) -> None:
         """Mark the run under the cursor, or take the mark away."""
@@ -195,7 +195,7 @@ class HomeScreen(AppScreen):
 
         names = list(self._marked) or [name for name, run in self._runs.items() if run.current][:MOST]
         if len(names) < 2:
-            self.tspin.say("mark two or more runs with m", warning=True)
+            self.app.show_message("mark two or more runs with m", warning=True)
             return
         self.app.push_screen(CompareScreen([self._runs[name].path for name in names[:MOST]]))
 
@@ -209,13 +209,13 @@ class HomeScreen(AppScreen):
         try:
             run = Run(self._runs[name].path)
             if run.is_finished:
-                self.tspin.say(f"{name} is finished")
+                self.app.show_message(f"{name} is finished")
                 return
             resume(run)
         except TspinError as error:
-            self.tspin.tell(error)
+            self.app.show_error(error)
         else:
-            self.tspin.open_run(run.path)
+            self.app.open_run(run.path)
 
 
 def _best(about: dict[str, object]) -> str:

@@ -108,7 +108,7 @@ class NewRunScreen(AppScreen):
         try:
             recipe, self._inherited = changes_of(origin)
         except TspinError as error:
-            self.tspin.tell(error)
+            self.app.show_error(error)
             return
         self.query_one("#recipe", Line).value = recipe
         self.query_one("#name", Line).value = f"{origin.name}-2"
@@ -126,8 +126,8 @@ class NewRunScreen(AppScreen):
         fork = None
         if self.origin is not None:
             fork = changes.pop("run.name", None) or f"{self.origin.name}-2"
-        if self.tspin.folder != Path("runs"):
-            inherited.setdefault("run.folder", str(self.tspin.folder))
+        if self.app.folder != Path("runs"):
+            inherited.setdefault("run.folder", str(self.app.folder))
         recipe = typed[FIELDS[0]] or "quickstart"
         return Draft(recipe, tuple(f"{key}={value}" for key, value in {**inherited, **changes}.items()), fork)
 
@@ -153,7 +153,7 @@ class NewRunScreen(AppScreen):
         worker, draft = get_current_worker(), self.app.call_from_thread(lambda: self.draft)
         looked = look_at(draft)
         model = next((c.split("=", 1)[1] for c in draft.changes if c.startswith("model.path=")), None)
-        earlier = earlier_speed(self.tspin.folder, model or str(looked.defaults.get("model.path")))
+        earlier = earlier_speed(self.app.folder, model or str(looked.defaults.get("model.path")))
         if not worker.is_cancelled:
             self.app.call_from_thread(self._seen, looked, earlier)
 
@@ -283,5 +283,5 @@ class NewRunScreen(AppScreen):
             self._plan = f"{made['run']} is there already, and finished.\n→ Give the new run another name."
             self._show()
             return
-        self.tspin.leave(self)
-        self.tspin.open_run(Path(made["run"]))
+        self.app.close_screen(self)
+        self.app.open_run(Path(made["run"]))

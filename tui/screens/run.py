@@ -116,7 +116,7 @@ class RunScreen(AppScreen):
 
     def on_mount(self) -> None:
         """Begin to follow."""
-        self.source = LiveSource(self.run, self.tspin.clock)
+        self.source = LiveSource(self.run, self.app.clock)
         self.app.theme_changed_signal.subscribe(self, lambda _: self._recolour())
         self.set_interval(_EVERY_S, self.tick)
         self.tick()
@@ -166,6 +166,10 @@ class RunScreen(AppScreen):
         """The lines are made for a width."""
         self.call_after_refresh(self.refresh_view)
 
+    def on_pane_redraw_requested(self) -> None:
+        """Show the current status again."""
+        self.refresh_view()
+
     # --- panes
 
     @property
@@ -207,8 +211,8 @@ class RunScreen(AppScreen):
     def action_replay(self) -> None:
         """Play it again, or go back to its end."""
         self.frozen = None
-        live = LiveSource(self.run, self.tspin.clock)
-        self.source = live if isinstance(self.source, ReplaySource) else ReplaySource(self.run, self.tspin.clock)
+        live = LiveSource(self.run, self.app.clock)
+        self.source = live if isinstance(self.source, ReplaySource) else ReplaySource(self.run, self.app.clock)
         self.refresh_view()
 
     def action_speed(self, factor: float) -> None:
@@ -229,20 +233,20 @@ class RunScreen(AppScreen):
         try:
             request_stop(self.run, when)
         except TspinError as error:
-            self.tspin.tell(error)
+            self.app.show_error(error)
             return
         words = {"now": "now", "step": "after this step", "iteration": "after this iteration"}[when]
-        self.tspin.say(f"asked to stop {words}; r resumes, or: {command('resume', self.run)}")
+        self.app.show_message(f"asked to stop {words}; r resumes, or: {command('resume', self.run)}")
 
     def action_resume(self) -> None:
         """Go on where it was."""
         try:
             resume(self.run)
         except TspinError as error:
-            self.tspin.tell(error)
+            self.app.show_error(error)
             return
         self.frozen = None
-        self.source = LiveSource(self.run, self.tspin.clock)
+        self.source = LiveSource(self.run, self.app.clock)
         self.refresh_view()
 
     def action_fork(self) -> None:
@@ -256,9 +260,9 @@ class RunScreen(AppScreen):
         from ..state.listing import listed
         from .compare import MOST, CompareScreen
 
-        others = [run.path for run in listed(self.tspin.folder) if run.path.name != self.run.name and run.current]
+        others = [run.path for run in listed(self.app.folder) if run.path.name != self.run.name and run.current]
         if not others:
-            self.tspin.say(f"no other run in {self.tspin.folder} has curves yet", warning=True)
+            self.app.show_message(f"no other run in {self.app.folder} has curves yet", warning=True)
             return
         self.app.push_screen(CompareScreen([self.run.path, *others][:MOST]))
 
@@ -279,4 +283,4 @@ class RunScreen(AppScreen):
         working = self.source.state in ("running", "stalled")
         self.dismiss()
         if working:
-            self.tspin.say(f"{self.run.name} goes on in the background\n{command('watch', self.run)}")
+            self.app.show_message(f"{self.run.name} goes on in the background\n{command('watch', self.run)}")

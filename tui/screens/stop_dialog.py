@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rich.console import Group
 from rich.table import Table
@@ -18,7 +18,7 @@ from tspin_mlx.jobs.control import When
 from ..keys import bound
 from ..theme import words_of
 
-_CHOICES = {
+_CHOICES: dict[When | Literal[""], tuple[str, str]] = {
     "iteration": ("after this iteration", "it is trained and measured"),
     "step": ("after this step", "a checkpoint is kept"),
     "now": ("now", "goes back to the last checkpoint"),
@@ -50,6 +50,6 @@ class StopDialog(ModalScreen[When | None]):
         with Vertical(classes="box"):
             yield Static(Group(Text("Stop training?\n", style="bold"), table, told))
 
-    def action_choose(self, when: str) -> None:
+    def action_choose(self, when: When | Literal[""]) -> None:
         """Answer."""
-        self.dismiss(when or None)  # type: ignore[arg-type]
+        self.dismiss(when or None)
