@@ -64,8 +64,9 @@ class Palette:
     bands: tuple[str, ...]
 
     def style(self, ink: Ink) -> Style:
-        """An ink as a style without a ground of its own where it has none."""
-        return Style(color=self._colour(ink.text), bgcolor=self._colour(ink.ground) if ink.ground else None)
+        """Return the Rich style for the colours of a chart's cells."""
+        background = self._colour(ink.background) if ink.background else None
+        return Style(color=self._colour(ink.foreground), bgcolor=background)
 
     def _colour(self, name: str) -> str:
         if name.startswith("line"):

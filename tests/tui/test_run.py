@@ -195,13 +195,13 @@ def test_a_new_run_is_made_from_here(done):
 def test_smoothing_can_be_changed(done):
     async def scenario(app, pilot):
         chart = app.screen.query_one("#advantages", ChartView)
-        assert chart.plot.smoothed_over == 1
+        assert chart.plot.effective_window == 1
         await pilot.press("right_square_bracket")
-        assert chart.plot.smoothed_over == 2
+        assert chart.plot.effective_window == 2
         await pilot.press("right_square_bracket")
-        assert chart.plot.smoothed_over == 4
+        assert chart.plot.effective_window == 4
         await pilot.press("left_square_bracket")
-        assert chart.plot.smoothed_over == 2
+        assert chart.plot.effective_window == 2
 
     drive(scenario, run=done)
 

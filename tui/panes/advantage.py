@@ -60,7 +60,7 @@ class AdvantagePane(Pane):
         """Average over more or fewer steps."""
         if self._last is not None:
             plot = advantage_plot(self._last.view, self._window)
-            self._window = max(1, round(plot.smoothed_over * factor))
-            if factor > 1 and self._window == plot.smoothed_over:
+            self._window = max(1, round(plot.effective_window * factor))
+            if factor > 1 and self._window == plot.effective_window:
                 self._window += 1
             self.draw()

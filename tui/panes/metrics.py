@@ -13,12 +13,12 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 
-from tspin_mlx.view.chart import Ink, Look, Mark, Plot, Row, Series, draw, fitted, number
+from tspin_mlx.view.chart import ChartStyle, Ink, Mark, Plot, Row, Series, draw, fit_row, format_number
 from tspin_mlx.view.run_view import RunView
 
 from ..keys import bound
 from ..state.status import Now
-from ..widgets.chart import chart_look, ground_of, strip_of
+from ..widgets.chart import chart_style, ground_of, strip_of
 from .pane import Pane
 
 _HEIGHT, _WIDTH, _GAP = 7, 36, 2  # of one chart, in cells
@@ -79,21 +79,21 @@ class MetricsGrid(Widget):
             self._made_for = (width, self.columns, self.app.theme)
             self._made.clear()
         if row not in self._made:
-            look = chart_look(self.app, legend=False, marks=False, axis=False)
-            self._made[row] = [self._chart(name, width, look) for name in names]
+            style = chart_style(self.app, legend=False, marks=False, axis=False)
+            self._made[row] = [self._chart(name, width, style) for name in names]
         return self._made[row]
 
-    def _chart(self, name: str, width: int, look: Look) -> list[Row]:
+    def _chart(self, name: str, width: int, style: ChartStyle) -> list[Row]:
         values = self.view.steps.column(name)
         marks = tuple(Mark(part.start, "") for part in self.view.parts)
         known = values[values == values]
-        last = number(float(known[-1])) if len(known) else "–"
+        last = format_number(float(known[-1])) if len(known) else "–"
         head = [
             (f"{name:<{max(1, width - len(last) - 1)}} "[: max(0, width - len(last))], Ink("dim")),
             (last, Ink("plain")),
         ]
         plot = Plot((Series(name, values),), marks, log=self.log_scale)
-        return [fitted(head, width), *draw(plot, width, _HEIGHT - 2, look), [(" " * width, Ink("plain"))]]
+        return [fit_row(head, width), *draw(plot, width, _HEIGHT - 2, style), [(" " * width, Ink("plain"))]]
 
 
 class Filter(Input):

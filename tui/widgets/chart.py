@@ -11,7 +11,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tspin_mlx.view.chart import Look, Plot, Row, draw
+from tspin_mlx.view.chart import ChartStyle, Plot, Row, draw
 
 from ..theme import palette
 
@@ -38,15 +38,15 @@ class ChartView(Widget):
         width, height = self.size
         place = (width, height, self.app.theme)
         if self.plot is not self._drawn[0] or place != self._drawn[1]:
-            look = chart_look(self.app, **self._parts)
-            self._rows = draw(self.plot, width, height, look) if self.plot and width and height else []
+            style = chart_style(self.app, **self._parts)
+            self._rows = draw(self.plot, width, height, style) if self.plot and width and height else []
             self._drawn = (self.plot, place)
         return strip_of(self, self._rows[y], width) if y < len(self._rows) else Strip.blank(width, ground_of(self))
 
 
-def chart_look(app: App[Any], **parts: bool) -> Look:
+def chart_style(app: App[Any], **parts: bool) -> ChartStyle:
     """How charts are drawn here: without colours the lines differ by their dashes."""
-    return Look(bands=bool(palette(app).bands), dashed=app.no_color, **parts)
+    return ChartStyle(bands=bool(palette(app).bands), dashed=app.no_color, **parts)
 
 
 def strip_of(widget: Widget, row: Row, width: int) -> Strip:
