@@ -16,6 +16,7 @@ def drive(scenario, *, size=(120, 36), run=None):
         async with app.run_test(size=size, notifications=True) as pilot:
             await pilot.pause(0.2)
             await scenario(app, pilot)
+            await pilot.pause()  # a screen that is closed before it is mounted would fail
         return app
 
     return asyncio.run(play())

@@ -18,8 +18,8 @@ from tspin_mlx.tui.screens.home import HomeScreen
 from tspin_mlx.tui.screens.new_run import NewRunScreen
 from tspin_mlx.tui.screens.run import RunScreen
 from tspin_mlx.tui.state import processes
-from tspin_mlx.tui.state.draft import Draft, changes_of, earlier_speed, look_at
-from tspin_mlx.tui.state.processes import Done, finished, lines_of
+from tspin_mlx.tui.state.draft import Draft, latest_speed, overrides_of, preview_draft
+from tspin_mlx.tui.state.processes import CommandResult, run_command, stream_command
 from tspin_mlx.view.estimate import estimate, speed_of
 
 #: Does what ``tspin-mlx`` would do with the same words, as far as the screens look at it.
@@ -77,11 +77,11 @@ def test_a_run_that_starts_is_shown_whatever_lies_over_its_form(commands, monkey
     async def scenario(app, pilot):
         async def slowly(arguments):
             await until(pilot, lambda: isinstance(app.screen, HelpScreen))
-            return await finished(arguments)
+            return await run_command(arguments)
 
         await pilot.press("n")
         app.screen.query_one("#recipe", Input).value = "waves.yaml"
-        monkeypatch.setattr("tspin_mlx.tui.screens.new_run.finished", slowly)
+        monkeypatch.setattr("tspin_mlx.tui.screens.new_run.run_command", slowly)
         await pilot.press("ctrl+s", "f1")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
         await pilot.press("escape")
@@ -96,10 +96,10 @@ def test_a_slow_look_does_not_replace_a_newer_one(commands, monkeypatch):
     def slowly(draft):
         if draft.recipe == "slow.yaml":
             late.wait(10)
-        return look_at(draft)
+        return preview_draft(draft)
 
-    monkeypatch.setattr("tspin_mlx.tui.state.draft.look_at", slowly)
-    monkeypatch.setattr(NewRunScreen, "_seen", lambda screen, looked, earlier: seen.append(looked.error))
+    monkeypatch.setattr("tspin_mlx.tui.state.draft.preview_draft", slowly)
+    monkeypatch.setattr(NewRunScreen, "_show_preview", lambda screen, preview, speed: seen.append(preview.error))
 
     async def scenario(app, pilot):
         await pilot.press("n")
@@ -160,7 +160,7 @@ def test_a_file_is_picked(commands, tmp_path):
 
 def test_a_fork_begins_with_the_settings_of_its_run(commands, make_run):
     run = make_run("origin", overrides=["training.learning_rate=0.003"])
-    recipe, changes = changes_of(run)
+    recipe, changes = overrides_of(run)
     assert recipe.endswith("waves.yaml")
     assert set(changes) == {"run.name=origin", "training.learning_rate=0.003"}
 
@@ -178,14 +178,14 @@ def test_a_fork_begins_with_the_settings_of_its_run(commands, make_run):
 
 def test_a_draft_is_looked_at_without_a_model(make_run, tmp_path):
     make_run()
-    looked = look_at(Draft(str(tmp_path / "waves.yaml")))
-    assert looked.rows[0] == ("train.jsonl:1", "say yes", "yes") and looked.characters == (7.0, 3.0)
-    assert looked.defaults["training.batch_size"] == 4
-    wrong = look_at(Draft(str(tmp_path / "waves.yaml"), ("training.epocs=1",)))
+    preview = preview_draft(Draft(str(tmp_path / "waves.yaml")))
+    assert preview.rows[0] == ("train.jsonl:1", "say yes", "yes") and preview.characters == (7.0, 3.0)
+    assert preview.defaults["training.batch_size"] == 4
+    wrong = preview_draft(Draft(str(tmp_path / "waves.yaml"), ("training.epocs=1",)))
     assert "unknown key training.epocs" in wrong.error and "epochs" in wrong.error and wrong.defaults
     (tmp_path / "train.jsonl").write_text('{"prompt": "x"}\nnot json\n')
-    assert [row[2] for row in look_at(Draft(str(tmp_path / "waves.yaml"))).rows] == ["", ""]
-    remote = look_at(Draft(str(tmp_path / "waves.yaml"), ("data.train=hub:a/b:train",)))
+    assert [row[2] for row in preview_draft(Draft(str(tmp_path / "waves.yaml"))).rows] == ["", ""]
+    remote = preview_draft(Draft(str(tmp_path / "waves.yaml"), ("data.train=hub:a/b:train",)))
     assert "read when the run is made" in remote.rows[0][1]
 
 
@@ -202,9 +202,9 @@ def test_estimates_by_hand(make_run):
     assert cost.train_tokens == 4 * 3 * (steps["warmup"] + 2 * steps["train"] + 3 * steps["train"])
     assert cost.seconds == pytest.approx(cost.steps * 4 * speed.train_s + cost.answers * speed.answer_s)
     assert estimate(run.plan_row, None, None).seconds is None
-    found, adapter = earlier_speed(run.path.parent, "tiny")
+    found, adapter = latest_speed(run.path.parent, "tiny")
     assert found == speed and adapter == 1000
-    assert earlier_speed(run.path.parent, "another") is None
+    assert latest_speed(run.path.parent, "another") is None
 
 
 # --- export
@@ -241,7 +241,7 @@ def test_the_form_has_every_format_of_the_command(commands, make_run, size):
         await until(pilot, lambda: app.screen.arguments[-2:] == ["--format", "triplets"])  # its path may be long
         assert app.screen.query_one("#iteration", Input).placeholder == "all"
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "a note" in text_of(app) and not app.screen._working)
+        await until(pilot, lambda: "a note" in text_of(app) and not app.screen.is_busy)
 
     drive(scenario, run=run, size=size)
     assert commands()[-1] == ["export", str(run.path), "--format", "triplets"]
@@ -265,14 +265,13 @@ def test_an_upload_shows_its_files_and_is_asked_about(commands, make_run):
 
 
 def test_processes_tell_how_they_ended(commands):
-    done = asyncio.run(finished(["plan", "broken"]))
-    assert (done.code, done.complaint) == (1, "recipe:3: unknown key\n  → did you mean epochs?")
-    assert Done(3, "", "").complaint == "it ended with exit code 3"
+    result = asyncio.run(run_command(["plan", "broken"]))
+    assert (result.exit_code, result.error_message) == (1, "recipe:3: unknown key\n  → did you mean epochs?")
+    assert CommandResult(3, "", "").error_message == "it ended with exit code 3"
 
-    async def lines():
-        return [line async for line in lines_of(["push", "--yes"])]
-
-    assert asyncio.run(lines())[-1] == 5
+    lines = []
+    assert asyncio.run(stream_command(["push", "--yes"], lines.append)) == 5
+    assert "a note" in lines
 
 
 def test_a_process_that_is_no_longer_wanted_while_it_starts_is_ended(monkeypatch):
@@ -284,7 +283,7 @@ def test_a_process_that_is_no_longer_wanted_while_it_starts_is_ended(monkeypatch
         return started[0]
 
     async def scenario():
-        task = asyncio.ensure_future(processes.spawned([sys.executable, "-c", "import time; time.sleep(600)"]))
+        task = asyncio.ensure_future(processes.spawn([sys.executable, "-c", "import time; time.sleep(600)"]))
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -305,10 +304,9 @@ time.sleep(600)
 
 def test_a_process_is_waited_for_even_if_that_is_cancelled():
     async def scenario():
-        pipe = asyncio.subprocess.PIPE
-        process = await processes.spawned([sys.executable, "-c", SLOW_TO_END], stdout=pipe)
+        process = await processes.spawn([sys.executable, "-c", SLOW_TO_END])
         await process.stdout.readline()
-        task = asyncio.ensure_future(processes.end(process))
+        task = asyncio.ensure_future(processes.terminate(process))
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -76,7 +76,7 @@ def test_runs_are_marked_and_compared(make_run):
 
 
 def test_compared_runs_that_are_not_finished_are_followed(make_run, working, monkeypatch):
-    monkeypatch.setattr("tspin_mlx.tui.screens.compare._EVERY_S", 0.2)
+    monkeypatch.setattr("tspin_mlx.tui.screens.compare.REFRESH_S", 0.2)
     make_run("done", overrides=["training.learning_rate=1e-3", "generation.max_tokens=9", "lora.rank=2", "run.seed=5"])
     reads = []
 

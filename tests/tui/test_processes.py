@@ -15,26 +15,26 @@ from tests.tui.driver import TRAINING, drive, text_of, until
 from tspin_mlx.jobs.control import request_stop, resume
 from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.runs.lock import RunLock, holder, is_held
-from tspin_mlx.tui.state.machine_stats import parse_gpu, parse_process, stats_of
+from tspin_mlx.tui.state.machine_stats import parse_ioreg, parse_ps, process_stats
 
 # --- the machine
 
 
 def test_what_the_system_says_is_read():
-    assert parse_process(7, " 2048  150.5\n").resident_bytes == 2048 * 1024
-    assert parse_process(7, "2048 99,5", 40.0).cpu_percent == 99.5
-    assert parse_process(7, "") is None and parse_process(7, "x y") is None
+    assert parse_ps(7, " 2048  150.5\n").resident_bytes == 2048 * 1024
+    assert parse_ps(7, "2048 99,5", 40.0).cpu_percent == 99.5
+    assert parse_ps(7, "") is None and parse_ps(7, "x y") is None
     told = (
         '"PerformanceStatistics" = {"Device Utilization %"=37,"Renderer Utilization %"=35} "Device Utilization %" = 4'
     )
-    assert parse_gpu(told) == 37.0 and parse_gpu("") is None
+    assert parse_ioreg(told) == 37.0 and parse_ioreg("") is None
 
 
 def test_the_engine_of_a_run_is_found(make_run):
     run = make_run(until=TRAINING)
-    assert stats_of(run.path) is None
+    assert process_stats(run.path) is None
     lock = RunLock.acquire(run.path)
-    found = stats_of(run.path)
+    found = process_stats(run.path)
     lock.close()
     assert found.pid == os.getpid() and found.resident_bytes > 1 << 20
 

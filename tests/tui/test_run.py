@@ -17,8 +17,8 @@ from tspin_mlx.tui.screens.home import HomeScreen
 from tspin_mlx.tui.screens.new_run import NewRunScreen
 from tspin_mlx.tui.screens.run import RunScreen
 from tspin_mlx.tui.screens.stop_dialog import StopDialog
-from tspin_mlx.tui.state.machine_stats import Stats
-from tspin_mlx.tui.state.status import Now, headline
+from tspin_mlx.tui.state.machine_stats import ProcessStats
+from tspin_mlx.tui.state.status import RunStatus, headline
 from tspin_mlx.tui.widgets.chart import ChartView
 from tspin_mlx.view.run_view import RunView
 
@@ -78,7 +78,7 @@ def test_a_long_name_leaves_room_for_the_state(working, width):
     name = "household-commands-" * 3 + "arm=anchored-seed=3"
     for state, words in (("running", "● running   iteration 1 (2 of 2)"), ("interrupted", "‖ interrupted: r resumes")):
         view = RunView(name=name, phase=TRAINING, iteration=1)
-        line = headline(Now(view, state, working.plan_row, {}), width).plain
+        line = headline(RunStatus(view, state, working.plan_row, {}), width).plain
         assert line.startswith("househo") and "seed=3     " in line and words[:24] in line
         assert len(line) <= width
 
@@ -335,14 +335,14 @@ def test_keys_reach_the_end_of_a_panel(done, key, size, last):
 
 
 def test_the_system_is_asked_at_once(working, monkeypatch):
-    asked = threading.Event()
-    monkeypatch.setattr("tspin_mlx.tui.panes.system._EVERY_S", 1000.0)
-    monkeypatch.setattr("tspin_mlx.tui.panes.system.stats_of", lambda _: asked.wait(10) and Stats(4711, 1 << 30, 99.0))
+    answer, stats = threading.Event(), ProcessStats(4711, 1 << 30, 99.0)
+    monkeypatch.setattr("tspin_mlx.tui.panes.system.REFRESH_S", 1000.0)
+    monkeypatch.setattr("tspin_mlx.tui.panes.system.process_stats", lambda _: answer.wait(10) and stats)
 
     async def scenario(app, pilot):
         await pilot.press("4")
         await until(pilot, lambda: "asking the system …" in text_of(app))
-        asked.set()
+        answer.set()
         await until(pilot, lambda: "4711" in text_of(app))
 
     drive(scenario, run=working)

@@ -10,7 +10,7 @@ from tests.tui.driver import TRAINING
 from tspin_mlx.runs.event_log import read_events, view_of
 from tspin_mlx.runs.lock import RunLock
 from tspin_mlx.tui.state import listing
-from tspin_mlx.tui.state.source import _CHUNK, LiveSource, ReplaySource
+from tspin_mlx.tui.state.source import CHUNK_BYTES, LiveSource, ReplaySource
 from tspin_mlx.view.events import parse_events
 from tspin_mlx.view.run_view import RunView, reduce
 
@@ -44,7 +44,7 @@ def test_a_finished_run_is_read_to_its_end(make_run, clock):
 
 
 def test_a_long_log_comes_in_parts(make_run, clock, monkeypatch):
-    monkeypatch.setattr("tspin_mlx.tui.state.source._CHUNK", 1000)
+    monkeypatch.setattr("tspin_mlx.tui.state.source.CHUNK_BYTES", 1000)
     run = make_run()
     source = LiveSource(run, clock)
     counts = []
@@ -97,7 +97,7 @@ def test_a_replay_ends_with_the_same_view_and_takes_its_time(make_run, clock):
     clock.now += 20.5
     source.poll()
     assert source.view == functools.reduce(reduce, list(read_events(run.events_path))[:21], source_start(run))
-    source.faster(2)
+    source.change_speed(2)
     assert source.speed == 2.0
     clock.now += source.duration_s
     source.poll()
@@ -143,7 +143,7 @@ def test_50_000_events_are_read_once_and_taken_in_together(make_run, clock, monk
         polls += 1
     size = run.events_path.stat().st_size
     assert len(live.view.steps) > 50_000 and len(live.view.steps.names()) > 20
-    assert sum(parsed) == size and polls <= size / _CHUNK + 1
+    assert sum(parsed) == size and polls <= size / CHUNK_BYTES + 1
     assert len(reduced) <= len(lines) + polls  # a chunk's steps are one change of the view
 
 
@@ -151,4 +151,4 @@ def test_a_run_that_is_removed_while_the_list_is_read_is_left_out(make_run, monk
     kept, gone = make_run("kept"), make_run("gone")
     monkeypatch.setattr(listing, "run_paths", lambda folder: [gone.path, kept.path])
     shutil.rmtree(gone.path)
-    assert [run.path.name for run in listing.listed(kept.path.parent)] == ["kept"]
+    assert [run.path.name for run in listing.list_runs(kept.path.parent)] == ["kept"]

@@ -11,12 +11,12 @@ from textual.widgets import Input
 
 from tests.tui.driver import drive, text_of, until
 from tspin_mlx.base.errors import UsageError
-from tspin_mlx.tui.keys import KEYS, keys_file, own_keys
+from tspin_mlx.tui.keys import KEYS, keymap_path, load_keymap
 from tspin_mlx.tui.screens.help import HelpScreen
 from tspin_mlx.tui.screens.home import HomeScreen
 from tspin_mlx.tui.screens.run import RunScreen
 from tspin_mlx.tui.screens.stop_dialog import StopDialog
-from tspin_mlx.tui.screenshot import picture
+from tspin_mlx.tui.screenshot import screenshot
 from tspin_mlx.tui.theme import DARK, LIGHT, palette
 from tspin_mlx.tui.widgets.chart import ChartView
 from tspin_mlx.tui.widgets.key_line import KeyLine
@@ -62,7 +62,7 @@ def test_the_palette_knows_what_can_be_done_here(done):
 
 def test_a_picture_of_the_screen_is_saved_and_needs_nothing_else(done, tmp_path):
     async def scenario(app, pilot):
-        app.save_picture()
+        app.save_svg()
 
     drive(scenario, run=done)
     (saved,) = tmp_path.glob("*.svg")
@@ -90,8 +90,8 @@ def test_a_crash_tells_no_secrets(make_run, monkeypatch, capsys):
 
 def test_keys_can_be_changed_by_their_ids(done, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    keys_file().parent.mkdir()
-    keys_file().write_text('replay = "x"\n')
+    keymap_path().parent.mkdir()
+    keymap_path().write_text('replay = "x"\n')
 
     async def scenario(app, pilot):
         await pilot.press("p")
@@ -105,8 +105,8 @@ def test_keys_can_be_changed_by_their_ids(done, tmp_path, monkeypatch):
 
 def test_the_keys_of_the_question_when_to_stop_can_be_changed(working, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    keys_file().parent.mkdir()
-    keys_file().write_text('stop-now = "x"\n')
+    keymap_path().parent.mkdir()
+    keymap_path().write_text('stop-now = "x"\n')
     asked = []
     monkeypatch.setattr("tspin_mlx.tui.screens.run.request_stop", lambda run, when: asked.append(when))
 
@@ -139,10 +139,10 @@ def test_the_keys_of_the_question_when_to_stop_can_be_changed(working, tmp_path,
 )
 def test_wrong_keys_are_refused_and_told(make_run, tmp_path, monkeypatch, text, message):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    keys_file().parent.mkdir()
-    keys_file().write_text(text)
+    keymap_path().parent.mkdir()
+    keymap_path().write_text(text)
     with pytest.raises(UsageError, match=message):
-        own_keys(keys_file())
+        load_keymap(keymap_path())
 
     async def scenario(app, pilot):
         await until(pilot, lambda: any(message in told.message for told in app._notifications))
@@ -153,9 +153,9 @@ def test_wrong_keys_are_refused_and_told(make_run, tmp_path, monkeypatch, text, 
 def test_keys_may_change_places(tmp_path):
     path = tmp_path / "keys.toml"
     path.write_text("stop = 'r'\nresume = 's'\ndetach = 'q,ctrl+d'\n")
-    assert own_keys(path) == {"stop": "r", "resume": "s", "detach": "q,ctrl+d"}
+    assert load_keymap(path) == {"stop": "r", "resume": "s", "detach": "q,ctrl+d"}
     path.write_text("mark = 'i'\nstop-now = 'q'\n")  # what is asked in a dialog hides nothing behind it
-    assert own_keys(path) == {"mark": "i", "stop-now": "q"}
+    assert load_keymap(path) == {"mark": "i", "stop-now": "q"}
 
 
 def test_every_key_is_in_the_documentation():
@@ -279,7 +279,7 @@ def test_other_colours_are_everywhere_at_once(done, monkeypatch):
             await pilot.press(key)
             await pilot.pause(0.4)
             app.theme = LIGHT.name
-            await until(pilot, lambda: not [colour for colour in dark if colour in picture(app)])
+            await until(pilot, lambda: not [colour for colour in dark if colour in screenshot(app)])
             app.theme = DARK.name
             await pilot.pause(0.4)
 
@@ -309,7 +309,7 @@ def _snapshot(run, monkeypatch, same_as_kept, name, size, light=False):
             app.theme = LIGHT.name
         await until(pilot, lambda: "6/12" in text_of(app))
         await pilot.pause(0.4)
-        same_as_kept(f"screen-{name}.svg", picture(app))
+        same_as_kept(f"screen-{name}.svg", screenshot(app))
 
     drive(scenario, run=run, size=size)
 

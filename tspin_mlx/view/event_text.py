@@ -20,8 +20,7 @@ def event_text(event: Event) -> str | None:
     if kind == "generated":
         return (
             f"  {event['generate/stop_rate']:.0%} ended on their own, "
-            f"{event['generate/identical']:.0%} identical to the expert's, "
-            f"{event['generate/tokens_per_s']:.0f} tokens/s"
+            f"{event['generate/identical']:.0%} match the expert's, {event['generate/tokens_per_s']:.0f} tokens/s"
         )
     if kind == "evaluated":
         return "  " + measures_line(event)

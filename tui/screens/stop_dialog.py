@@ -1,4 +1,4 @@
-"""Asks when to stop."""
+"""Stop dialog: asks when training should stop."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from textual.widgets import Static
 
 from tspin_mlx.jobs.control import When
 
-from ..keys import bound
-from ..theme import words_of
+from ..keys import binding
+from ..theme import theme_colours
 
+#: Label and note of each choice; the empty one is not to stop.
 _CHOICES: dict[When | Literal[""], tuple[str, str]] = {
     "iteration": ("after this iteration", "it is trained and measured"),
     "step": ("after this step", "a checkpoint is kept"),
@@ -27,29 +28,29 @@ _CHOICES: dict[When | Literal[""], tuple[str, str]] = {
 
 
 class StopDialog(ModalScreen[When | None]):
-    """``now``, ``step``, ``iteration``, or None."""
+    """Returns when to stop; None to continue."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        bound(f"stop-{when}" if when else "back", f"choose('{when}')", words, show=False)
-        for when, (words, _) in _CHOICES.items()
+        binding(f"stop-{when}" if when else "back", f"choose('{when}')", label, show=False)
+        for when, (label, _) in _CHOICES.items()
     ]
 
     def compose(self) -> ComposeResult:
-        """The question, and what each key does."""
-        colours = words_of(self.app)
+        """Yield the question, and the choices with their keys."""
+        colours = theme_colours(self.app)
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True)
         keys: dict[str, list[str]] = {}
-        for _, binding, _, _ in self.active_bindings.values():
-            keys.setdefault(binding.description, []).append(self.app.get_key_display(binding))
-        for words, note in _CHOICES.values():
-            shown = ", ".join(keys.get(words, ()))
-            table.add_row(Text(shown, style=colours["accent"]), Text(words), Text(note, style=colours["dim"]))
-        told = Text("\nWhat is finished is kept; resume goes on exactly there.", style=colours["dim"])
+        for active in self.active_bindings.values():
+            keys.setdefault(active.binding.description, []).append(self.app.get_key_display(active.binding))
+        for label, note in _CHOICES.values():
+            names = ", ".join(keys.get(label, ()))
+            table.add_row(Text(names, style=colours["accent"]), Text(label), Text(note, style=colours["dim"]))
+        footer = Text("\nWhat is finished is kept; resume goes on exactly there.", style=colours["dim"])
         with Vertical(classes="box"):
-            yield Static(Group(Text("Stop training?\n", style="bold"), table, told))
+            yield Static(Group(Text("Stop training?\n", style="bold"), table, footer))
 
     def action_choose(self, when: When | Literal[""]) -> None:
-        """Answer."""
+        """Close the dialog with a choice."""
         self.dismiss(when or None)
