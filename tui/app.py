@@ -41,8 +41,8 @@ class TspinApp(AppBase):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-tall")]  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding("help", "help", "help", tooltip="What can be done here"),
-        binding("quit", "quit", "quit", tooltip="Leave; what trains goes on", show=False),
+        binding("help", "help", "help", tooltip="Show the keys and what they do"),
+        binding("quit", "quit", "quit", tooltip="Quit; training continues", show=False),
     ]
 
     def __init__(
@@ -80,12 +80,12 @@ class TspinApp(AppBase):
     def _fatal_error(self) -> None:
         """Print a traceback without local variables: Textual's own shows them, and may show tokens that way."""
         self.bell()
-        report = f"{traceback.format_exc()}\nThe app has failed; what trains goes on."
+        report = f"{traceback.format_exc()}\nThe app crashed; training continues."
         self.panic(Text(printable(report, keep_newlines=True)))
 
     def action_help_quit(self) -> None:
         """Handle Ctrl-C, which quits other programs: show the key that quits this one."""
-        self.show_message("q leaves; what trains goes on")
+        self.show_message("q quits; training continues")
 
     def action_help(self) -> None:
         """Show the help screen for the focused widget."""
@@ -113,11 +113,11 @@ class TspinApp(AppBase):
                 )
         other = LIGHT if self.current_theme.dark else DARK
         yield SystemCommand(
-            f"{'Light' if other is LIGHT else 'Dark'} colours",
-            "Change the colours",
+            f"{'Light' if other is LIGHT else 'Dark'} theme",
+            "Switch the theme",
             partial(setattr, self, "theme", other.name),
         )
-        yield SystemCommand("Save a picture", "The screen as SVG, in the current folder", self.save_svg)
+        yield SystemCommand("Save a screenshot", "As SVG, in the current folder", self.save_svg)
 
     def save_svg(self) -> None:
         """Save a screenshot in the current folder."""

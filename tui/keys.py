@@ -57,17 +57,17 @@ def load_keymap(path: Path) -> dict[str, str]:
         if name not in KEYS:
             nearest = did_you_mean(name, KEYS)
             raise UsageError(
-                f"{path}: no action is called {name!r}",
+                f"{path}: there is no action {name!r}",
                 hint=f"did you mean {nearest}?" if nearest else f"known: {', '.join(KEYS)}",
             )
         if not isinstance(keys, str) or not keys:
-            raise UsageError(f'{path}: {name} must be a text such as "x" or "ctrl+x,f5"')
+            raise UsageError(f'{path}: {name} must be a string such as "x" or "ctrl+x,f5"')
     for name, other in itertools.product(keymap, KEYS):
         shared = _split(keymap[name]) & _split(keymap.get(other, KEYS[other])) - _split(KEYS[name])
         if name != other and shared and _are_active_together(name, other):
             raise UsageError(
-                f"{path}: {name} would have the key {min(shared)}, which {other} has",
-                hint="give one of them another key there",
+                f"{path}: {name} and {other} would share the key {min(shared)}",
+                hint="give one of them another key",
             )
     return keymap
 

@@ -128,10 +128,10 @@ def test_what_was_said_before_is_reached_with_keys(chat, size):
         for turn in range(1, 8):
             await pilot.press(*"more", "enter")
             await until(pilot, lambda turn=turn: text_of(app).count(f"[/foo] {2 * turn}") == 2)
-            assert turn > 1 or text_of(app).count("told first") == 2
-        assert "told first" not in text_of(app)
+            assert turn > 1 or text_of(app).count("system prompt") == 2
+        assert "system prompt" not in text_of(app)
         await pilot.press(*["pageup"] * 9)
-        await until(pilot, lambda: text_of(app).count("told first: Reply.") == 2)
+        await until(pilot, lambda: text_of(app).count("system prompt: Reply.") == 2)
         await pilot.press(*["pagedown"] * 9)
         await until(pilot, lambda: text_of(app).count("[/foo] 14") == 2)
 
@@ -158,7 +158,7 @@ def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
     async def scenario(app, pilot):
         await begun(app, pilot)
         await pilot.press(*"die", "enter")
-        await until(pilot, lambda: "the chat's process has ended: out of memory" in text_of(app))
+        await until(pilot, lambda: "the chat process ended: out of memory" in text_of(app))
         await pilot.press(*"hello", "enter")
         await pilot.pause(0.3)
         assert "out of memory" in text_of(app) and "answering" not in text_of(app)
@@ -177,7 +177,7 @@ def test_a_chat_that_cannot_start_says_why(chat, tmp_path):
 
     async def scenario(app, pilot):
         await pilot.press("c")
-        await until(pilot, lambda: "starts it again" in text_of(app))
+        await until(pilot, lambda: "to try again" in text_of(app))
         assert "no such model" in text_of(app) and "→ fetch it" in text_of(app) and "last word" not in text_of(app)
 
     drive(scenario, run=run)

@@ -64,7 +64,7 @@ def test_a_new_run_is_planned_while_it_is_typed_and_started(commands, tmp_path):
         await until(pilot, lambda: "8 training, 3 validation" in text_of(app) and "say yes" in text_of(app))
         seen = text_of(app)
         assert "train.jsonl:1" in seen and "→ yes" in seen
-        assert "of the optimiser" in seen and "at the pace of the run made" in seen
+        assert "optimiser steps" in seen and "judging by the run made" in seen
         assert "$ tspin-mlx run waves.yaml training.iterations=2" in seen
         await pilot.press("ctrl+s")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
@@ -120,7 +120,7 @@ def test_a_name_that_is_taken_by_a_finished_run_is_told(commands):
         await pilot.press("n")
         app.screen.query_one("#iterations", Input).value = "9"
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "is there already, and finished." in text_of(app))
+        await until(pilot, lambda: "already exists and is finished." in text_of(app))
         assert isinstance(app.screen, NewRunScreen)
 
     drive(scenario)
@@ -186,7 +186,7 @@ def test_a_draft_is_looked_at_without_a_model(make_run, tmp_path):
     (tmp_path / "train.jsonl").write_text('{"prompt": "x"}\nnot json\n')
     assert [row[2] for row in preview_draft(Draft(str(tmp_path / "waves.yaml"))).rows] == ["", ""]
     remote = preview_draft(Draft(str(tmp_path / "waves.yaml"), ("data.train=hub:a/b:train",)))
-    assert "read when the run is made" in remote.rows[0][1]
+    assert "read when the run is created" in remote.rows[0][1]
 
 
 def test_estimates_by_hand(make_run):
@@ -254,10 +254,10 @@ def test_an_upload_shows_its_files_and_is_asked_about(commands, make_run):
         await pilot.press("e", "left", "ctrl+s")
         await until(pilot, lambda: "name the repository first" in text_of(app))
         await pilot.press("down", *"me/it", "down", "right", "ctrl+s")
-        await until(pilot, lambda: "The same key again sends these files." in text_of(app))
+        await until(pilot, lambda: "Press the same key again to upload these files." in text_of(app))
         assert "a note" in text_of(app)
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "ended with exit code 5" in text_of(app))
+        await until(pilot, lambda: "failed with exit code 5" in text_of(app))
 
     drive(scenario, run=run)
     pushed = [words for words in commands() if words[0] == "push"]
@@ -267,7 +267,7 @@ def test_an_upload_shows_its_files_and_is_asked_about(commands, make_run):
 def test_processes_tell_how_they_ended(commands):
     result = asyncio.run(run_command(["plan", "broken"]))
     assert (result.exit_code, result.error_message) == (1, "recipe:3: unknown key\n  → did you mean epochs?")
-    assert CommandResult(3, "", "").error_message == "it ended with exit code 3"
+    assert CommandResult(3, "", "").error_message == "the command failed with exit code 3"
 
     lines = []
     assert asyncio.run(stream_command(["push", "--yes"], lines.append)) == 5

@@ -18,7 +18,7 @@ from tspin_mlx.view.chart import Plot, draw
 def test_without_runs_the_first_screen_says_what_to_press(make_run):
     async def scenario(app, pilot):
         await until(pilot, lambda: "No runs here yet" in text_of(app))
-        assert "n   starts one" in text_of(app) and "q quit" in text_of(app) and "m mark" not in text_of(app)
+        assert "n   start a run" in text_of(app) and "q quit" in text_of(app) and "m mark" not in text_of(app)
         await pilot.press("n")
         assert isinstance(app.screen, NewRunScreen)
         await pilot.press("escape")

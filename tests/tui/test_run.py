@@ -177,7 +177,7 @@ def test_a_finished_run_is_played_again_at_speed(done):
 def test_detaching_says_that_training_goes_on(working, key):
     async def scenario(app, pilot):
         await pilot.press(key)
-        await until(pilot, lambda: isinstance(app.screen, HomeScreen) and "goes on in the background" in text_of(app))
+        await until(pilot, lambda: isinstance(app.screen, HomeScreen) and "continues in the background" in text_of(app))
 
     drive(scenario, run=working)
 

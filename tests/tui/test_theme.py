@@ -49,7 +49,7 @@ def test_help_is_about_the_focus(done):
 def test_the_palette_knows_what_can_be_done_here(done):
     async def scenario(app, pilot):
         titles = [command.title for command in app.get_system_commands(app.screen)]
-        assert {"Replay", "Export", "Chat", "Detach", "Light colours", "Save a picture"} <= set(titles)
+        assert {"Replay", "Export", "Chat", "Detach", "Light theme", "Save a screenshot"} <= set(titles)
         await pilot.press("ctrl+p")
         await pilot.pause(0.2)
         await pilot.press(*"light")
@@ -84,7 +84,7 @@ def test_a_crash_tells_no_secrets(make_run, monkeypatch, capsys):
     with pytest.raises(RuntimeError):
         drive(scenario)
     told = capsys.readouterr().err
-    assert "in fail" in told and "broken 6[2J [/foo]" in told and "what trains goes on" in told
+    assert "in fail" in told and "broken 6[2J [/foo]" in told and "training continues" in told
     assert "canary" not in told and "\x1b[2J" not in told
 
 
@@ -112,7 +112,7 @@ def test_the_keys_of_the_question_when_to_stop_can_be_changed(working, tmp_path,
 
     async def scenario(app, pilot):
         await pilot.press("s")
-        assert re.search(r"x +now +goes back to the last checkpoint", text_of(app))
+        assert re.search(r"x +now +falls back to the last checkpoint", text_of(app))
         assert {"stop-iteration", "stop-step", "stop-now", "back"} == {
             binding.id for _, binding, _, _ in app.screen.active_bindings.values() if "choose" in binding.action
         }
@@ -131,10 +131,10 @@ def test_the_keys_of_the_question_when_to_stop_can_be_changed(working, tmp_path,
         ("stopp = 'x'", "no action"),
         ("stop = 1", "must be"),
         ("[", "cannot be read"),
-        ("stop = 'f5,r'", "stop would have the key r"),
-        ("new = 'n'\nstop = 'n'", "stop would have the key n"),
-        ("stop-step = 'i'", "stop-step would have the key i"),
-        ("stop-now = 'escape'", "stop-now would have the key escape"),
+        ("stop = 'f5,r'", "stop and resume would share the key r"),
+        ("new = 'n'\nstop = 'n'", "stop and new would share the key n"),
+        ("stop-step = 'i'", "stop-step and stop-iteration would share the key i"),
+        ("stop-now = 'escape'", "stop-now and back would share the key escape"),
     ],
 )
 def test_wrong_keys_are_refused_and_told(make_run, tmp_path, monkeypatch, text, message):

@@ -21,10 +21,10 @@ class AdvantagePane(Pane):
     """The chart next to the side panel; on a narrow screen, above a summary line."""
 
     HELP = (
-        "current: log π(y) − log π(y′), the expert's answer over the model's own. historical: log π(y′) − log π(y0), "
-        "the model's own answer over that of the very start. The line is a moving average that begins anew with each "
-        "iteration; the band reaches from the least to the greatest triplet of each batch. Before self-play the "
-        "warm-up's NLL of the expert's answers is here."
+        "current: log π(y) − log π(y′), the expert's answer against the model's own. "
+        "historical: log π(y′) − log π(y0), the model's own answer against the initial model's. The line is a moving "
+        "average that restarts at each iteration; the band spans the minimum and maximum of each batch. Before "
+        "self-play the chart shows the warm-up's NLL of the expert's answers."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         binding("smoother", "smooth(2)", "smoother", show=False, tooltip="Average over twice as many steps"),

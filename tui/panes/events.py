@@ -27,7 +27,7 @@ _MAX_LINES = 1000
 
 #: Formats for the kinds of events that `event_text` leaves out.
 _FORMATS: dict[str, Callable[[Event], str]] = {
-    "run_started": lambda event: f"started: {event['phases_done']} of {event['phases']} phases were done",
+    "run_started": lambda event: f"started with {event['phases_done']} of {event['phases']} phases done",
     "machine": lambda event: f"on {event['device']}, {event['memory_bytes'] / 1e9:.0f} GB",
     "run_finished": lambda event: "finished",
     "run_stopped": lambda event: f"stopped: {event['message']}",
@@ -38,9 +38,9 @@ _FORMATS: dict[str, Callable[[Event], str]] = {
 class EventsPane(Pane):
     """A scrolling log; optimiser steps are hidden unless asked for."""
 
-    HELP = "What the engine has said, from events.jsonl."
+    HELP = "The event log of the engine, from events.jsonl."
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding("data", "steps", "steps", tooltip="Show optimiser steps, too"),
+        binding("data", "steps", "steps", tooltip="Show or hide optimiser steps"),
     ]
 
     def __init__(self, run: Run, *, id: str) -> None:

@@ -65,7 +65,7 @@ class MetricsGrid(Widget):
         width, background = self.size.width, background_style(self)
         names = self.names
         if not names:
-            text = f"no metric is called …{self.search}…" if y == 0 and self.search else ""
+            text = f"no metric name contains {self.search}" if y == 0 and self.search else ""
             return Strip([Segment(text, background)])
         columns, row = self.columns, y // _HEIGHT
         chart_width = (width + _GAP) // columns - _GAP
@@ -103,7 +103,7 @@ def _columns(width: int) -> int:
 class Filter(Input):
     """The input for a part of a metric's name."""
 
-    HELP = "Type a part of a metric's name. Enter goes back to the charts, escape shows all of them again."
+    HELP = "Type part of a metric's name. Enter returns to the charts, escape clears the filter."
     BINDINGS: ClassVar[list[BindingType]] = [binding("back", "clear_filter", "show all")]
 
     def action_clear_filter(self) -> None:
@@ -115,15 +115,15 @@ class Filter(Input):
 class MetricsPane(Pane):
     """The grid of charts below the filter."""
 
-    HELP = "Every metric of the optimiser steps. A vertical line is where a phase of training begins."
+    HELP = "Every metric of the optimiser steps. A vertical line marks the start of a training phase."
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding("filter", "filter", "filter", tooltip="Show the metrics whose name contains a word"),
-        binding("log", "log", "log scale", tooltip="Logarithmic scales where all values are above zero"),
+        binding("filter", "filter", "filter", tooltip="Show only metrics whose name contains some text"),
+        binding("log", "log", "log scale", tooltip="Logarithmic scales where all values are positive"),
     ]
 
     def compose(self) -> ComposeResult:
         """Yield the filter, which is hidden while it is empty, and the grid."""
-        yield Filter(placeholder="part of a name", id="metric-filter")
+        yield Filter(placeholder="part of a metric's name", id="metric-filter")
         with VerticalScroll(id="metrics-scroll"):
             yield MetricsGrid()
 

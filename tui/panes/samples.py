@@ -34,16 +34,16 @@ class SamplesPane(Pane):
     """A table of prompts, and the answers to the prompt under the cursor."""
 
     HELP = (
-        "Held-out prompts: y is the expert's answer, y′ that of the policy before, y0 that of the initial policy, each "
-        "with its log-probability under the policy after the iteration, in nats. Training triplets: what the "
-        "iteration was trained on, sampled before it began."
+        "Held-out prompts: y is the expert's answer, y′ the previous policy's, y0 the initial policy's, each with its "
+        "log-probability in nats under the policy after the iteration. Training triplets: the data that the iteration "
+        "was trained on, sampled before it began."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding("earlier", "step(-1)", "earlier", tooltip="The iteration before", priority=True),
-        binding("later", "step(1)", "later", show=False, tooltip="The next iteration", priority=True),
-        binding("answers", "answers", "answers", tooltip="To the answers, to scroll them, and back"),
-        binding("order", "order", "order", tooltip="As in the file, by current, or by historical advantage"),
-        binding("data", "data", "data", tooltip="Held-out prompts, or the triplets it was trained on"),
+        binding("earlier", "step(-1)", "earlier", tooltip="Previous iteration", priority=True),
+        binding("later", "step(1)", "later", show=False, tooltip="Next iteration", priority=True),
+        binding("answers", "answers", "answers", tooltip="Move between the prompts and the answers, to scroll"),
+        binding("order", "order", "order", tooltip="Sort by file order, current or historical advantage"),
+        binding("data", "data", "data", tooltip="Switch between held-out prompts and training triplets"),
     ]
 
     def __init__(self, run: Run, *, id: str) -> None:
@@ -111,9 +111,9 @@ class SamplesPane(Pane):
         label = policy_label(source, self._warm) if isinstance(source, str) else f"iteration {source}"
         order: str = _ORDERS[self._order_index]
         if self.screen.has_class("-narrow"):
-            order = {"file": "as in the file", "current": "by current", "historical": "by historical"}[order]
+            order = {"file": "in file order", "current": "by current", "historical": "by historical"}[order]
         else:
-            order = "in the file's order" if order == "file" else f"least {order} advantage first"
+            order = "in file order" if order == "file" else f"lowest {order} advantage first"
         left, right = ("‹ " if self._index else "  "), (" ›" if self._index < len(self._sources) - 1 else "  ")
         return Text.assemble(
             (left, colours["accent"]), (label, "bold"), (right, colours["accent"]),
@@ -162,7 +162,7 @@ class SamplesPane(Pane):
             width = detail.content_size.width or 80
             self.query_one("#answers", Static).update(answers(sample, width, theme_colours(self.app)))
         elif not self._samples:
-            waiting = "Answers appear here when there are some." if self._was_shown else "reading …"
+            waiting = "There are no answers yet." if self._was_shown else "reading …"
             text = printable(self._error) or waiting
             self.query_one("#answers", Static).update(Text(text, style=theme_colours(self.app)["dim"]))
 
@@ -211,7 +211,7 @@ def answers(sample: Sample, width: int, colours: dict[str, str]) -> RenderableTy
             ("" if logp is None else f"  {signed(logp)}", ""),
             ("  cut off" if response.finish_reason == "length" else "", colours["warning"]),
             "\n",
-            printable(response.text, keep_newlines=True) or "(nothing)",
+            printable(response.text, keep_newlines=True) or "(empty)",
         )
         for (title, response), logp in itertools.zip_longest(responses, sample.logps)
         if response is not None

@@ -25,8 +25,8 @@ class SystemPane(Pane):
     """Two charts next to the numbers."""
 
     HELP = (
-        "Memory as MLX counts it: what it holds after each step, and the most it has held. The process's own memory, "
-        "its share of the processor and, on macOS, of the GPU are asked of the system every two seconds."
+        "MLX memory: held after each step, and the peak. The process's resident memory, its CPU use and, on macOS, "
+        "the GPU use are read from the system every two seconds."
     )
     _stats: ProcessStats | None = None
     _has_stats = False  # whether the system was asked, even if no process works on the run
@@ -83,28 +83,28 @@ class SystemPane(Pane):
         if (stats := self._stats) is not None:
             yield name_value(status, "process", str(stats.pid), width)
             yield name_value(status, "resident memory", format_memory(stats.resident_bytes, total), width)
-            yield name_value(status, "processor", f"{stats.cpu_percent:.0f} % of a core", width)
+            yield name_value(status, "CPU", f"{stats.cpu_percent:.0f} % of a core", width)
             if stats.gpu_percent is not None:
                 yield name_value(status, "GPU", f"{stats.gpu_percent:.0f} %", width)
         else:
-            text = "no process of this machine works on it" if self._has_stats else "asking the system …"
+            text = "no process on this machine trains it" if self._has_stats else "asking the system …"
             yield status.styled((text, "dim"))
         yield Text()
         if view.steps:
             last = view.steps[-1]
-            for name, key in (("memory held", "memory/active_bytes"), ("most held", "memory/peak_bytes")):
+            for name, key in (("memory held", "memory/active_bytes"), ("peak memory", "memory/peak_bytes")):
                 if key in last:
                     yield name_value(status, name, format_memory(last[key], total), width)
             yield name_value(status, "seconds per step", f"{last['elapsed_s']:.2f}", width)
         if view.begun:
-            yield name_value(status, "since its last start", duration(max(0.0, view.time - view.begun)), width)
+            yield name_value(status, "since the last start", duration(max(0.0, view.time - view.begun)), width)
         yield Text()
         yield status.styled((printable(str(self.run.path)), "dim"))
 
 
 def memory_plot(view: RunView) -> Plot:
     """Return the plot of the memory in use and its peak, in GB."""
-    names = (("held", "memory/active_bytes"), ("most", "memory/peak_bytes"))
+    names = (("held", "memory/active_bytes"), ("peak", "memory/peak_bytes"))
     series = [Series(name, view.steps.column(key) / 1e9) for name, key in names if key in view.steps.names()]
     return Plot(tuple(series) or (Series("held", view.steps.column("")),), _marks(view), unit="GB", window=1)
 

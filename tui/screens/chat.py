@@ -36,11 +36,11 @@ class ChatScreen(AppScreen):
     """
 
     HELP = (
-        "Both models read the same words, each with its own answers before. The models live in a process of their own, "
-        "which ends with this screen."
+        "Both models get the same messages, each with its own earlier answers. They run in a separate process, which "
+        "ends when you leave this screen."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding("again", "again", "new conversation", tooltip="Forget what was said"),
+        binding("again", "again", "new conversation", tooltip="Clear both conversations"),
         *PAGE_BINDINGS,
         binding("back", "dismiss", "back"),
     ]
@@ -68,7 +68,7 @@ class ChatScreen(AppScreen):
                     with VerticalScroll(id=f"chat-{policy}", can_focus=False):
                         yield Static(id=f"transcript-{policy}")
         yield Static(id="chat-state", classes="line")
-        yield Input(placeholder="say something", id="chat-input", compact=True)
+        yield Input(placeholder="type a message", id="chat-input", compact=True)
         yield KeyLine()
 
     def on_mount(self) -> None:
@@ -82,7 +82,7 @@ class ChatScreen(AppScreen):
         self.app.theme_changed_signal.subscribe(self, lambda _: self._mark_stale())
         self._start()
         if is_held(self.run.path):
-            self.app.show_message("training goes on: two more models share the memory with it", warning=True)
+            self.app.show_message("training continues and shares the memory with two more models", warning=True)
 
     def on_unmount(self) -> None:
         """Terminate the chat process."""
@@ -124,7 +124,7 @@ class ChatScreen(AppScreen):
             self._state = error
         else:  # a process that failed to start has already sent the reason
             reason = error if self._ready or self._state == _LOADING else self._state
-            self._ready, self._state = False, f"{reason}\n→ a new conversation starts it again"
+            self._ready, self._state = False, f"{reason}\n→ start a new conversation to try again"
 
     def _stop_waiting(self, policy: str) -> None:
         self._waiting.discard(policy)
@@ -172,11 +172,11 @@ class ChatScreen(AppScreen):
         for turn in conversation:
             text = printable(turn["content"], keep_newlines=True)
             if turn["role"] == "system":
-                parts.append(Text(f"told first: {text}", style=colours["dim"]))
+                parts.append(Text(f"system prompt: {text}", style=colours["dim"]))
             elif turn["role"] == "user":
                 parts.append(Text.assemble(("› ", colours["accent"]), (text, colours["dim"])))
             else:
-                parts.append(Text(text or ("…" if policy in self._waiting else "(nothing)")))
+                parts.append(Text(text or ("…" if policy in self._waiting else "(empty)")))
         if policy in self._errors:
             parts.append(Text(self._errors[policy], style=colours["error"]))
         return Text("\n\n").join(parts)

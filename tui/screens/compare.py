@@ -48,12 +48,12 @@ class CompareScreen(AppScreen):
     """
 
     HELP = (
-        "One metric of several runs over the steps of self-play, and the settings in which the runs differ. Those that "
-        "are not finished are followed."
+        "One metric of several runs over the steps of self-play, and the settings in which the runs differ. Unfinished "
+        "runs are updated live."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         binding("later", "metric(1)", "next metric", priority=True),
-        binding("earlier", "metric(-1)", "metric before", priority=True),
+        binding("earlier", "metric(-1)", "previous metric", priority=True),
         binding("detach", "dismiss", "back"),
         binding("back", "dismiss", "back", show=False),
     ]

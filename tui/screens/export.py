@@ -22,20 +22,20 @@ from ..widgets.key_line import KeyLine
 from .app_screen import AppScreen
 
 _COMMAND = Field(
-    "what", "what", "export: the adapter for mlx-lm or PEFT, a GGUF model, or the triplets. fuse: one model with the "
-    "adapter in it. push: upload to the Hugging Face Hub. ← and → choose.",
+    "what", "command", "export: the adapter for mlx-lm or PEFT, a GGUF model, or the triplets. fuse: one model with "
+    "the adapter merged in. push: upload to the Hugging Face Hub. ← and → choose.",
 )  # fmt: skip
 _INPUTS = (
-    Field("iteration", "iteration", "Whose adapter, the best one if empty; or whose triplets, all if empty."),
-    Field("out", "name", "Of the folder below exports/ of the run; chosen for you if empty."),
-    Field("repo", "repository", "On the Hub, such as me/my-model. It is made if it does not exist."),
+    Field("iteration", "iteration", "Export its adapter (empty: the best one) or its triplets (empty: all)."),
+    Field("out", "name", "Name of the folder under exports/ in the run; empty for a default."),
+    Field("repo", "repository", "On the Hub, such as me/my-model; created if it does not exist."),
 )
 _CHOICES = (
-    (Field("format", "format", "mlx and peft are adapters, both is a folder for either, gguf a whole model; triplets "
-           "are preference data with TRL's columns."),
+    (Field("format", "format", "mlx and peft are adapters, both is a folder for either, gguf is a whole model; "
+           "triplets are preference data with TRL's columns."),
      ("mlx", "peft", "both", "gguf", "triplets")),
-    (Field("visibility", "visible to", "What everybody sees can be downloaded by everybody."), ("you", "everybody")),
-    (Field("fused", "upload", "The adapter is small and needs its base model; the fused model stands alone."),
+    (Field("visibility", "visibility", "Anyone can download a public model."), ("private", "public")),
+    (Field("fused", "upload", "The adapter is small but needs its base model; the fused model needs nothing else."),
      ("adapter", "fused model")),
 )  # fmt: skip
 #: The fields of each command.
@@ -53,9 +53,9 @@ class ExportScreen(AppScreen):
         run: the run to export.
     """
 
-    HELP = "The command is what the form does: it can be typed in a terminal as well. Nothing is uploaded but by push."
+    HELP = "The form runs this command, which you can also type in a terminal. Only push uploads anything."
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding("start", "start", "run it", tooltip="Run the command that is shown", priority=True),
+        binding("start", "start", "run it", tooltip="Run the command shown", priority=True),
         binding("back", "dismiss", "back"),
     ]
 
@@ -100,7 +100,7 @@ class ExportScreen(AppScreen):
         arguments = [self.command, reference(self.run)]
         if self.command == "push":
             arguments.append(typed["repo"] or "REPOSITORY")
-            arguments += ["--public"] if chosen["visibility"] == "everybody" else []
+            arguments += ["--public"] if chosen["visibility"] == "public" else []
             return arguments + (["--fused"] if chosen["fused"] != "adapter" else [])
         arguments += ["--format", chosen["format"]] if self.command == "export" else []
         arguments += ["--iteration", typed["iteration"]] if typed["iteration"] else []
@@ -151,7 +151,7 @@ class ExportScreen(AppScreen):
         """Show the files that an upload would send; the same key then starts it."""
         if await self._run([*arguments, "--dry-run"]) and self.arguments == arguments:
             self._confirmed = arguments
-            self._log("The same key again sends these files.", "warning")
+            self._log("Press the same key again to upload these files.", "warning")
 
     async def _run(self, arguments: list[str]) -> bool:
         """Run a command and log its output; return whether it succeeded."""
@@ -161,7 +161,7 @@ class ExportScreen(AppScreen):
             exit_code = await stream_command(arguments, self._log)
             if "--dry-run" not in arguments or exit_code:
                 succeeded = exit_code == 0
-                text = "done" if succeeded else f"ended with exit code {exit_code}"
+                text = "done" if succeeded else f"failed with exit code {exit_code}"
                 self._log(text, "success" if succeeded else "error")
         finally:
             self.is_busy = False

@@ -59,7 +59,7 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(classes="box"):
             yield Static(Text(self._text + "\n"))
             yield Static(table)
-            yield Static(Text("\nesc closes this; every key can be changed, see docs/tui.md", style=colours["dim"]))
+            yield Static(Text("\nesc closes this; docs/tui.md shows how to change keys", style=colours["dim"]))
 
 
 def _help_text(node: object) -> str:

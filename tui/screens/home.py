@@ -33,23 +33,23 @@ _COLUMNS = {
     "-narrow": ("run", "state", "best"),
 }
 _WELCOME = (
-    ("n", "starts one. The recipe quickstart teaches a small model household commands, in a few minutes."),
-    ("?", "says what can be done."),
-    ("q", "leaves."),
+    ("n", "start a run. The quickstart recipe teaches a small model household commands in a few minutes."),
+    ("?", "show help"),
+    ("q", "quit"),
 )
 
 
 class HomeScreen(AppScreen):
     """The table of runs, or a welcome text if there are none."""
 
-    HELP = "The runs of the folder, the latest first. Training goes on whether this app is open or not."
+    HELP = "The runs in the folder, latest first. Training continues whether or not this app is open."
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding("open", "open", "open", tooltip="Show the run", priority=True),
+        binding("open", "open", "open", tooltip="Open the run", priority=True),
         binding("new", "app.new_run", "new run", tooltip="Choose a recipe, a model and data, and start"),
-        binding("mark", "mark", "mark", tooltip="Mark runs to compare them"),
-        binding("compare", "compare", "compare", tooltip="Curves and differing settings of the marked runs"),
-        binding("resume", "resume", "resume", tooltip="Go on with a run that was stopped, killed or failed"),
-        binding("quit", "app.quit", "quit", tooltip="Leave; what trains goes on"),
+        binding("mark", "mark", "mark", tooltip="Mark the run for comparison"),
+        binding("compare", "compare", "compare", tooltip="Compare curves and settings of the marked runs"),
+        binding("resume", "resume", "resume", tooltip="Resume a run that was stopped or killed, or failed"),
+        binding("quit", "app.quit", "quit", tooltip="Quit; training continues"),
     ]
 
     def __init__(self) -> None:

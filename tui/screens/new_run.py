@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 _DEBOUNCE_S = 0.6  # from the last keystroke until the preview is updated
 
 FIELDS = (
-    Field("recipe", "recipe", "A ready recipe's name (→ completes it), or a YAML file of yours.", is_file=True),
+    Field("recipe", "recipe", "A built-in recipe (→ completes its name), or your own YAML file.", is_file=True),
     Field("model", "model", "smollm2-135m, a Hub id such as Qwen/Qwen3-0.6B, a folder, or a GGUF file.", "model.path"),
     Field("train", "training data", "A JSONL, JSON, CSV or Parquet file, or hub:ID:SPLIT.", "data.train", is_file=True),
-    Field("name", "name of the run", "Its folder in the folder of the runs.", "run.name"),
-    Field("iterations", "iterations", "Rounds of self-play; the paper has 5.", "training.iterations"),
-    Field("prompts", "prompts", "How many training prompts the model answers in each iteration.", "generation.prompts"),
-    Field("tokens", "answer tokens", "The longest answer; good answers must fit.", "generation.max_tokens"),
-    Field("rate", "learning rate", "The peak in each iteration; less is safer.", "training.learning_rate"),
+    Field("name", "run name", "Also the name of its folder.", "run.name"),
+    Field("iterations", "iterations", "Rounds of self-play; the paper uses 5.", "training.iterations"),
+    Field("prompts", "prompts", "Training prompts that the model answers in each iteration.", "generation.prompts"),
+    Field("tokens", "answer tokens", "The longest answer; good answers must fit in it.", "generation.max_tokens"),
+    Field("rate", "learning rate", "The peak in each iteration; lower is safer.", "training.learning_rate"),
     Field("batch", "batch size", "Triplets per optimiser step.", "training.batch_size"),
-    Field("anchor", "anchor", "Weight of the expert's answer itself; small models need one.", "objective.nll_weight"),
-    Field("warmup", "warm-up epochs", "Passes of plain supervised training before self-play.", "warmup.epochs"),
+    Field("anchor", "anchor", "NLL weight of the expert's answer; small models need one.", "objective.nll_weight"),
+    Field("warmup", "warm-up epochs", "Epochs of supervised training before self-play.", "warmup.epochs"),
 )  # fmt: skip
 _SUFFIXES = {"recipe": (".yaml", ".yml"), "train": (".jsonl", ".json", ".csv", ".parquet")}
 
@@ -58,10 +58,10 @@ class NewRunScreen(AppScreen):
         origin: a run to fork; the form starts with its recipe and settings.
     """
 
-    HELP = "What is left empty is as the recipe has it. Everything is checked before anything is written."
+    HELP = "Empty fields use the recipe's value. Everything is checked before anything is written."
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding("start", "start", "start", tooltip="Check everything, and train in the background", priority=True),
-        binding("pick", "pick", "pick a file", tooltip="Choose the file for this line", priority=True),
+        binding("start", "start", "start", tooltip="Check everything, then train in the background", priority=True),
+        binding("pick", "pick", "pick a file", tooltip="Choose a file for this field", priority=True),
         binding("back", "dismiss", "back"),
     ]
 
@@ -197,7 +197,7 @@ class NewRunScreen(AppScreen):
         colours = theme_colours(self.app)
         if self._starting:
             yield Text("Checking the model and the data …", style="bold")
-            yield Text("A model that is not here yet is fetched; the built-in one is 93 MB.", style=colours["dim"])
+            yield Text("A missing model is downloaded; the built-in one is 93 MB.", style=colours["dim"])
             return
         if self._preview is not None and self._preview.error:
             yield Text(printable(self._preview.error, keep_newlines=True), style=colours["error"])
@@ -205,7 +205,7 @@ class NewRunScreen(AppScreen):
         yield Text("Plan", style="bold")
         yield from self._plan_lines()
         yield Text()
-        yield Text("What is trained on", style="bold")
+        yield Text("Training data", style="bold")
         if self._preview is None:
             yield Text("reading …", style=colours["dim"])
             return
@@ -218,7 +218,7 @@ class NewRunScreen(AppScreen):
 
         colours = theme_colours(self.app)
         if self._plan is None:
-            text = printable(self._plan_error, keep_newlines=True) or "working it out …"
+            text = printable(self._plan_error, keep_newlines=True) or "planning …"
             yield Text(text, style=colours["error" if self._plan_error else "dim"])
             return
         plan, speed = self._plan, self._speed[0] if self._speed else None
@@ -226,7 +226,7 @@ class NewRunScreen(AppScreen):
         counts = plan["counts"]
         rows = [
             ("examples", f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test"),
-            ("steps", f"{cost.steps:,} of the optimiser"),
+            ("steps", f"{cost.steps:,} optimiser steps"),
             ("tokens", f"about {cost.train_tokens:,} trained, {cost.answers:,} answers of up to "
                        f"{plan['recipe']['generation']['max_tokens']}"),
             *self._resources(plan, cost.seconds),
@@ -239,12 +239,12 @@ class NewRunScreen(AppScreen):
         from tspin_mlx.view.estimate import disk_bytes
 
         if self._speed is None or seconds is None:
-            yield "time", "known after the first steps: no run with this model is here yet"
+            yield "time", "unknown until the first steps: no earlier run used this model"
             return
         speed, adapter = self._speed
-        yield "time", f"about {duration(seconds)}, at the pace of the run {printable(speed.run)}"
+        yield "time", f"about {duration(seconds)}, judging by the run {printable(speed.run)}"
         if speed.peak_bytes is not None:
-            yield "memory", f"about {format_memory(speed.peak_bytes, None)}, as that run needed"
+            yield "memory", f"about {format_memory(speed.peak_bytes, None)}, as that run used"
         if adapter:
             needed = disk_bytes(plan["recipe"]["training"]["iterations"], adapter)
             yield "disk", f"up to {needed / 1e6:.0f} MB"
@@ -283,7 +283,7 @@ class NewRunScreen(AppScreen):
             return
         answer = json.loads(result.stdout)
         if not answer["started"]:
-            self._show_plan_error(f"{answer['run']} is there already, and finished.\n→ Give the new run another name.")
+            self._show_plan_error(f"{answer['run']} already exists and is finished.\n→ Give the new run another name.")
             return
         self.app.close_screen(self)
         self.app.open_run(Path(answer["run"]))

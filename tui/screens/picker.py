@@ -36,7 +36,7 @@ class FilePicker(ModalScreen[Path | None]):
         suffixes: of the files to show, such as ``.jsonl``.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [binding("back", "dismiss", "none")]
+    BINDINGS: ClassVar[list[BindingType]] = [binding("back", "dismiss", "cancel")]
 
     def __init__(self, folder: Path, suffixes: tuple[str, ...]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class FilePicker(ModalScreen[Path | None]):
     def compose(self) -> ComposeResult:
         """Yield a title and the tree."""
         with Vertical(classes="box"):
-            yield Static(f"Choose a file ({', '.join(self._suffixes)}); esc for none", classes="dim line")
+            yield Static(f"Choose a file ({', '.join(self._suffixes)}); esc cancels", classes="dim line")
             yield _Files(self._folder, self._suffixes)
 
     def on_mount(self) -> None:

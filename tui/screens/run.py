@@ -76,23 +76,25 @@ class RunScreen(AppScreen):
     """
 
     HELP = (
-        "One run as its event log tells it. Training is another process: leaving this screen, or closing the "
-        "terminal, does not stop it."
+        "One run, read from its event log. Training is a separate process: leaving this screen or closing the "
+        "terminal does not stop it."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         *(binding(name, f"pane('{name}')", name, show=False, tooltip=f"Show {name}") for name in _PANES),
         binding("stop", "stop", "stop", tooltip="Stop now, after this step, or after this iteration"),
-        binding("resume", "resume", "resume", tooltip="Go on exactly where it was"),
-        binding("freeze", "freeze", "freeze", tooltip="Keep this moment on the screen, and go on again"),
-        binding("replay", "replay", "replay", tooltip="Play the run again from its beginning; once more goes back"),
-        binding("slower", "speed(0.5)", "slower", show=False, tooltip="Play at half the speed"),
-        binding("faster", "speed(2)", "faster", show=False, tooltip="Play at twice the speed"),
+        binding("resume", "resume", "resume", tooltip="Continue exactly where it stopped"),
+        binding("freeze", "freeze", "freeze", tooltip="Freeze the screen, or follow the run again"),
+        binding("replay", "replay", "replay", tooltip="Replay the run from the start, or end the replay"),
+        binding("slower", "speed(0.5)", "slower", show=False, tooltip="Replay at half the speed"),
+        binding("faster", "speed(2)", "faster", show=False, tooltip="Replay at twice the speed"),
         binding("export", "export", "export", tooltip="Fuse, convert or publish the result"),
-        binding("chat", "chat", "chat", tooltip="Talk to the model before and after, side by side"),
-        binding("fork", "fork", "fork", show=False, tooltip="A new run with other settings, out of what still holds"),
+        binding("chat", "chat", "chat", tooltip="Chat with the model before and after training"),
+        binding(
+            "fork", "fork", "fork", show=False, tooltip="Start a run with other settings that reuses finished work"
+        ),
         binding("new", "app.new_run", "new run", show=False, tooltip="Choose a recipe, a model and data, and start"),
-        binding("compare", "compare", "compare", show=False, tooltip="Lay this run over others"),
-        binding("detach", "detach", "detach", tooltip="Back to the list; training goes on"),
+        binding("compare", "compare", "compare", show=False, tooltip="Compare this run with others"),
+        binding("detach", "detach", "detach", tooltip="Back to the list; training continues"),
         binding("back", "detach", "back", show=False),
     ]
 
@@ -236,7 +238,7 @@ class RunScreen(AppScreen):
             self.app.show_error(error)
             return
         moment = {"now": "now", "step": "after this step", "iteration": "after this iteration"}[when]
-        self.app.show_message(f"asked to stop {moment}; r resumes, or: {command('resume', self.run)}")
+        self.app.show_message(f"stopping {moment}; r resumes, or: {command('resume', self.run)}")
 
     def action_resume(self) -> None:
         """Resume the run in the background."""
@@ -283,4 +285,4 @@ class RunScreen(AppScreen):
         working = self.source.state in ("running", "stalled")
         self.dismiss()
         if working:
-            self.app.show_message(f"{self.run.name} goes on in the background\n{command('watch', self.run)}")
+            self.app.show_message(f"{self.run.name} continues in the background\n{command('watch', self.run)}")

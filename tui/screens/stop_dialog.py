@@ -20,10 +20,10 @@ from ..theme import theme_colours
 
 #: Label and note of each choice; the empty one is not to stop.
 _CHOICES: dict[When | Literal[""], tuple[str, str]] = {
-    "iteration": ("after this iteration", "it is trained and measured"),
-    "step": ("after this step", "a checkpoint is kept"),
-    "now": ("now", "goes back to the last checkpoint"),
-    "": ("not at all", ""),
+    "iteration": ("after this iteration", "trains and evaluates it first"),
+    "step": ("after this step", "saves a checkpoint"),
+    "now": ("now", "falls back to the last checkpoint"),
+    "": ("do not stop", ""),
 }
 
 
@@ -47,7 +47,7 @@ class StopDialog(ModalScreen[When | None]):
         for label, note in _CHOICES.values():
             names = ", ".join(keys.get(label, ()))
             table.add_row(Text(names, style=colours["accent"]), Text(label), Text(note, style=colours["dim"]))
-        footer = Text("\nWhat is finished is kept; resume goes on exactly there.", style=colours["dim"])
+        footer = Text("\nFinished work is kept; resume continues exactly there.", style=colours["dim"])
         with Vertical(classes="box"):
             yield Static(Group(Text("Stop training?\n", style="bold"), table, footer))
 

@@ -59,7 +59,7 @@ class ChatProcess:
         if self._process is not None:
             self._process = None
             reason = tail.splitlines()[-1] if tail else f"exit code {exit_code}"
-            yield {"error": f"the chat's process has ended: {reason}", "ended": True}
+            yield {"error": f"the chat process ended: {reason}", "ended": True}
 
     def ask(self, messages: list[dict[str, str]], policies: list[str]) -> None:
         """Ask policies to answer a conversation."""

@@ -66,7 +66,7 @@ def preview_draft(draft: Draft) -> DraftPreview:
         defaults = flatten(parse_source(source))
         recipe = parse_source(source, draft.overrides)
         if is_remote(recipe.data.train):
-            return DraftPreview(defaults, (("", f"{recipe.data.train} is read when the run is made", ""),))
+            return DraftPreview(defaults, (("", f"{recipe.data.train} is read when the run is created", ""),))
         examples = first_rows(recipe.data, source.path.parent, _PREVIEW_ROWS)
     except TspinError as error:
         return DraftPreview(defaults, error="\n→ ".join(filter(None, (error.message, error.hint))))

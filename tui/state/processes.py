@@ -33,7 +33,7 @@ class CommandResult:
         """The error message and hint that the command printed; else the last line of its stderr."""
         lines = [line for line in self.stderr.splitlines() if line.strip()]
         first = next((i for i, line in enumerate(lines) if line.startswith("error: ")), max(0, len(lines) - 1))
-        return "\n".join(lines[first:]).removeprefix("error: ") or f"it ended with exit code {self.exit_code}"
+        return "\n".join(lines[first:]).removeprefix("error: ") or f"the command failed with exit code {self.exit_code}"
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -73,7 +73,7 @@ def headline(status: RunStatus, width: int) -> Text:
     else:
         parts = [state_text(status.state, status.colours)]
     if status.frozen:
-        parts.append(status.styled(("frozen: space goes on", "warning")))
+        parts.append(status.styled(("frozen: space resumes", "warning")))
     if view.stopping and status.state in ("running", "stalled"):
         parts.append(status.styled((f"stopping after this {view.stopping}", "warning")))
     if view.phase is not None and status.state in ("running", "stalled", "replayed"):
@@ -183,8 +183,8 @@ def _last_step(status: RunStatus, width: int) -> Iterator[Text]:
         )
     if view.generated:
         last = view.generated[max(view.generated)]
-        yield name_value(status, "own answers that end", f"{last['stop_rate']:.0%}", width)
-        yield name_value(status, "equal to the expert's", f"{last.get('identical', 0.0):.0%}", width)
+        yield name_value(status, "stop rate", f"{last['stop_rate']:.0%}", width)
+        yield name_value(status, "identical to expert's", f"{last.get('identical', 0.0):.0%}", width)
 
 
 def format_memory(used: float, total: float | None) -> str:
@@ -236,10 +236,10 @@ def _without_phase(status: RunStatus) -> str:
         result = f" ({HEADINGS.get(metric, metric)} {format_metric(value)})" if value is not None else ""
         return f"best: {policy_label(view.best, status.has_warmup)}{result}"
     if status.state in ("running", "stalled"):
-        return "loading the model …" if not view.durations or view.time == view.begun else "between two phases"
+        return "loading the model …" if not view.durations or view.time == view.begun else "between phases"
     if status.state == "replayed":
-        return "before the first event" if not view.time else "between two phases"
-    return f"{view.phases_done} of {view.phases} phases are done"
+        return "before the first event" if not view.time else "between phases"
+    return f"{view.phases_done} of {view.phases} phases done"
 
 
 def _number(value: float) -> str:

@@ -9,8 +9,8 @@ from ..keys import binding
 
 #: For a screen or pane with an ``action_page``.
 PAGE_BINDINGS = [
-    binding("page-up", "page(-1)", "page up", show=False, tooltip="Scroll back"),
-    binding("page-down", "page(1)", "page down", show=False, tooltip="Scroll on"),
+    binding("page-up", "page(-1)", "page up", show=False, tooltip="Scroll up a page"),
+    binding("page-down", "page(1)", "page down", show=False, tooltip="Scroll down a page"),
 ]
 
 
