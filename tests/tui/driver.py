@@ -1,6 +1,7 @@
 """Test driver: runs the app headless under Textual's pilot and returns the screen as text."""
 
 import asyncio
+import json
 
 from tspin_mlx.tui.app import TspinApp
 
@@ -35,3 +36,9 @@ def text_of(app):
     """Return the text on the screen, line by line."""
     strips = app.screen._compositor.render_strips()
     return "\n".join(strip.text for strip in strips[: app.size.height])
+
+
+def append_event(run, **event):
+    """Append an event to the log of a run, as its engine would."""
+    with run.events_path.open("a") as log:
+        log.write(json.dumps({"time": 1_800_000_000.0, **event}) + "\n")

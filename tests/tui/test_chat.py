@@ -1,6 +1,7 @@
-"""The chat of the app, with a process that holds no model in the place of the one that does."""
+"""The chat screen, with a fake chat process that needs no model."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -10,12 +11,14 @@ from tspin_mlx.tui.screens.chat import ChatScreen
 from tspin_mlx.tui.screens.run import RunScreen
 from tspin_mlx.tui.state import chat_process
 
-#: Holds no model; answers with what it was asked.
+#: Stands in for the chat server; logs its process id and each request, and answers without a model.
 CHAT = r"""
-import json, sys
+import json, os, sys
 def say(**message):
     print(json.dumps(message), flush=True)
 print("a library prints this")
+with open({log!r}, "a") as log:
+    print(os.getpid(), file=log)
 say(ready=True, policies=["base", "best"], system="Reply.", multi_turn={multi_turn})
 for line in sys.stdin:
     asked = json.loads(line)
@@ -38,14 +41,18 @@ for line in sys.stdin:
 
 @pytest.fixture
 def chat(make_run, tmp_path):
-    """A finished run whose chat is answered by a process without a model; gives the run and what was asked."""
-    asked = tmp_path / "chat.jsonl"
-    return make_run("done"), lambda: [json.loads(line) for line in asked.read_text().splitlines()]
+    """Return a finished run, and a function that returns the requests to its chat process."""
+    log = tmp_path / "chat.jsonl"
+
+    def requests():
+        return [row for line in log.read_text().splitlines() if isinstance(row := json.loads(line), dict)]
+
+    return make_run("done"), requests
 
 
 @pytest.fixture(autouse=True)
 def chat_without_a_model(tmp_path, monkeypatch):
-    """The process that answers in the chat; gives a way to let it take no conversations."""
+    """Replace the chat process with a fake; return a function that makes it single-turn."""
 
     def write(*, multi_turn):
         script.write_text(CHAT.format(log=str(tmp_path / "chat.jsonl"), multi_turn=multi_turn))
@@ -56,14 +63,14 @@ def chat_without_a_model(tmp_path, monkeypatch):
     return write
 
 
-async def begun(app, pilot):
-    """Open the chat, and wait for the models."""
+async def open_chat(app, pilot):
+    """Open the chat, and wait until the models are loaded."""
     await pilot.press("c")
     await until(pilot, lambda: "loading" not in text_of(app))
 
 
 @pytest.mark.parametrize("size", [(120, 36), (50, 16)])
-def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat, size):
+def test_both_models_answer_side_by_side_and_remember_their_own_answers(chat, size):
     run, asked = chat
 
     async def scenario(app, pilot):
@@ -87,11 +94,11 @@ def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat,
     assert second[1]["messages"][2]["content"].startswith("best says")
 
 
-def test_what_cannot_be_answered_is_not_asked_again(chat):
+def test_a_message_that_was_not_answered_is_dropped(chat):
     run, asked = chat
 
     async def scenario(app, pilot):
-        await begun(app, pilot)
+        await open_chat(app, pilot)
         await pilot.press(*"long", "enter")
         await until(pilot, lambda: "too long" in text_of(app))
         await pilot.press(*"hello", "enter")
@@ -101,11 +108,11 @@ def test_what_cannot_be_answered_is_not_asked_again(chat):
     assert [turn["content"] for turn in asked()[-1]["messages"]] == ["Reply.", "hello"]
 
 
-def test_what_one_policy_refuses_the_other_answers(chat):
+def test_one_policy_answers_although_the_other_fails(chat):
     run, asked = chat
 
     async def scenario(app, pilot):
-        await begun(app, pilot)
+        await open_chat(app, pilot)
         await pilot.press(*"half", "enter")
         await until(pilot, lambda: "too long for it" in text_of(app) and "base says [2J[/foo] 2" in text_of(app))
         assert "→ ask less" in text_of(app)
@@ -120,11 +127,11 @@ def test_what_one_policy_refuses_the_other_answers(chat):
 
 
 @pytest.mark.parametrize("size", [(80, 24), (50, 16)])
-def test_what_was_said_before_is_reached_with_keys(chat, size):
+def test_keys_scroll_to_earlier_turns(chat, size):
     run, _ = chat
 
     async def scenario(app, pilot):
-        await begun(app, pilot)
+        await open_chat(app, pilot)
         for turn in range(1, 8):
             await pilot.press(*"more", "enter")
             await until(pilot, lambda turn=turn: text_of(app).count(f"[/foo] {2 * turn}") == 2)
@@ -138,12 +145,12 @@ def test_what_was_said_before_is_reached_with_keys(chat, size):
     drive(scenario, run=run, size=size)
 
 
-def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
+def test_a_single_turn_template_gets_one_turn(chat, chat_without_a_model):
     run, asked = chat
     chat_without_a_model(multi_turn=False)
 
     async def scenario(app, pilot):
-        await begun(app, pilot)
+        await open_chat(app, pilot)
         for word in ("hello", "more"):
             await pilot.press(*word, "enter")
             await until(pilot, lambda word=word: word in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
@@ -152,11 +159,11 @@ def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
     assert [len(request["messages"]) for request in asked()] == [2, 2]
 
 
-def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
+def test_a_chat_that_dies_reports_why_and_can_restart(chat):
     run, _ = chat
 
     async def scenario(app, pilot):
-        await begun(app, pilot)
+        await open_chat(app, pilot)
         await pilot.press(*"die", "enter")
         await until(pilot, lambda: "the chat process ended: out of memory" in text_of(app))
         await pilot.press(*"hello", "enter")
@@ -170,7 +177,7 @@ def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
     drive(scenario, run=run)
 
 
-def test_a_chat_that_cannot_start_says_why(chat, tmp_path):
+def test_a_chat_that_cannot_start_reports_why(chat, tmp_path):
     run, _ = chat
     script = 'import sys\nprint(\'{"error": "no such model", "hint": "fetch it"}\')\nsys.exit("a last word")\n'
     (tmp_path / "chat.py").write_text(script)
@@ -183,16 +190,22 @@ def test_a_chat_that_cannot_start_says_why(chat, tmp_path):
     drive(scenario, run=run)
 
 
-def test_no_chat_process_stays_behind(chat):
+def test_leaving_the_chat_ends_its_process(chat, tmp_path):
     run, _ = chat
-    seen = []
 
     async def scenario(app, pilot):
-        await begun(app, pilot)
-        process = app.screen._process._process
-        seen.append(process)
+        await open_chat(app, pilot)
+        pid = int((tmp_path / "chat.jsonl").read_text())
+        assert is_alive(pid)
         await pilot.press("escape")
-        await until(pilot, lambda: process.returncode is not None)
+        await until(pilot, lambda: not is_alive(pid))
 
     drive(scenario, run=run)
-    assert seen
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

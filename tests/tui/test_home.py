@@ -1,4 +1,4 @@
-"""The first screen, and comparing runs: driven by Textual's pilot on runs that no model has made."""
+"""The home screen and the compare screen, under Textual's pilot."""
 
 import json
 import shutil
@@ -12,10 +12,9 @@ from tspin_mlx.tui.screens.home import HomeScreen
 from tspin_mlx.tui.screens.new_run import NewRunScreen
 from tspin_mlx.tui.screens.run import RunScreen
 from tspin_mlx.tui.state.source import LiveSource
-from tspin_mlx.view.chart import Plot, draw
 
 
-def test_without_runs_the_first_screen_says_what_to_press(make_run):
+def test_without_runs_the_home_screen_shows_what_to_press(make_run):
     async def scenario(app, pilot):
         await until(pilot, lambda: "No runs here yet" in text_of(app))
         assert "n   start a run" in text_of(app) and "q quit" in text_of(app) and "m mark" not in text_of(app)
@@ -38,10 +37,11 @@ def test_home_lists_runs_and_opens_one(make_run):
         seen = text_of(app)
         assert "✓ finished" in seen and "‖ interrupted" in seen and "✗ damaged" in seen
         assert "iteration 1 NLL 1.00" in seen and "▁" in seen
-        app.screen.query_one(DataTable).move_cursor(row=list(app.screen._runs).index("broken"))
+        table = app.screen.query_one(DataTable)
+        table.move_cursor(row=table.get_row_index("broken"))
         await pilot.press("enter")
         await until(pilot, lambda: "is not what was written" in text_of(app) or "cannot be read" in text_of(app))
-        app.screen.query_one(DataTable).move_cursor(row=list(app.screen._runs).index("first"))
+        table.move_cursor(row=table.get_row_index("first"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
         await pilot.press("q")
@@ -59,7 +59,7 @@ def test_runs_are_marked_and_compared(make_run):
         await pilot.press("m")
         await pilot.press("v")
         await pilot.pause()
-        assert isinstance(app.screen, HomeScreen)  # one is not enough
+        assert isinstance(app.screen, HomeScreen)  # a comparison needs two runs
         await pilot.press("down", "m", "v")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen) and "learning_rate" in text_of(app))
         seen = text_of(app)
@@ -75,7 +75,7 @@ def test_runs_are_marked_and_compared(make_run):
     drive(scenario)
 
 
-def test_compared_runs_that_are_not_finished_are_followed(make_run, working, monkeypatch):
+def test_compared_runs_that_are_unfinished_are_followed(make_run, working, monkeypatch):
     monkeypatch.setattr("tspin_mlx.tui.screens.compare.REFRESH_S", 0.2)
     make_run("done", overrides=["training.learning_rate=1e-3", "generation.max_tokens=9", "lora.rank=2", "run.seed=5"])
     reads = []
@@ -99,7 +99,7 @@ def test_compared_runs_that_are_not_finished_are_followed(make_run, working, mon
 
 
 @pytest.mark.parametrize("how", ["another format", "removed"])
-def test_runs_that_cannot_be_compared_are_told(make_run, how):
+def test_runs_that_cannot_be_compared_are_reported(make_run, how):
     runs = [make_run(name) for name in ("one", "two")]
 
     async def scenario(app, pilot):
@@ -116,11 +116,7 @@ def test_runs_that_cannot_be_compared_are_told(make_run, how):
     drive(scenario)
 
 
-def test_a_chart_without_curves_has_a_legend():
-    assert "".join(text for text, _ in draw(Plot((), unit="nats"), 20, 8)[0]) == f"{'nats':<20}"
-
-
-def test_names_that_begin_alike_are_told_apart(make_run):
+def test_long_names_that_begin_alike_stay_distinct(make_run):
     for seed in (1, 2):
         make_run(f"household-commands-anchored-seed-{seed}")
 

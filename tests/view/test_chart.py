@@ -134,6 +134,10 @@ def test_an_empty_chart_says_so():
     assert "no steps yet" in plain(draw(advantage_plot(RunView()), 40, 10))
 
 
+def test_a_chart_without_curves_has_a_legend():
+    assert "".join(text for text, _ in draw(Plot((), unit="nats"), 20, 8)[0]) == f"{'nats':<20}"
+
+
 def test_smoothing_by_hand():
     # Weight 1/2 each step back: 1, (1/2 + 2) / (3/2), (1/4 + 1 + 4) / (7/4).
     assert smooth(np.array([1.0, 2.0, 4.0]), 3) == pytest.approx([1, 5 / 3, 3])
