@@ -1,4 +1,4 @@
-"""Base classes of the app and of its screens; they break the import cycle between the two."""
+"""Base classes of the app and of its screens, so that neither imports the other; notifications."""
 
 from __future__ import annotations
 

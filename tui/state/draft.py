@@ -43,7 +43,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class DraftPreview:
-    """What a draft shows without loading a model.
+    """The preview of a draft, read without loading a model.
 
     Attributes:
         defaults: the recipe's own value of each key.
