@@ -206,13 +206,8 @@ def _held_out(status: RunStatus, width: int) -> Iterator[Text]:
 
 
 def held_out_metrics(status: RunStatus, limit: int) -> list[str]:
-<<<<<<< HEAD
-    """Return the metrics to show: first the one that selects the best policy, then those that reveal collapse."""
-    best = status.plan.best_metric
-=======
     """Return the held-out metrics to show: the one that selects the best policy, NLL and stop rate, then the others."""
-    best = status.plan["recipe"]["evaluation"]["best"]
->>>>>>> work-tui
+    best = status.plan.best_metric
     measured = dict.fromkeys(name for values in status.view.evaluations.values() for name in values)
     wanted = [best, "nll", "stop_rate", *(name for name in measured if not name.startswith("advantage"))]
     return [name for name in dict.fromkeys(wanted) if name in measured and name != "length"][: max(1, limit)]
