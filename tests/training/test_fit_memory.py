@@ -149,7 +149,7 @@ def test_weights_that_are_larger_than_the_memory_are_not_loaded(tiny_model, poli
     monkeypatch.setattr(load, "memory_budget", lambda: stored + adapter)
     load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=2), 0)
     monkeypatch.setattr(load, "memory_budget", lambda: stored - 1)
-    with pytest.raises(ResourcesError, match="the model's weights take") as caught:
+    with pytest.raises(ResourcesError, match="the model's weights need") as caught:
         load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=2), 0)
     assert caught.value.exit_code == 4
 
