@@ -302,7 +302,9 @@ def collapsing(tmp_path, *overrides):
 def test_after_a_collapse_no_further_iterations_are_made_if_the_recipe_says_so(tmp_path):
     run = collapsing(tmp_path, "guard.stop=true")
     finish(run, *TARGETS[:7])
-    finish(run, "iterations/000/eval.json", signs=["the expert's answers have NLL 9.00 per token, 1.00 at first"])
+    finish(
+        run, "iterations/000/eval.json", signs=["the expert's answers have NLL 9.00 per token, 1.00 before self-play"]
+    )
     assert run.pending() == CONCLUSIONS
     finish(run, *CONCLUSIONS)
     assert run.is_finished
