@@ -145,7 +145,7 @@ def test_a_run_is_neither_made_nor_found_through_a_link(task, tmp_path):
     with pytest.raises(UsageError, match="is not a run"):
         prepare(recipe, source)
     for name in ("task", str(tmp_path / "runs/task")):
-        with pytest.raises(UsageError, match="not the name or the path of a run"):
+        with pytest.raises(UsageError, match="not the name or path of a run"):
             find_run(name, tmp_path / "runs")
 
 
