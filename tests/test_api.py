@@ -108,7 +108,7 @@ def test_a_run_on_which_somebody_works_is_busy(tiny_model, tmp_path):
             refused.append(caught.value)
 
     train(tiny_model, tmp_path, on_event=again)
-    assert "is being worked on by process" in refused[0].message
+    assert "is in use by process" in refused[0].message
 
 
 def test_what_the_engine_reports_is_raised(tiny_model, tmp_path):

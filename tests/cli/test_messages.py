@@ -12,7 +12,7 @@ LEADS_ON = {
     "the app in a pipe": ("", ["--folder", "x"], "`tspin-mlx runs ls --folder x` lists the runs"),
     "a folder before the command": ("", ["--folder", "x", "runs", "ls"], "--folder comes after the command"),
     "a picture in no format of ours": ("", ["runs", "export", "x", "x.png"], "a file that ends in .svg, .csv or .json"),
-    "a run elsewhere": ("", ["runs", "show", "x", "--folder", "y"], "`tspin-mlx runs ls --folder y` lists them"),
+    "a run elsewhere": ("", ["runs", "show", "x", "--folder", "y"], "`tspin-mlx runs ls --folder y` lists the runs"),
 }
 
 

@@ -192,7 +192,7 @@ def test_a_template_string_without_a_place_for_the_system_prompt_refuses_one():
 
 
 def test_a_template_string_refuses_a_conversation():
-    with pytest.raises(BadExample, match="a template string takes one user turn"):
+    with pytest.raises(BadExample, match="a template string supports only one user turn"):
         rendered(example("a", "b", "c"), template="paper")
 
 
@@ -207,15 +207,15 @@ def test_a_row_fits_exactly_or_not_at_all():
 def test_ids_beyond_the_vocabulary_are_refused():
     shown = example("Hi", response="é")  # é is 233 + 4, and the largest
     assert rendered(shown, vocab_size=238).annotated.tokens == (237, 2)
-    with pytest.raises(BadExample, match=r"ids that the model \(vocabulary 237\) does not have"):
+    with pytest.raises(BadExample, match=r"ids exceed the model's vocabulary \(237\)"):
         rendered(shown, vocab_size=237)
-    with pytest.raises(BadExample, match=r"ids that the model \(vocabulary 237\) does not have"):
+    with pytest.raises(BadExample, match=r"ids exceed the model's vocabulary \(237\)"):
         rendered(example("é"), vocab_size=237)
 
 
 def test_a_prompt_that_looks_different_once_answered_is_refused():
     template = "{% if add_generation_prompt %}Open.{% else %}Closed.{% endif %}" + CHAT
-    with pytest.raises(BadExample, match="renders the prompt otherwise once it is answered"):
+    with pytest.raises(BadExample, match="changes the prompt when an answer follows"):
         rendered(example("Hi"), Characters(template))
 
 
@@ -235,7 +235,7 @@ def test_without_a_chat_template_another_one_must_be_chosen():
     "template", ["{{ messages[0].nothing }}", "{{ messages[0].content + 1 }}", "{% for m in messages %}"]
 )
 def test_a_template_that_fails_is_a_reason(template):
-    with pytest.raises(BadExample, match="the model's chat template refuses it: "):
+    with pytest.raises(BadExample, match="the model's chat template rejects it: "):
         rendered(example("Hi"), Characters(template))
 
 

@@ -460,7 +460,7 @@ def test_a_model_that_has_changed_under_a_run_is_refused(workshop, tmp_path, tin
     launch = launched(workshop, tmp_path, f"model={other}")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "rope_theta": 5.0}))
-    with pytest.raises(SetupError, match="not those that the run was made with"):
+    with pytest.raises(SetupError, match="files have changed since the run was created"):
         work(launch.run)
 
 
@@ -468,7 +468,7 @@ def test_a_run_that_would_not_fit_on_the_disk_does_not_begin(workshop, tmp_path,
     launch = launched(workshop, tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
-        with pytest.raises(StorageError, match=r"1 MB are free there, and the run may need 1\d MB"):
+        with pytest.raises(StorageError, match=r"1 MB are free, but the run may need 1\d MB"):
             work(launch.run)
     work(launch.run)
     assert launch.run.is_finished

@@ -113,7 +113,7 @@ def test_a_run_that_fails_says_why(tiny_model, tmp_path, monkeypatch):
         return run
 
     monkeypatch.setattr(doctor, "_made", damaged)
-    with pytest.raises(doctor.TspinError, match=r"undisturbed: .*not those that the run was made with"):
+    with pytest.raises(doctor.TspinError, match=r"undisturbed: .*have changed since the run was created"):
         doctor.repeats_itself(tmp_path, lambda text: None, str(model))
 
 

@@ -207,7 +207,7 @@ def test_the_second_run_exits_and_names_the_first(task, reference):
         for again in (("run", "task.yaml", "run.name=twice"), ("resume", "twice")):
             done = cli(task, *again)
             assert done.returncode == 8
-            assert f"error: the run 'twice' is being worked on by process {engine}" in done.stderr
+            assert f"error: the run 'twice' is in use by process {engine}" in done.stderr
     finally:
         os.kill(engine, signal.SIGCONT)
     until(lambda: not is_held(run.path))
@@ -231,7 +231,7 @@ def test_a_closed_terminal_ends_nothing_and_watch_shows_the_same(task, reference
         r" +", " ", reference[0].stdout.replace("reference", "terminal")
     )
     told = without_times(reference[0].stderr)
-    assert without_times(watched.stderr) == told[told.index("keep the model as it is") : -1]
+    assert without_times(watched.stderr) == told[told.index("save the untrained adapter") : -1]
 
 
 def without_times(text):

@@ -1,7 +1,7 @@
-"""From an example in any of the usual shapes to token ids: one template for generation and training.
+"""Tokenise examples (chat messages, prompt and response, Alpaca) with the chat template, for generation and training.
 
-Pure: the tokenizer comes as an argument. A problem with an example is a :class:`BadExample` with the reason;
-who reads the file adds its name and line.
+Pure: the tokenizer is an argument. An invalid example raises :class:`BadExample` with the reason; the reader of the
+file adds its name and line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..recipe.schema import Columns, DataSection
 #: The template of the T-SPIN paper (arXiv 2601.08198).
 PAPER_TEMPLATE = "### Instruction: {prompt}\n\n### Response: "
 
-#: The day on which templates are rendered that tell the date; Llama 3.2's falls back to it as well.
+#: The date in chat templates that print today's; Llama 3.2's template falls back to it as well.
 _THE_DAY = date(2024, 7, 26)
 _TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
@@ -31,18 +31,18 @@ _ROLES = ("system", "user", "assistant", "tool")
 
 
 class BadExample(ValueError):
-    """Why an example cannot be used."""
+    """The reason why an example cannot be used."""
 
 
 @dataclass(frozen=True)
 class RawExample:
-    """One example before rendering.
+    """One example before it is tokenised.
 
     Attributes:
         messages: the turns before the answer, each ``{"role": ..., "content": ...}``; the last is not the
             assistant's.
         response: the expert's answer.
-        answer: what task metrics compare to.
+        answer: the reference of task metrics.
         id: the row's own id, if it has one.
     """
 
@@ -53,14 +53,14 @@ class RawExample:
 
 
 def read_example(row: Any, data: DataSection) -> RawExample:
-    """Recognise a row: chat ``messages``, ``prompt`` + ``response`` or ``completion``, or Alpaca's columns.
+    """Read a row: chat ``messages``, ``prompt`` + ``response`` or ``completion``, or Alpaca's columns.
 
     Args:
         row: one decoded JSON object, CSV row or dataset row.
         data: the recipe's section: names of columns, which turn is the answer, system prompt.
 
     Raises:
-        BadExample: no known shape, or an empty or non-text field.
+        BadExample: unknown columns, or an empty or non-text field.
     """
     columns, system = data.columns, data.system
     if not isinstance(row, dict):
@@ -75,9 +75,9 @@ def read_example(row: Any, data: DataSection) -> RawExample:
     if messages[0]["role"] != "system" and (own_system or system):
         messages = [{"role": "system", "content": _text(own_system or system, "system")}, *messages]
     answer = row.get(columns.answer or "answer")
-    for named in (columns.system, columns.answer):
-        if named is not None and named not in row:
-            raise BadExample(f"has no column {named!r}, which data.columns names")
+    for column in (columns.system, columns.answer):
+        if column is not None and column not in row:
+            raise BadExample(f"has no column {column!r}, which data.columns names")
     identity = row.get("id")
     return RawExample(
         messages=tuple(messages),
@@ -91,15 +91,16 @@ def render(example: RawExample, identity: str, tokenizer: Any, data: DataSection
     """Tokenise an example once, for generation and for training.
 
     Args:
+        identity: the prompt's id.
         tokenizer: mlx-lm's tokenizer wrapper.
-        vocab_size: ids must be below it.
+        vocab_size: token ids must be below it.
 
     Raises:
         BadExample: too long, or the template does not fit the example or the model.
     """
     for end in tokenizer.eos_token_ids:
         if (text := tokenizer.decode([end])) and text in example.response:
-            raise BadExample(f"the answer contains {text!r}, which ends an answer")
+            raise BadExample(f"the answer contains the end token {text!r}")
     before = prompt_text(example.messages, tokenizer, data.template)
     if data.template == "chat":
         after = _answered_text(example, before, tokenizer)
@@ -111,10 +112,10 @@ def render(example: RawExample, identity: str, tokenizer: Any, data: DataSection
     if len(prompt) + len(response) > data.max_tokens:
         raise BadExample(
             f"{len(prompt)} prompt + {len(response)} answer tokens do not fit into {data.max_tokens} "
-            "(data.max_tokens and the model's window)"
+            "(the smaller of data.max_tokens and the model's context length)"
         )
     if max(*prompt, *response) >= vocab_size:
-        raise BadExample(f"the tokenizer gives ids that the model (vocabulary {vocab_size}) does not have")
+        raise BadExample(f"the tokenizer's ids exceed the model's vocabulary ({vocab_size})")
     return Prompt(
         id=identity,
         tokens=tuple(prompt),
@@ -126,10 +127,11 @@ def render(example: RawExample, identity: str, tokenizer: Any, data: DataSection
 
 
 def render_prompt(messages: Sequence[dict[str, str]], tokenizer: Any, template: str) -> list[int]:
-    """The token ids of a conversation up to where the model answers, just as training renders its prompts.
+    """Tokenise a conversation up to where the model answers, exactly as training does.
 
     Args:
         messages: ``role`` and ``content`` of each turn; the last is the user's.
+        tokenizer: mlx-lm's tokenizer wrapper.
         template: ``data.template`` of the recipe.
 
     Raises:
@@ -140,12 +142,12 @@ def render_prompt(messages: Sequence[dict[str, str]], tokenizer: Any, template: 
 
 
 def takes_conversations(template: str) -> bool:
-    """Whether prompts may have more than one user turn."""
+    """Return whether prompts may have more than one user turn."""
     return template == "chat"
 
 
 def prompt_text(messages: Sequence[dict[str, str]], tokenizer: Any, template: str) -> str:
-    """The same, before it is tokenised."""
+    """Render a conversation as text, see :func:`render_prompt`."""
     if template == "chat":
         return _apply_chat_template(tokenizer, list(messages), answered=False)
     return _fill(PAPER_TEMPLATE if template == "paper" else template, messages)
@@ -202,16 +204,16 @@ def _text(value: Any, field: str) -> str:
     if "\0" in value:
         raise BadExample(f"{field!r} contains a NUL character")
     if any("\ud800" <= char <= "\udfff" for char in value):
-        raise BadExample(f"{field!r} contains half of a surrogate pair")
+        raise BadExample(f"{field!r} contains an unpaired surrogate")
     return value
 
 
 def _answered_text(example: RawExample, before: str, tokenizer: Any) -> str:
-    """The rendered prompt with the answer after it."""
+    """Render the conversation with its answer by the chat template."""
     answered = [*example.messages, {"role": "assistant", "content": example.response}]
     after = _apply_chat_template(tokenizer, answered, answered=True)
     if not after.startswith(before):
-        raise BadExample("the model's chat template renders the prompt otherwise once it is answered")
+        raise BadExample("the model's chat template changes the prompt when an answer follows")
     return after
 
 
@@ -225,24 +227,24 @@ def _apply_chat_template(tokenizer: Any, messages: list[dict[str, str]], *, answ
     try:
         text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=not answered, **options)
     except (jinja2.TemplateError, TypeError, ValueError) as error:
-        raise BadExample(f"the model's chat template refuses it: {error}") from None
+        raise BadExample(f"the model's chat template rejects it: {error}") from None
     return text
 
 
 def on_one_day(template: str) -> str:
-    """A chat template that tells today's date, on a day that does not pass: the same examples are the same tomorrow."""
-    return _TODAY.sub(lambda found: repr(_THE_DAY.strftime(found[2])), template)
+    """Fix the date in a chat template that prints today's, so that the same examples give the same tokens tomorrow."""
+    return _TODAY.sub(lambda match: repr(_THE_DAY.strftime(match[2])), template)
 
 
 def _fill(template: str, messages: Sequence[dict[str, str]]) -> str:
     system = [turn["content"] for turn in messages if turn["role"] == "system"]
     turns = [turn["content"] for turn in messages if turn["role"] != "system"]
     if len(turns) != 1:
-        raise BadExample("a template string takes one user turn; use data.template: chat for conversations")
+        raise BadExample("a template string supports only one user turn; use data.template: chat for conversations")
     if system and "{system}" not in template:
         raise BadExample("has a system prompt, but data.template has no {system}")
     values = {"{system}": system[0] if system else "", "{prompt}": turns[0]}
-    return re.sub(r"\{system\}|\{prompt\}", lambda found: values[found[0]], template)
+    return re.sub(r"\{system\}|\{prompt\}", lambda match: values[match[0]], template)
 
 
 def _encode(tokenizer: Any, text: str, add_special_tokens: bool) -> list[int]:
@@ -250,19 +252,19 @@ def _encode(tokenizer: Any, text: str, add_special_tokens: bool) -> list[int]:
 
 
 def _encoded_alone(tokenizer: Any, text: str) -> list[int]:
-    """The ids of a text that is not the beginning of one, where some tokenizers would put a space before it."""
+    """Tokenise a text as a continuation: at the beginning of a text, some tokenizers would add a space."""
     anchor, whole = _encode(tokenizer, _ANCHOR, False), _encode(tokenizer, _ANCHOR + text, False)
     return whole[len(anchor) :] if whole[: len(anchor)] == anchor else _encode(tokenizer, text, False)
 
 
 def _response_tokens(tokenizer: Any, prompt: list[int], before: str, after: str, special: bool) -> list[int]:
-    """The answer's ids, up to and with the end token."""
+    """Return the answer's token ids, up to and including the end token."""
     whole = _encode(tokenizer, after, special)
-    # Where the answer's first token would merge with the prompt's last, the answer is tokenised alone, as the
-    # model will meet it when it generates from the prompt's ids.
+    # If the answer's first token would merge with the prompt's last, the answer is tokenised alone, since generation
+    # starts from the prompt's own ids.
     fits = whole[: len(prompt)] == prompt
     response = whole[len(prompt) :] if fits else _encoded_alone(tokenizer, after[len(before) :])
     for position, token in enumerate(response):
         if token in tokenizer.eos_token_ids:
             return response[: position + 1]
-    raise BadExample("the model's template does not end an answer with an end token")
+    raise BadExample("the model's chat template does not end an answer with an end token")

@@ -1,6 +1,6 @@
-"""Plan a run: from a checked recipe to every phase, step and seed, with nothing left open. Pure.
+"""Plan a run: expand a recipe into every phase, with its steps, seeds, learning rate and objective. Pure.
 
-A recipe is what the user wrote; a plan is what follows from it, the model and the number of examples.
+A recipe is what the user wrote; a plan follows from it, the model and the number of examples.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .policy_names import BASE, INITIAL, iteration_folder, policy_before
 from .schema import ObjectiveSection, Recipe
 from .settings import nested
 
-#: Keys of a recipe that cannot change a result: names of things whose contents are digested, and wording.
+#: Keys of a recipe that cannot change a result: names of things that are digested by content, and descriptions.
 NO_INFLUENCE = frozenset(
     (
         "description",
@@ -39,7 +39,7 @@ NO_INFLUENCE = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Outline):
-    """A recipe with every consequence.
+    """A recipe with all its phases.
 
     Attributes:
         recipe: with all defaults filled in.
@@ -49,7 +49,7 @@ class Plan(Outline):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of everything that can change a result: contents of files count, not where they are, nor wording."""
+        """sha256 of everything that can change a result: the content of files, but not their paths, nor wording."""
         settings = {key: value for key, value in self.settings.items() if key not in NO_INFLUENCE}
         work = [phase.work() for phase in self.phases]
         content = [self.model_fingerprint, self.data_digests, self.counts, settings, work]
@@ -57,12 +57,12 @@ class Plan(Outline):
 
     @property
     def sizes(self) -> BatchSizes:
-        """How much is computed at once."""
+        """Batch sizes, and whether to use gradient checkpointing."""
         training = next((phase.train for phase in self.train_phases), self.recipe.training)
         return BatchSizes(training.grad_checkpoint, training.micro_batch_size, self.recipe.generation.batch_size)
 
     def with_sizes(self, sizes: BatchSizes) -> Plan:
-        """The same plan with at most so much computed at once; the optimiser's batches stay."""
+        """Return the same plan with these sizes as upper limits; the optimiser's batch size stays the same."""
         asked_for = self.recipe.training.grad_checkpoint
 
         def smaller(phase: Phase) -> Phase:
@@ -79,7 +79,7 @@ class Plan(Outline):
         return replace(self, recipe=recipe, settings=recipe.settings, phases=tuple(map(smaller, self.phases)))
 
     def to_row(self) -> dict[str, Any]:
-        """Plain values for ``plan.json``."""
+        """Convert to plain values for ``plan.json``."""
         return {
             "model_fingerprint": self.model_fingerprint,
             "data_digests": dict(self.data_digests),
@@ -95,7 +95,7 @@ def make_plan(
     model_fingerprint: str = "",
     data_digests: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Work out all phases of a recipe for a given number of examples."""
+    """Plan all phases of a recipe for a given number of examples."""
     phases = _phases(recipe, counts)
     return Plan(
         recipe=recipe,
@@ -108,10 +108,10 @@ def make_plan(
 
 
 def replan(outline: Outline) -> Plan:
-    """Plan the recipe of a stored plan as this version does; keys added to recipes since have their defaults.
+    """Plan the recipe of a stored plan as this version does; keys added since then get their defaults.
 
     Raises:
-        ValidationError: the recipe has keys or values that this version does not know.
+        ValidationError: the recipe has keys or values unknown to this version.
     """
     recipe = Recipe.model_validate(nested(outline.settings))
     return make_plan(recipe, outline.counts, outline.model_fingerprint, outline.data_digests)
@@ -136,7 +136,7 @@ def _phases(recipe: Recipe, counts: Mapping[str, int]) -> list[Phase]:
 
 
 def _seed(seed: int, phase: Phase) -> int:
-    """The seed of a phase, from that of the run; by its name, so that other phases do not change it."""
+    """Derive the seed of a phase from that of the run, by name, so that other phases do not change it."""
     if phase.iteration is not None:
         return derive(seed, phase.kind, phase.iteration)
     if phase.kind in ("evaluate", "test"):
@@ -145,7 +145,7 @@ def _seed(seed: int, phase: Phase) -> int:
 
 
 def _keep(folder: str) -> Phase:
-    return Phase("keep", "keep the model as it is", f"{folder}/adapter", BASE)
+    return Phase("keep", "save the untrained adapter", f"{folder}/adapter", BASE)
 
 
 def _evaluate(folder: str, title: str) -> Phase:
@@ -157,7 +157,7 @@ def _test(folder: str, title: str) -> Phase:
 
 
 def _warmup(recipe: Recipe, train: int) -> TrainPhase:
-    """Supervised training before self-play."""
+    """Plan the supervised training before self-play."""
     warmup = recipe.warmup
     config = _train_config(recipe, min(train, warmup.prompts or train), warmup.epochs, warmup.learning_rate)
     title, target = "warm up on the expert's answers", f"{INITIAL}/adapter"
@@ -165,7 +165,7 @@ def _warmup(recipe: Recipe, train: int) -> TrainPhase:
 
 
 def _iteration(recipe: Recipe, train: int, iteration: int) -> list[Phase]:
-    """Generate, pair, train, evaluate: one turn of the loop in :mod:`tspin_mlx.tspin`."""
+    """Plan one iteration: generate, pair, train, evaluate, as in :mod:`tspin_mlx.tspin`."""
     folder, policy = iteration_folder(iteration), policy_before(iteration)
 
     def phase(kind: PhaseKind, title: str, target: str, policy: str = policy) -> Phase:
@@ -191,7 +191,7 @@ def _iteration(recipe: Recipe, train: int, iteration: int) -> list[Phase]:
 
 
 def _objective(section: ObjectiveSection, iteration: int) -> Objective:
-    """What one iteration minimises; the first has no historical term."""
+    """Return the objective of one iteration; the first has no historical term."""
     if section.kind == "sft":
         return replace(SUPERVISED, entropy_weight=section.entropy_weight)
     return Objective(
