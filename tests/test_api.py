@@ -1,10 +1,12 @@
 """The Python API, used as a script or a notebook would."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -106,7 +108,7 @@ def test_a_run_on_which_somebody_works_is_busy(tiny_model, tmp_path):
             refused.append(caught.value)
 
     train(tiny_model, tmp_path, on_event=again)
-    assert "is being worked on by process" in refused[0].message
+    assert "is in use by process" in refused[0].message
 
 
 def test_what_the_engine_reports_is_raised(tiny_model, tmp_path):
@@ -179,3 +181,19 @@ def test_a_script_prints_lines_as_it_goes(tiny_model, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "iteration 0" in done.stdout and len(done.stdout.splitlines()) > 5
+
+
+def test_the_example_of_the_documentation_runs(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    rows = [{"prompt": f"dim lamp {i}", "response": f'{{"percent": {i}}}'} for i in range(24)]
+    (tmp_path / "held-out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    code = re.sub(r"rows = \[.*?\n\]", f"rows = {rows!r}", code, flags=re.DOTALL)
+    code = code.replace('"smollm2-135m"', repr(str(tiny_model))).replace('"data.validation_size": 16', "**small")
+    pushed = []
+    monkeypatch.setattr(ts.TrainedModel, "push", lambda policy, repo: pushed.append(repo))
+    small = {"data.validation_size": 4, "generation.max_tokens": 8, "training.batch_size": 8}
+    exec(code, {"small": small})
+    assert (tmp_path / "runs" / "lights" / "best").exists() and pushed == ["lights-135m"]
+    assert "json_field_f1" in capsys.readouterr().out

@@ -32,8 +32,8 @@ def test_the_command_line_loads_no_mlx_before_it_needs_it():
 def test_screens_and_the_supervisor_load_no_mlx():
     loaded = loaded_after(
         "import tspin_mlx.view.run_view, tspin_mlx.runs.run, tspin_mlx.runs.event_log, tspin_mlx.recipe.plan, "
-        "tspin_mlx.runs.policies, tspin_mlx.cli.samples, tspin_mlx.jobs.supervisor, "
-        "tspin_mlx.cli.control"
+        "tspin_mlx.runs.policies, tspin_mlx.runs.samples, tspin_mlx.cli.commands.samples, "
+        "tspin_mlx.jobs.supervisor, tspin_mlx.cli.commands.stop, tspin_mlx.cli.start"
     )
     assert not {"mlx.core", "mlx_lm", "transformers"} & loaded
 

@@ -7,7 +7,7 @@ import pytest
 from tspin_mlx.base.errors import DataError, RecipeError, UsageError
 from tspin_mlx.base.text import shorten
 from tspin_mlx.data.read import load_examples
-from tspin_mlx.data.render import BadExample, read_example
+from tspin_mlx.data.tokenize import BadExample, read_example
 from tspin_mlx.evaluation.metrics import json_exact, json_field_f1, json_valid
 from tspin_mlx.recipe.lineage import lineage
 from tspin_mlx.recipe.parse import parse_recipe
@@ -124,7 +124,7 @@ def test_the_turn_before_the_answer_is_not_the_assistants():
 
 
 def test_a_system_prompt_is_not_a_template():
-    from tspin_mlx.data.render import _fill
+    from tspin_mlx.data.tokenize import _fill
 
     turns = ({"role": "system", "content": "say {prompt}"}, {"role": "user", "content": "Hi"})
     assert _fill("{system}|{prompt}", turns) == "say {prompt}|Hi"

@@ -44,7 +44,7 @@ def model(tmp_path, tiny_model, canary):
 
 
 def test_the_code_of_a_model_does_not_run(model, canary):
-    with pytest.raises(SetupError, match=r"code of its own \(own.py\), which was not run") as caught:
+    with pytest.raises(SetupError, match=r"its own Python code \(own.py\), which was not run") as caught:
         open_model(model, "own")
     assert "--trust-remote-code" in caught.value.hint
     assert not canary.exists()
@@ -96,7 +96,7 @@ def test_pickled_weights_are_not_opened(tmp_path, tiny_model, canary):
 def test_a_run_does_not_remember_that_its_model_was_trusted(task, model, canary):
     run = new_run(task, task, f"model={model}", trusted=True)
     canary.unlink(missing_ok=True)
-    with pytest.raises(SetupError, match="code of its own"):
+    with pytest.raises(SetupError, match="its own Python code"):
         work(run)
     assert not canary.exists()
     work(run, trusted=True)
@@ -142,7 +142,7 @@ def test_a_run_is_neither_made_nor_found_through_a_link(task, tmp_path):
     with pytest.raises(UsageError, match="is not a run"):
         prepare(recipe, source)
     for name in ("task", str(tmp_path / "runs/task")):
-        with pytest.raises(UsageError, match="not the name or the path of a run"):
+        with pytest.raises(UsageError, match="not the name or path of a run"):
             find_run(name, tmp_path / "runs")
 
 

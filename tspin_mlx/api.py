@@ -23,7 +23,7 @@ from typing import Any
 
 from .base import storage
 from .base.errors import Stopped, UsageError, error_of
-from .data.render import BadExample, render_prompt, takes_conversations
+from .data.tokenize import BadExample, render_prompt, takes_conversations
 from .jobs.control import outcome, request_stop
 from .jobs.control import resume as start_engine
 from .jobs.follow import follow

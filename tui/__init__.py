@@ -1,4 +1,4 @@
-"""The terminal app: it reads run folders and starts processes; it never loads a model, nor MLX."""
+"""The terminal app (Textual): shows run folders and starts processes; it loads neither MLX nor a model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def open_app(folder: Path = Path("runs"), run: Path | None = None) -> int:
-    """Show the runs of a folder, or one run, until the user leaves; nothing that trains depends on it.
+    """Show the runs of a folder, or one run, until the user quits; training does not depend on the app.
 
     Args:
         folder: holds the runs.
-        run: the run to show first.
+        run: the run to show first; without one, the list of runs.
 
     Returns:
         The exit code.

@@ -1,15 +1,16 @@
-"""The app: themes, keys, and which screen comes first."""
+"""The Textual app: themes, keymap, command palette, crash report, and the first screen."""
 
 from __future__ import annotations
 
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
@@ -18,19 +19,20 @@ from tspin_mlx.base.errors import TspinError
 from tspin_mlx.base.text import printable
 from tspin_mlx.runs.run import Run
 
-from .keys import bound, keys_file, own_keys
+from .keys import binding, keymap_path, load_keymap
+from .screens.app_screen import AppBase
 from .screens.home import HomeScreen
-from .screenshot import picture
+from .screenshot import screenshot
 from .theme import DARK, LIGHT
 
 
-class TspinApp(App[None]):
+class TspinApp(AppBase):
     """Shows runs, and starts and stops them.
 
     Args:
         folder: holds the runs.
-        run: the run to show first; without one, the list.
-        clock: seconds since 1970; tests bring their own.
+        run: the run to show first; without one, the list of runs.
+        clock: returns seconds since 1970; tests pass their own.
     """
 
     TITLE = "tspin-mlx"
@@ -39,8 +41,8 @@ class TspinApp(App[None]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-tall")]  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        bound("help", "help", "help", tooltip="What can be done here"),
-        bound("quit", "quit", "quit", tooltip="Leave; what trains goes on", show=False),
+        binding("help", "help", "help", tooltip="Show the keys and what they do"),
+        binding("quit", "quit", "quit", tooltip="Quit; training continues", show=False),
     ]
 
     def __init__(
@@ -48,96 +50,81 @@ class TspinApp(App[None]):
     ) -> None:
         super().__init__()
         self.folder, self.clock = folder, clock
-        self._first = run
+        self._first_run = run
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = DARK.name
 
     def get_default_screen(self) -> Screen[None]:
-        """The list of runs."""
+        """Return the home screen, the list of runs."""
         return HomeScreen()
 
     def on_mount(self) -> None:
-        """Take the user's keys, and go to the run that was asked for."""
+        """Load the user's keymap, and show the first run."""
         try:
-            self.set_keymap(own_keys(keys_file()))
+            self.set_keymap(load_keymap(keymap_path()))
         except TspinError as error:
-            self.tell(error)
-        if self._first is not None:
-            self.open_run(self._first)
+            self.show_error(error)
+        if self._first_run is not None:
+            self.open_run(self._first_run)
 
     def open_run(self, path: Path) -> None:
-        """Show a run."""
+        """Show a run on a screen of its own."""
         from .screens.run import RunScreen
 
         try:
             self.push_screen(RunScreen(Run(path)))
         except TspinError as error:
-            self.tell(error)
-
-    def leave(self, screen: Screen[Any]) -> None:
-        """Take a screen away, with whatever lies over it: help, the palette, a file picker."""
-        while screen in self.screen_stack:
-            self.pop_screen()
-
-    def tell(self, error: TspinError) -> None:
-        """Show what went wrong, and what to do about it."""
-        text = error.message if error.hint is None else f"{error.message}\n→ {error.hint}"
-        self.notify(printable(text, keep_newlines=True), severity="error", timeout=10, markup=False)
-
-    def say(self, text: str, *, warning: bool = False) -> None:
-        """Show a passing message."""
-        self.notify(printable(text, keep_newlines=True), severity="warning" if warning else "information", markup=False)
+            self.show_error(error)
 
     def _fatal_error(self) -> None:
-        """Textual's own traceback shows local variables, and with them the environment: tokens, for one."""
+        """Print a traceback without local variables: Textual's own shows them, and may show tokens that way."""
         self.bell()
-        told = f"{traceback.format_exc()}\nThe app has failed; what trains goes on."
-        self.panic(Text(printable(told, keep_newlines=True)))
+        report = f"{traceback.format_exc()}\nThe app crashed; training continues."
+        self.panic(Text(printable(report, keep_newlines=True)))
 
     def action_help_quit(self) -> None:
-        """Ctrl-C, which ends other programs."""
-        self.say("q leaves; what trains goes on")
+        """Handle Ctrl-C, which quits other programs: show the key that quits this one."""
+        self.show_message("q quits; training continues")
 
     def action_help(self) -> None:
-        """Show what the keys do where the focus is."""
+        """Show the help screen for the focused widget."""
         from .screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen.about(self))
+            self.push_screen(HelpScreen.about(self.screen))
 
     def action_new_run(self) -> None:
-        """The form of a new run."""
+        """Show the form for a new run."""
         from .screens.new_run import NewRunScreen
 
         self.push_screen(NewRunScreen())
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """All that the keys of the screen do, in the palette; then the colours, and the way out."""
-        listed: set[str | None] = {None}  # several keys may do one thing
-        for _, binding, enabled, _ in screen.active_bindings.values():
-            if enabled and binding.id not in listed and binding.description and "cursor" not in binding.action:
-                listed.add(binding.id)
-                namespace = next(node for node, b, _, _ in screen.active_bindings.values() if b is binding)
+        """Yield the commands of the palette: the actions of all active key bindings, the theme, a screenshot."""
+        listed: set[str | None] = {None}  # an action may have several keys
+        for node, bound_to, enabled, _ in screen.active_bindings.values():
+            if enabled and bound_to.id not in listed and bound_to.description and "cursor" not in bound_to.action:
+                listed.add(bound_to.id)
                 yield SystemCommand(
-                    binding.description.capitalize(),
-                    binding.tooltip or f"key {self.get_key_display(binding)}",
-                    lambda action=binding.action, node=namespace: self.call_later(self.run_action, action, node),
+                    bound_to.description.capitalize(),
+                    bound_to.tooltip or f"key {self.get_key_display(bound_to)}",
+                    partial(self.call_later, self.run_action, bound_to.action, node),
                 )
         other = LIGHT if self.current_theme.dark else DARK
         yield SystemCommand(
-            f"{'Light' if other is LIGHT else 'Dark'} colours",
-            "Change the colours",
-            lambda: setattr(self, "theme", other.name),
+            f"{'Light' if other is LIGHT else 'Dark'} theme",
+            "Switch the theme",
+            partial(setattr, self, "theme", other.name),
         )
-        yield SystemCommand("Save a picture", "The screen as SVG, in the current folder", self.save_picture)
+        yield SystemCommand("Save a screenshot", "As SVG, in the current folder", self.save_svg)
 
-    def save_picture(self) -> None:
-        """Save the screen as SVG."""
+    def save_svg(self) -> None:
+        """Save a screenshot in the current folder."""
         path = Path(f"tspin-mlx-{time.strftime('%Y%m%d-%H%M%S')}.svg")
         try:
-            storage.write_text(path, picture(self))
+            storage.write_text(path, screenshot(self))
         except TspinError as error:
-            self.tell(error)
+            self.show_error(error)
         else:
-            self.say(f"saved {path}")
+            self.show_message(f"saved {path}")

@@ -1,4 +1,4 @@
-"""The screen as one SVG file that needs nothing else, for documents."""
+"""Screenshots: the screen as a self-contained SVG, for documents."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from textual.app import App
 _FONTS = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", FreeMono, monospace'
 
 
-def picture(app: App[Any], title: str = "tspin-mlx") -> str:
-    """What is on the screen.
+def screenshot(app: App[Any], title: str = "tspin-mlx") -> str:
+    """Return a screenshot as SVG.
 
-    Textual's own picture fetches a font from elsewhere, and its leading spaces get lost in some viewers.
+    Textual's own SVG downloads a font, and some viewers drop its leading spaces.
     """
     svg = app.export_screenshot(title=title, simplify=True)
     svg = re.sub(r"@font-face\s*{[^}]*}\s*", "", svg)

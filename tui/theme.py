@@ -1,8 +1,8 @@
-"""Colours: two themes, and what the inks of a chart are in each, as far as the terminal can show them."""
+"""Colour themes, dark and light, and the chart colours of each, reduced to what the terminal supports."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.style import Style
@@ -48,12 +48,12 @@ LIGHT = Theme(
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of a chart.
+    """The colours of a chart.
 
     Attributes:
-        plain, dim, mark, zero: of the writing, the iteration marks and the line at zero.
+        plain, dim, mark, zero: of the text, the iteration marks and the zero line.
         lines: of the series, in their order.
-        bands: of the first band, the second, and where they lie over one another; empty where none can be shown.
+        bands: of the first band, of the second, and of their overlap; empty if bands cannot be shown.
     """
 
     plain: str
@@ -64,8 +64,9 @@ class Palette:
     bands: tuple[str, ...]
 
     def style(self, ink: Ink) -> Style:
-        """An ink as a style without a ground of its own where it has none."""
-        return Style(color=self._colour(ink.text), bgcolor=self._colour(ink.ground) if ink.ground else None)
+        """Return the Rich style for the colours of a chart's cells."""
+        background = self._colour(ink.background) if ink.background else None
+        return Style(color=self._colour(ink.foreground), bgcolor=background)
 
     def _colour(self, name: str) -> str:
         if name.startswith("line"):
@@ -84,19 +85,20 @@ _LIGHT_GREYS = ("#dadada", "#e4e4e4", "#d0d0d0")
 
 
 def palette(app: App[Any]) -> Palette:
-    """The colours for the app's theme and terminal: 256 colours have greys for the bands, fewer have none."""
+    """Return the chart colours for the theme and the terminal; with 256 colours bands are grey, with fewer absent."""
     dark = app.current_theme.dark
-    chosen, greys = (_DARK, _DARK_GREYS) if dark else (_LIGHT, _LIGHT_GREYS)
-    system = app.console.color_system
-    if app.no_color or system in ("standard", "windows"):
+    colours, greys = (_DARK, _DARK_GREYS) if dark else (_LIGHT, _LIGHT_GREYS)
+    color_system = app.console.color_system
+    if app.no_color or color_system in ("standard", "windows"):
         bands: tuple[str, ...] = ()
     else:
-        bands = greys if system == "256" else chosen.bands
-    return Palette(chosen.plain, chosen.dim, chosen.mark, chosen.zero, chosen.lines, bands)
+        bands = greys if color_system == "256" else colours.bands
+    return replace(colours, bands=bands)
 
 
-def words_of(app: App[Any]) -> dict[str, str]:
-    """``dim``, ``rule``, ``accent``, ``success``, ``warning`` and ``error`` as colours of the present theme."""
+def theme_colours(app: App[Any]) -> dict[str, str]:
+    """Return the colours of the current theme by name: ``dim``, ``rule``, ``accent``, ``success``, ``warning``,
+    ``error``, ``line0`` and ``line1``."""
     theme, chart = app.current_theme, palette(app)
     return {
         "dim": chart.dim,

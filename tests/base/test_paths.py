@@ -16,11 +16,11 @@ NOT_PATHS = ["~nosuchuser/x", "x" * 300, "a\0b"]
 
 @pytest.mark.parametrize("text", NOT_PATHS)
 def test_what_cannot_be_a_path_is_told(text):
-    with pytest.raises(UsageError, match="cannot be a path: "):
+    with pytest.raises(UsageError, match="is not a valid path: "):
         user_path(text)
-    with pytest.raises(UsageError, match="cannot be a path: "):
+    with pytest.raises(UsageError, match="is not a valid path: "):
         find_recipe(f"{text}.yaml")
-    with pytest.raises(UsageError, match="cannot be a path: "):
+    with pytest.raises(UsageError, match="is not a valid path: "):
         located(f"data.train={text}", user_path("."))
 
 
@@ -28,7 +28,7 @@ def test_what_cannot_be_a_path_is_told(text):
 def test_on_the_command_line_it_is_a_message_and_no_traceback(tmp_path, key):
     done = cli("run", "quickstart", f"{key}=~nosuchuser/x", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert "'~nosuchuser/x" in done.stderr and "cannot be a path" in done.stderr and "Traceback" not in done.stderr
+    assert "'~nosuchuser/x" in done.stderr and "is not a valid path" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["a: b.jsonl", "Project #2/t.jsonl", "- x.jsonl", "[x].jsonl", "100", "{p}.csv"])

@@ -136,8 +136,8 @@ def test_a_failure_names_the_file_the_reason_and_the_free_space(tmp_path, failin
     with pytest.raises(StorageError) as caught:
         storage.write_text(tmp_path / "sub" / "x.txt", "x")
     path = tmp_path / "sub" / "x.txt"
-    assert caught.value.message == f"{path} could not be written: Permission denied (3 MB are free there)"
-    assert "nothing that was finished is lost" in caught.value.hint
+    assert caught.value.message == f"{path} could not be written: Permission denied (3 MB free)"
+    assert "no finished work is lost" in caught.value.hint
 
 
 def test_a_text_that_cannot_be_written_leaves_the_old_content(tmp_path, recorder):
@@ -430,7 +430,7 @@ def test_what_would_fill_the_disk_is_not_begun(tmp_path, monkeypatch, free, said
     else:
         with pytest.raises(StorageError) as caught:
             storage.check_space(run, 5_000_000)
-        assert caught.value.message == f"{run}: {said} MB are free there, and the run may need 5 MB"
+        assert caught.value.message == f"{run}: {said} MB are free, but the run may need 5 MB"
         assert "run.folder=FOLDER" in caught.value.hint
     assert asked == [tmp_path]
 
@@ -453,7 +453,7 @@ def test_two_processes_may_make_the_same_and_one_of_them_does(tmp_path):
 
 def test_a_file_in_the_way_of_a_folder_is_no_race(tmp_path):
     (tmp_path / "x").touch()
-    with pytest.raises(StorageError, match="x is no folder"):
+    with pytest.raises(StorageError, match="x is not a folder"):
         storage.make_folder(tmp_path / "x")
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tspin_mlx.base.errors import UsageError
-from tspin_mlx.cli.compare import compare_runs
+from tspin_mlx.cli.commands.runs_compare import compare as compare_runs
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_a_row_per_group_with_what_differs(four, compare):
         "0.1                     1 of 2  2.000 ± 0.000  1.750 ± 0.000  1.500 ± 0.000      1.250 (1)      1.250 (1)"
         "      −0.500 (1)    +0.000 (1)",
         "",
-        "± is the standard error over seeds. Differences are taken seed by seed before their mean.",
-        "Validation examples chose the best policy: measured on them it looks better than it is.",
-        "Runs that are not finished count with the policies they have; a best one they do not have yet.",
+        "± is the standard error over seeds. Differences are taken seed by seed, then averaged.",
+        "Validation examples chose the best policy: measured on them, it looks better than it is.",
+        "Unfinished runs count with the policies they have so far; they have no best one yet.",
     ]
 
 
@@ -101,7 +101,7 @@ def test_a_copy_is_left_out_and_named(make_run, compare):
     make_run("second", overrides=["evaluation.samples=9", "run.checkpoint_seconds=1"])
     (group,) = compare(as_json=True)["groups"]
     assert (group["repeated"], len(group["runs"])) == (["second"], 1)
-    assert compare()[-1] == "Left out, for they repeat another run, seed included: second."
+    assert compare()[-1] == "Left out because they repeat another run, seed included: second."
 
 
 def test_what_a_model_is_called_cannot_command_the_terminal(make_run, compare):

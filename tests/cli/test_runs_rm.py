@@ -49,7 +49,7 @@ def test_a_damaged_run_can_be_removed(runs):
 def test_a_run_that_is_worked_on_stays(runs):
     lock = RunLock.acquire(runs / "runs/one")
     done = cli("runs", "rm", "one", "--yes", cwd=runs)
-    assert done.returncode == 8 and "is being worked on" in done.stderr
+    assert done.returncode == 8 and "is in use by" in done.stderr
     with pytest.raises(BusyError):
         control.remove(runs / "runs/one")
     lock.close()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.small_runs import jsonl
 from tspin_mlx.base.errors import DataError, HubError, StorageError
 from tspin_mlx.data.read import is_remote, load_examples
-from tspin_mlx.data.render import BadExample, read_example
+from tspin_mlx.data.tokenize import BadExample, read_example
 from tspin_mlx.recipe.schema import DataSection
 
 GOOD = {"prompt": "p", "response": "r"}
@@ -239,7 +239,7 @@ BAD_LINES = {
     "NUL": ('{"prompt": "p\\u0000", "response": "r"}', "'prompt' contains a NUL character"),
     "lone surrogate": (
         '{"prompt": "p", "response": "\\ud83d"}',
-        "'response' contains half of a surrogate pair",
+        "'response' contains an unpaired surrogate",
     ),
     "number": ('{"prompt": "p", "response": 4}', "'response' must be text, not int"),
     "nothing": ('{"prompt": null, "response": "r"}', "'prompt' must be text, not NoneType"),
@@ -299,12 +299,12 @@ def test_all_rows_that_cannot_be_used_are_counted_and_the_first_five_named(load)
     first, *shown, last = caught.value.message.split("\n  ")
     assert first == "7 rows cannot be used:" and last == "and 2 more"
     assert [row.split(": ")[0] for row in shown] == [f"t.jsonl:{number}" for number in range(13, 18)]
-    assert caught.value.hint.startswith("mend them, or set data.skip_bad_rows=true")
+    assert caught.value.hint.startswith("fix them, or skip bad rows with data.skip_bad_rows=true")
 
 
 BAD_RECORDS = {
-    "too few fields": ("p", "has another number of fields than the header"),
-    "too many fields": ("p,r,s", "has another number of fields than the header"),
+    "too few fields": ("p", "does not have as many fields as the header"),
+    "too many fields": ("p,r,s", "does not have as many fields as the header"),
     "empty answer": ("p,", "'response' is empty"),
     "open quote": ('p,"r\n' + "p,r\n" * 9, "not valid CSV: unexpected end of data"),
     "text after a quote": ('p,"r"s', "not valid CSV: ',' expected after '\"'"),
@@ -344,8 +344,8 @@ def test_skipped_rows_of_all_files_are_counted(tmp_path):
         ("t.json", "[]", "t.json: no usable row"),
         ("t.json", "{}", "t.json: must be a list of rows"),
         ("t.json", "[1", "t.json: not valid JSON: Expecting ',' delimiter"),
-        ("t.txt", "p", "t.txt: unknown kind of data file; known: .jsonl, .json, .csv, .parquet"),
-        ("t", "p", "t: unknown kind of data file"),
+        ("t.txt", "p", "t.txt: unknown file type; known: .jsonl, .json, .csv, .parquet"),
+        ("t", "p", "t: unknown file type"),
     ],
 )
 def test_a_file_without_rows_or_of_another_kind_is_refused(load, name, content, message):
@@ -370,7 +370,9 @@ def test_a_missing_file_is_named_with_its_folder(tmp_path):
     with pytest.raises(DataError) as caught:
         load_examples(section(train="sub/none.jsonl"), tmp_path, seed=0)
     assert caught.value.message == f"{tmp_path / 'sub/none.jsonl'}: no such file"
-    assert caught.value.hint == "files in a recipe are relative to it, on the command line to the current folder"
+    assert (
+        caught.value.hint == "paths in a recipe are relative to the recipe, on the command line to the current folder"
+    )
 
 
 def test_a_folder_is_no_data_file(tmp_path):

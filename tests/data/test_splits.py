@@ -42,7 +42,7 @@ def test_a_validation_file_leaves_the_training_rows_alone(numbered):
 
 @pytest.mark.parametrize("size", [20, 21])
 def test_too_few_rows_to_split_are_refused(numbered, size):
-    with pytest.raises(DataError, match=rf"t\.jsonl: 20 rows are too few to take {size} for validation") as caught:
+    with pytest.raises(DataError, match=rf"t\.jsonl: 20 rows are too few to set aside {size} for validation") as caught:
         load_examples(section(validation_size=size), numbered, seed=0)
     assert "data.validation_size" in caught.value.hint
 

@@ -191,5 +191,5 @@ def test_a_model_that_has_changed_under_a_run_is_refused(workshop, tmp_path, tin
     run = new_run(workshop, tmp_path, f"model={other}")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "rope_theta": 5.0}))
-    with pytest.raises(SetupError, match="not those that the run was made with"):
+    with pytest.raises(SetupError, match="files have changed since the run was created"):
         work(run)

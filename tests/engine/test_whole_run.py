@@ -124,7 +124,7 @@ def test_a_run_that_would_not_fit_on_the_disk_does_not_begin(workshop, tmp_path,
     run = new_run(workshop, tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
-        with pytest.raises(StorageError, match=r"1 MB are free there, and the run may need 1\d MB"):
+        with pytest.raises(StorageError, match=r"1 MB are free, but the run may need 1\d MB"):
             work(run)
     work(run)
     assert run.is_finished

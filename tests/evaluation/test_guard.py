@@ -28,11 +28,11 @@ def test_a_policy_that_becomes_better_shows_no_sign():
     ("now", "sign"),
     [
         ({"stop_rate": 0.75}, None),
-        ({"stop_rate": 0.74}, "74% of the held-out answers end by themselves, 100% at first"),
+        ({"stop_rate": 0.74}, "74% of the held-out answers end by themselves, 100% before self-play"),
         ({"nll": 1.34}, None),
-        ({"nll": 1.36}, "the expert's answers have NLL 1.36 per token, 1.25 at first"),
+        ({"nll": 1.36}, "the expert's answers have NLL 1.36 per token, 1.25 before self-play"),
         ({"truncated": 0.5}, None),
-        ({"truncated": 0.52}, "52% of the sampled answers were cut off, 25% at first"),
+        ({"truncated": 0.52}, "52% of sampled answers were cut off, 25% before self-play"),
     ],
 )
 def test_a_sign_is_what_is_worse_by_more_than_the_recipe_allows(now, sign):
@@ -62,7 +62,7 @@ def test_with_nothing_allowed_the_smallest_loss_is_a_sign():
 
 @pytest.mark.parametrize("nll", [float("nan"), float("inf")])
 def test_a_likelihood_that_is_not_a_number_is_a_sign(nll):
-    assert signs(nll=nll) == [f"the expert's answers have NLL {nll} per token, 1.25 at first"]
+    assert signs(nll=nll) == [f"the expert's answers have NLL {nll} per token, 1.25 before self-play"]
 
 
 def test_a_policy_that_was_not_a_number_at_first_is_never_taken_for_healthy():
@@ -72,9 +72,9 @@ def test_a_policy_that_was_not_a_number_at_first_is_never_taken_for_healthy():
 
 def test_all_signs_are_named():
     assert signs(stop_rate=0.0, nll=3.0, truncated=1.0) == [
-        "0% of the held-out answers end by themselves, 100% at first",
-        "the expert's answers have NLL 3.00 per token, 1.25 at first",
-        "100% of the sampled answers were cut off, 25% at first",
+        "0% of the held-out answers end by themselves, 100% before self-play",
+        "the expert's answers have NLL 3.00 per token, 1.25 before self-play",
+        "100% of sampled answers were cut off, 25% before self-play",
     ]
 
 

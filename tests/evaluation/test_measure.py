@@ -78,7 +78,7 @@ def test_the_command_prints_a_table_or_json_and_writes_the_answers(run, tmp_path
     ("options", "message", "hint"),
     [
         (("--metrics", "exact_mach"), "unknown metric 'exact_mach'", "did you mean exact_match?"),
-        (("--metrics", "regex"), "the metric 'regex' and the key 'regex' need each other", ""),
+        (("--metrics", "regex"), "the metric 'regex' and the key 'regex' must be used together", ""),
         (("--regex", "("), "not a regular expression", ""),
         (("--policy", "beast"), "has no policy 'beast'", "did you mean best?"),
         (("--iteration", "7"), "has no policy 'iteration 7'", ""),

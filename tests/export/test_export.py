@@ -17,7 +17,7 @@ from mlx_lm.utils import load
 from tests.support.small_runs import make_small_run
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.cli import main
-from tspin_mlx.cli.export import _tell_agreement
+from tspin_mlx.cli.exports import print_agreement
 from tspin_mlx.export.folder import Export
 from tspin_mlx.export.source import open_source
 from tspin_mlx.models.adapters import load_tensors
@@ -299,7 +299,7 @@ def test_help_is_quick_to_import():
 
 def test_an_export_that_was_made_before_the_adapters_own_effect_was_measured_is_told(capsys, tmp_path):
     agreement = {"prompts": 1, "positions": 2, "kl": 1e-4, "max_kl": 0.005, "greedy": 1.0}
-    _tell_agreement(Export(tmp_path, {"agreement": agreement}, made=False))
+    print_agreement(Export(tmp_path, {"agreement": agreement}, made=False))
     assert "mean KL 0.0001 nats (at most 0.005 is allowed)," in capsys.readouterr().err
-    _tell_agreement(Export(tmp_path, {"agreement": {**agreement, "adapter_kl": 0.25}}, made=True))
+    print_agreement(Export(tmp_path, {"agreement": {**agreement, "adapter_kl": 0.25}}, made=True))
     assert "0.005 is allowed; the adapter itself makes 0.25)" in capsys.readouterr().err

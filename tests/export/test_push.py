@@ -152,14 +152,14 @@ def test_nothing_is_sent_unasked(hub, push):
 def test_what_else_is_in_the_repository_stays_and_is_told(hub, push):
     hub.add("jane/mine", **{"notes.txt": b"mine"})
     code, _, err = push("mine", "--yes", *BASE)
-    assert code == 0 and "what else is there stays: notes.txt" in err
+    assert code == 0 and "other files there stay: notes.txt" in err
     assert hub.repos["jane/mine"]["files"]["notes.txt"] == b"mine"
 
 
 def test_an_upload_that_was_cut_is_completed_by_the_same_command(hub, push):
     hub.cut_after = 1
     code, _, err = push("my-model", "--yes", *BASE)
-    assert code == 5 and "the connection to the Hub failed" in err and "give the same command again" in err
+    assert code == 5 and "the connection to the Hub failed" in err and "repeat the command" in err
     assert hub.repos["jane/my-model"]["files"] == {} and len(hub.blobs) == 1
     hub.cut_after = None
     before = set(hub.blobs)
@@ -173,14 +173,14 @@ def test_an_upload_that_was_cut_is_completed_by_the_same_command(hub, push):
     ("prepare", "repo", "message", "hint"),
     [
         (lambda hub, env: env.setenv("HF_TOKEN", ""), "x", "no Hugging Face token", "hf auth login"),
-        (lambda hub, env: env.setenv("HF_TOKEN", "hf_wrong"), "x", "does not accept the token", "hf auth login"),
-        (lambda hub, env: env.setenv("HF_TOKEN", READ_ONLY), "x", "the token has no permission", "write access"),
-        (lambda hub, env: None, "somebody/x", "the token has no permission", "your own"),
+        (lambda hub, env: env.setenv("HF_TOKEN", "hf_wrong"), "x", "rejected the token", "hf auth login"),
+        (lambda hub, env: env.setenv("HF_TOKEN", READ_ONLY), "x", "the token does not have permission", "write access"),
+        (lambda hub, env: None, "somebody/x", "the token does not have permission", "your own"),
         (lambda hub, env: None, "a/b/c", "cannot be the name of a repository", "you/my-model"),
         (lambda hub, env: None, "a--b", "cannot be the name of a repository", "you/my-model"),
         (lambda hub, env: hub.add("jane/x", gated=True), "x", "is gated", "accept its terms"),
         (lambda hub, env: env.setattr(constants, "HF_HUB_OFFLINE", True), "x", "HF_HUB_OFFLINE is set", "unset it"),
-        (lambda hub, env: setattr(hub, "trouble", 507), "x", "the Hub has trouble of its own (507)", "again later"),
+        (lambda hub, env: setattr(hub, "trouble", 507), "x", "the Hub is having problems (507)", "later"),
         (lambda hub, env: env.setattr(constants, "ENDPOINT", closed_port()), "x", "connection to the Hub", "network"),
     ],
     ids=[

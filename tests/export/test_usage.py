@@ -12,7 +12,7 @@ from mlx_lm.tokenizer_utils import load as load_tokenizer
 
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.cli.result import print_result
-from tspin_mlx.data.render import RawExample, render
+from tspin_mlx.data.tokenize import RawExample, render
 from tspin_mlx.export.ask import ask
 from tspin_mlx.export.usage import mlx_adapter, mlx_model, transformers_model
 from tspin_mlx.models.rope import UNKNOWN_ROPE
@@ -108,4 +108,4 @@ def test_how_to_go_on_is_told_of_runs_whose_recipe_is_not_understood(small_run, 
     monkeypatch.setattr(Run, "replan", refuse)
     print_result(Run(small_run), 1)
     said = capsys.readouterr().out
-    assert "Go on:" in said and f"--adapter-path {small_run}/best" in said and "--max-tokens 12" in said
+    assert "Next:" in said and f"--adapter-path {small_run}/best" in said and "--max-tokens 12" in said

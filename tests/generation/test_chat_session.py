@@ -108,7 +108,7 @@ def test_the_window_bounds_the_answer_and_then_refuses_the_conversation(session)
     """The tiny model's window is 256 tokens."""
     _, tokens, _ = said(session.answer(asked("x" * 190), "base", max_tokens=200))
     assert tokens <= 256 - 190
-    with pytest.raises(UsageError, match=r"has \d+ tokens, and the model's window 256"):
+    with pytest.raises(UsageError, match=r"has \d+ tokens, but the model's context length is 256"):
         session.answer(asked("x" * 300), "base")
 
 
@@ -119,7 +119,7 @@ def test_a_template_that_takes_one_turn_says_so(session, monkeypatch):
     with pytest.raises(UsageError, match="has a system prompt, but"):
         session.answer(asked("hello"), "base")
     turns = [{"role": role, "content": "x"} for role in ("user", "assistant", "user")]
-    with pytest.raises(UsageError, match="takes one user turn"):
+    with pytest.raises(UsageError, match="supports only one user turn"):
         session.answer(turns, "base")
     assert said(session.answer(turns[:1], "base")) != chat
 
@@ -182,7 +182,7 @@ def test_another_program_can_chat(run, session):
     server.ask({**request, "messages": asked("x" * 300)})
     for name in ("base", "best"):
         row = server.read()
-        assert row["policy"] == name and "window 256" in row["error"] and row["hint"]
+        assert row["policy"] == name and "context length is 256" in row["error"] and row["hint"]
     server.ask(request)
     assert server.read_answer()[1]["policy"] == "base"  # it lives
     assert server.read_answer()[1]["policy"] == "best"

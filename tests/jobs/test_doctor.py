@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from tests.support.command_line import cli
-from tspin_mlx.cli.doctor import show_findings
+from tspin_mlx.cli.commands.doctor import doctor as doctor_command
 from tspin_mlx.jobs import doctor
 from tspin_mlx.models.builtin import builtin_path
 
@@ -113,7 +113,7 @@ def test_a_run_that_fails_says_why(tiny_model, tmp_path, monkeypatch):
         return run
 
     monkeypatch.setattr(doctor, "_made", damaged)
-    with pytest.raises(doctor.TspinError, match=r"undisturbed: .*not those that the run was made with"):
+    with pytest.raises(doctor.TspinError, match=r"undisturbed: .*have changed since the run was created"):
         doctor.repeats_itself(tmp_path, lambda text: None, str(model))
 
 
@@ -121,10 +121,10 @@ def test_a_trial_that_cannot_be_made_is_a_finding_beside_the_others(monkeypatch,
     def fail(folder, tell):
         raise doctor.TspinError("no model", hint="fetch it")
 
-    monkeypatch.setattr("tspin_mlx.cli.doctor.repeats_itself", fail)
-    monkeypatch.setattr("tspin_mlx.cli.doctor.examine", lambda folder: [doctor.Finding("disk", "ok", "room")])
+    monkeypatch.setattr(doctor, "repeats_itself", fail)
+    monkeypatch.setattr(doctor, "examine", lambda folder: [doctor.Finding("disk", "ok", "room")])
     with pytest.raises(typer.Exit):
-        show_findings(tmp_path, determinism=True, as_json=True)
+        doctor_command(folder=tmp_path, determinism=True, as_json=True)
     disk, trial = json.loads(capsys.readouterr().out)
     assert disk["about"] == "disk" and (trial["verdict"], trial["text"], trial["hint"]) == (
         "problem",

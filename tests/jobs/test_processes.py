@@ -104,7 +104,7 @@ def test_the_second_run_exits_and_names_the_first(task, reference):
         for again in (("run", "task.yaml", "run.name=twice"), ("resume", "twice")):
             done = cli(task, *again)
             assert done.returncode == 8
-            assert f"error: the run 'twice' is being worked on by process {engine}" in done.stderr
+            assert f"error: the run 'twice' is in use by process {engine}" in done.stderr
     finally:
         os.kill(engine, signal.SIGCONT)
     until(lambda: not is_held(run.path))

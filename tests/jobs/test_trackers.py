@@ -7,7 +7,7 @@ import pytest
 
 from tspin_mlx.base.errors import SetupError, UsageError
 from tspin_mlx.cli.follow import showing
-from tspin_mlx.cli.run import Shown
+from tspin_mlx.cli.start import Shown
 from tspin_mlx.jobs import trackers
 from tspin_mlx.jobs.trackers import PACKAGES, Reporter, Tracker
 from tspin_mlx.runs.event_log import read_events, view_of
@@ -67,7 +67,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_are_not(small_run, sent
     monkeypatch.setattr(sys.modules["wandb"], "log", fail)
     with showing(Run(small_run), plain=True, report_to=["wandb", "trackio"]):
         pass
-    assert capsys.readouterr().err.count("wandb is told no more: no route to the tracker") == 1
+    assert capsys.readouterr().err.count("wandb gets no more metrics: no route to the tracker") == 1
     assert len(metrics(sent, "trackio")) == len(view_of(small_run / "events.jsonl").steps)
     assert ("wandb", "finish", (), {}) not in sent and ("trackio", "finish", (), {}) in sent
 

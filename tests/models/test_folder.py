@@ -39,7 +39,7 @@ def test_a_model_that_brings_code_is_refused_before_it_runs(model, tmp_path):
     with_code(model, tmp_path / "canary")
     with pytest.raises(SetupError) as caught:
         open_model(model, "mine")
-    assert caught.value.message == f"{model}: the model brings code of its own (mine.py), which was not run"
+    assert caught.value.message == f"{model}: the model needs its own Python code (mine.py), which was not run"
     assert "--trust-remote-code" in caught.value.hint
     assert not (tmp_path / "canary").exists()
 
@@ -177,7 +177,7 @@ def test_a_built_in_model_that_is_not_the_pinned_file_is_refused(tmp_path, monke
 
     monkeypatch.setenv("TSPIN_MLX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(builtin, "_install", install)
-    with pytest.raises(SetupError, match="wrong digest"):
+    with pytest.raises(SetupError, match="wrong sha256"):
         resolve_model(ModelSection(path=builtin.ALIAS))
     assert not builtin.builtin_path().exists()
 
@@ -208,4 +208,4 @@ def test_weights_that_are_gone_from_a_cache_are_told(model):
     (model / "model-2.safetensors").symlink_to(model / "blobs" / "gone")
     with pytest.raises(SetupError, match=r"model-2\.safetensors cannot be read: No such file") as caught:
         open_model(model, "m")
-    assert caught.value.hint == "fetch the model again"
+    assert caught.value.hint == "download the model again"

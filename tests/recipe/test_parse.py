@@ -151,17 +151,17 @@ def test_a_bad_value_is_named_with_its_line_and_shown(text, start, end):
     [
         (
             "training: {optimizer: adam, weight_decay: 0.1}",
-            "r.yaml:2: training: weight_decay has no effect with adam; use adamw or lion, or 0",
+            "r.yaml:2: training: weight_decay has no effect with adam; use adamw or lion, or set it to 0",
         ),
         (
             "evaluation: {metrics: [numeric], best: json_exact}",
-            "r.yaml:2: evaluation: best is 'json_exact', which is not measured; one of: nll, numeric",
+            "r.yaml:2: evaluation: best is 'json_exact', which is not measured; choose one of: nll, numeric",
         ),
         (
             "evaluation: {metrics: [regex]}",
-            "r.yaml:2: evaluation: the metric 'regex' and the key 'regex' need",
+            "r.yaml:2: evaluation: the metric 'regex' and the key 'regex' must",
         ),
-        ("evaluation: {regex: a+}", "r.yaml:2: evaluation: the metric 'regex' and the key 'regex' need"),
+        ("evaluation: {regex: a+}", "r.yaml:2: evaluation: the metric 'regex' and the key 'regex' must"),
         (
             "training: {iterations: 0}",
             "r.yaml: nothing to do: training.iterations and warmup.epochs are both 0",
@@ -252,10 +252,10 @@ def test_an_override_at_fault_is_named(override, message):
         ("model: !!python/object:os.system x\n", "r.yaml: not valid YAML: line 1: "),
         ("model: 'a\0b'\n", "r.yaml: not valid YAML: "),
         ("[a]: 1\n", "r.yaml: not valid YAML: line 1: "),
-        ("", "r.yaml: a recipe is a mapping"),
-        ("# nothing\n", "r.yaml: a recipe is a mapping"),
-        ("- data\n", "r.yaml: a recipe is a mapping"),
-        ("just text", "r.yaml: a recipe is a mapping"),
+        ("", "r.yaml: a recipe must be a mapping"),
+        ("# nothing\n", "r.yaml: a recipe must be a mapping"),
+        ("- data\n", "r.yaml: a recipe must be a mapping"),
+        ("just text", "r.yaml: a recipe must be a mapping"),
     ],
 )
 def test_what_is_not_a_yaml_mapping_is_refused_with_its_line(text, message):

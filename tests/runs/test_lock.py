@@ -67,7 +67,7 @@ def test_who_comes_second_is_told_who_was_first(tmp_path, other, hasty):
     with pytest.raises(BusyError) as caught:
         RunLock.acquire(tmp_path)
     error = caught.value
-    assert error.message == f"the run {tmp_path.name!r} is being worked on by process {other.pid}"
+    assert error.message == f"the run {tmp_path.name!r} is in use by process {other.pid}"
     assert f"`tspin-mlx watch {tmp_path}`" in error.hint and f"`tspin-mlx stop {tmp_path}`" in error.hint
     assert error.exit_code == 8
     assert holder(tmp_path)["pid"] == other.pid
@@ -136,7 +136,7 @@ def test_a_holder_that_is_just_writing_its_name_is_nameless(tmp_path, content):
     (tmp_path / "lock").write_text(content)
     assert holder(tmp_path) is None
     assert is_held(tmp_path)
-    assert busy(tmp_path).message == f"the run {tmp_path.name!r} is being worked on by another process"
+    assert busy(tmp_path).message == f"the run {tmp_path.name!r} is in use by another process"
     held.close()
 
 

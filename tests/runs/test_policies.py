@@ -97,6 +97,6 @@ def test_a_loaded_run_answers_as_the_policy_that_is_used(run, tmp_path):
 def test_the_model_must_be_the_one_the_run_was_made_with(run, task, tmp_path):
     other = made(task, "run.name=moved")
     other.about["model"]["fingerprint"] = "0" * 64
-    with pytest.raises(SetupError, match="not those that the run was made with"):
+    with pytest.raises(SetupError, match="files have changed since the run was created"):
         load_run(other, other.plan().recipe)
     assert isinstance(Run(other.path), Run) and Path(other.about["model"]["path"]).is_dir()

@@ -176,13 +176,13 @@ def of_another_version(run):
 
 def test_a_plan_of_another_version_is_refused_in_words(made):
     of_another_version(made)
-    with pytest.raises(UsageError, match="planned other work for this recipe"):
+    with pytest.raises(UsageError, match="planned this recipe differently"):
         open_run(made.path, plan())
 
 
 def test_a_run_that_this_version_would_plan_otherwise_is_not_continued(made):
     again = of_another_version(made)
-    with pytest.raises(UsageError, match=r"quick: made by tspin-mlx 0\.0\.9, which planned other work"):
+    with pytest.raises(UsageError, match=r"quick: made by tspin-mlx 0\.0\.9, which planned this recipe differently"):
         again.plan()
     assert again.pending() == TARGETS  # it can still be looked at
 
@@ -202,7 +202,7 @@ def test_another_wording_of_a_phase_and_a_key_added_since_refuse_no_run(made):
 def test_a_run_whose_description_was_changed_is_not_opened(made, name):
     path = made.path / name
     path.write_text(path.read_text().replace("m", "n", 1))
-    with pytest.raises(DamagedError, match=f"{name} is not what was written"):
+    with pytest.raises(DamagedError, match=f"{name} has changed since it was written"):
         Run(made.path)
 
 
@@ -212,7 +212,7 @@ def test_a_run_whose_description_was_changed_is_not_opened(made, name):
 @pytest.mark.parametrize("found", [None, 0, FORMAT + 1])
 def test_a_folder_of_another_format_is_not_read(made, found):
     made.store.write_json("run.json", {**made.about, "format": found})
-    with pytest.raises(DamagedError, match=f"its folder has format {found}, this one reads 1 and {FORMAT}"):
+    with pytest.raises(DamagedError, match=f"its folder has format {found}, this version reads 1 and {FORMAT}"):
         Run(made.path)
 
 
@@ -222,7 +222,7 @@ def test_what_another_version_planned_can_be_used_and_not_continued(made):
     made.store.write_json("plan.json", row)
     run = Run(made.path)
     assert run.recipe() == plan().recipe
-    with pytest.raises(UsageError, match="which planned other work for this recipe"):
+    with pytest.raises(UsageError, match="which planned this recipe differently"):
         run.plan()
 
 
@@ -231,8 +231,26 @@ def test_a_recipe_of_another_version_is_refused_in_words(made):
     row["recipe"]["training"]["flux"] = 1
     made.store.write_json("plan.json", row)
     for use in (Run(made.path).recipe, Run(made.path).replan, Run(made.path).plan):
-        with pytest.raises(UsageError, match=r"made by tspin-mlx .*, whose recipes were others \(training\.flux\)"):
+        with pytest.raises(
+            UsageError, match=r"made by tspin-mlx .*, whose recipes had other keys or values \(training\.flux\)"
+        ):
             use()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda row: [],
+        lambda row: {**row, "recipe": None},
+        lambda row: {**row, "phases": [{"kind": "keep"}]},
+        lambda row: {**row, "phases": [{**phase, "train": {"steps": 1}, "objective": {}} for phase in row["phases"]]},
+    ],
+    ids=["no object", "no recipe", "a phase without a target", "training without its steps"],
+)
+def test_a_plan_that_is_none_is_damage(made, spoil):
+    made.store.write_json("plan.json", spoil(made.store.read_json("plan.json")))
+    with pytest.raises(DamagedError, match=r"plan\.json is not the plan of a run"):
+        Run(made.path)
 
 
 def test_a_run_is_found_by_its_name_or_its_path(made, monkeypatch):
@@ -251,7 +269,7 @@ def test_a_name_that_is_none_or_leads_elsewhere_is_refused(made, name):
     (made.path.parent / "link").symlink_to("quick")
     with pytest.raises(UsageError) as caught:
         find_run(name, made.path.parent)
-    assert caught.value.message == f"{name!r} is not the name or the path of a run"
+    assert caught.value.message == f"{name!r} is not the name or path of a run"
     assert "runs ls" in caught.value.hint
 
 
@@ -302,7 +320,9 @@ def collapsing(tmp_path, *overrides):
 def test_after_a_collapse_no_further_iterations_are_made_if_the_recipe_says_so(tmp_path):
     run = collapsing(tmp_path, "guard.stop=true")
     finish(run, *TARGETS[:7])
-    finish(run, "iterations/000/eval.json", signs=["the expert's answers have NLL 9.00 per token, 1.00 at first"])
+    finish(
+        run, "iterations/000/eval.json", signs=["the expert's answers have NLL 9.00 per token, 1.00 before self-play"]
+    )
     assert run.pending() == CONCLUSIONS
     finish(run, *CONCLUSIONS)
     assert run.is_finished
@@ -473,7 +493,7 @@ def test_damage_to_anything_that_is_done_is_named(made, name, how):
     path.write_bytes(path.read_bytes()[:-1] + b"\0" if how == "changed" else b"")
     with pytest.raises(DamagedError) as caught:
         made.verify()
-    assert caught.value.message == f"{made.path}: not what was written there: {name}"
+    assert caught.value.message == f"{made.path}: files have changed since they were written: {name}"
     assert "--fork" in caught.value.hint
 
 
@@ -481,7 +501,7 @@ def test_damage_to_anything_that_is_done_is_named(made, name, how):
 def test_files_that_are_gone_are_named(made, name):
     finish(made)
     (made.path / name).unlink()
-    with pytest.raises(DamagedError, match=f"not what was written there: {name}$"):
+    with pytest.raises(DamagedError, match=f"changed since they were written: {name}$"):
         made.verify()
 
 

@@ -181,7 +181,7 @@ def test_a_file_with_other_content_is_not_read(store, content):
     for read in (store.read_json, store.read_jsonl):
         with pytest.raises(DamagedError) as caught:
             read("x.json")
-        assert caught.value.message == f"{store.root / 'x.json'} is not what was written there (its sha256 differs)"
+        assert caught.value.message == f"{store.root / 'x.json'} has changed since it was written (sha256 differs)"
         assert "--fork" in caught.value.hint
     assert store.damaged("x.json") == ["x.json"]
     assert not store.is_intact("x.json")
@@ -190,7 +190,7 @@ def test_a_file_with_other_content_is_not_read(store, content):
 def test_a_file_that_is_not_listed_is_not_read(store):
     store.write_text("x.json", "1")
     (store.root / "y.json").write_text("1")
-    with pytest.raises(DamagedError, match="not what was written"):
+    with pytest.raises(DamagedError, match="changed since it was written"):
         store.read_json("y.json")
     assert store.damaged("y.json") == ["y.json"]
 

@@ -147,7 +147,7 @@ MISTAKES = {
         "recipe: r\narms:\n  a: {}\n  A: {}\n",
         "r.yaml:4: arms: a and A would be one folder where capitals do not count",
     ),
-    "an arm's name": ("recipe: r\narms: {a b: {}}\n", "may have letters, digits"),
+    "an arm's name": ("recipe: r\narms: {a b: {}}\n", "must start with a letter or digit"),
 }
 
 

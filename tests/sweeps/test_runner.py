@@ -216,7 +216,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(task):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "stopped   long-seed-0" in said and "to go on: tspin-mlx sweep long.yaml --set=training.epochs=1" in said
+    assert "stopped   long-seed-0" in said and "to resume: tspin-mlx sweep long.yaml --set=training.epochs=1" in said
     assert not (task / "runs/long/long-seed-1").exists()
     assert not (first / "initial/adapter").exists()
     members = load_sweep(task / "long.yaml", task / "runs", ["run.seed=0", "training.epochs=1"])

@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tiny_model, saved, store,
     spoil(store, f"step-000003/{file}")
     made = trainer(tiny_model)
     assert checkpoints.restore(made) == 2
-    assert heard == [f"warning: {FOLDER}/step-000003/{file} is damaged: going on from the checkpoint before it"]
+    assert heard == [f"warning: {FOLDER}/step-000003/{file} is damaged: resuming from the checkpoint before it"]
     # It goes on to where the damaged one was, and saves again under its name.
     made.run(EXAMPLES, lambda step, metrics: checkpoints.save(made, step) if step < 4 else None, 2)
     assert_equal(adapter(made), saved)
@@ -234,7 +234,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_those_before(tiny_model, sav
 
 
 def test_a_checkpoint_of_another_optimiser_is_refused(tiny_model, saved, checkpoints):
-    with pytest.raises(SetupError, match="not the optimiser's state of this run"):
+    with pytest.raises(SetupError, match="not this run's optimiser state"):
         checkpoints.restore(trainer(tiny_model, optimizer="lion"))
 
 

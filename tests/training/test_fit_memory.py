@@ -61,7 +61,7 @@ def test_layers_that_cannot_be_computed_again_are_not(weighed, monkeypatch):
     monkeypatch.setattr(fit_memory, "can_grad_checkpoint", lambda policy: False)
     sizes, expected = measured_sizes(None, plan(), prompts(4), budget=(BASE_BYTES + 99.5) * 5 / 4)
     assert (sizes, expected) == (BatchSizes(False, 1, 32), BASE_BYTES + 100)
-    with pytest.raises(SetupError, match="cannot be computed twice"):
+    with pytest.raises(SetupError, match="gradient checkpointing does not work with this model"):
         settle_memory(FakeRun(), plan("training.grad_checkpoint=true"), None, None)
     halved = plan().sizes.halved()  # after a failure, by a process that has no model
     assert settle_memory(FakeRun(), plan().with_sizes(halved), None, None).sizes == dataclasses.replace(
@@ -140,7 +140,7 @@ def test_that_nothing_fits_is_told(weighed, monkeypatch):
     monkeypatch.setattr(fit_memory, "memory_budget", lambda: 100)
     told = []
     settle_memory(FakeRun(), plan(), None, lambda kind, **fields: told.append(fields["message"]))
-    assert any(message.startswith("it may not fit: ") for message in told)
+    assert any(message.startswith("memory may run out: ") for message in told)
 
 
 def test_weights_that_are_larger_than_the_memory_are_not_loaded(tiny_model, policy, monkeypatch):
@@ -149,7 +149,7 @@ def test_weights_that_are_larger_than_the_memory_are_not_loaded(tiny_model, poli
     monkeypatch.setattr(load, "memory_budget", lambda: stored + adapter)
     load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=2), 0)
     monkeypatch.setattr(load, "memory_budget", lambda: stored - 1)
-    with pytest.raises(ResourcesError, match="the model's weights take") as caught:
+    with pytest.raises(ResourcesError, match="the model's weights need") as caught:
         load_policy(resolve_model(ModelSection(path=str(tiny_model))), "auto", LoraSection(rank=2), 0)
     assert caught.value.exit_code == 4
 

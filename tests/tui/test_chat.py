@@ -1,21 +1,24 @@
-"""The chat of the app, with a process that holds no model in the place of the one that does."""
+"""The chat screen, with a fake chat process that needs no model."""
 
 import json
+import os
 import sys
 
 import pytest
 
-from tests.app_driver import drive, text_of, until
+from tests.tui.driver import drive, text_of, until
 from tspin_mlx.tui.screens.chat import ChatScreen
 from tspin_mlx.tui.screens.run import RunScreen
 from tspin_mlx.tui.state import chat_process
 
-#: Holds no model; answers with what it was asked.
+#: Stands in for the chat server; logs its process id and each request, and answers without a model.
 CHAT = r"""
-import json, sys
+import json, os, sys
 def say(**message):
     print(json.dumps(message), flush=True)
 print("a library prints this")
+with open({log!r}, "a") as log:
+    print(os.getpid(), file=log)
 say(ready=True, policies=["base", "best"], system="Reply.", multi_turn={multi_turn})
 for line in sys.stdin:
     asked = json.loads(line)
@@ -38,14 +41,18 @@ for line in sys.stdin:
 
 @pytest.fixture
 def chat(make_run, tmp_path):
-    """A finished run whose chat is answered by a process without a model; gives the run and what was asked."""
-    asked = tmp_path / "chat.jsonl"
-    return make_run("done"), lambda: [json.loads(line) for line in asked.read_text().splitlines()]
+    """Return a finished run, and a function that returns the requests to its chat process."""
+    log = tmp_path / "chat.jsonl"
+
+    def requests():
+        return [row for line in log.read_text().splitlines() if isinstance(row := json.loads(line), dict)]
+
+    return make_run("done"), requests
 
 
 @pytest.fixture(autouse=True)
 def chat_without_a_model(tmp_path, monkeypatch):
-    """The process that answers in the chat; gives a way to let it take no conversations."""
+    """Replace the chat process with a fake; return a function that makes it single-turn."""
 
     def write(*, multi_turn):
         script.write_text(CHAT.format(log=str(tmp_path / "chat.jsonl"), multi_turn=multi_turn))
@@ -56,17 +63,17 @@ def chat_without_a_model(tmp_path, monkeypatch):
     return write
 
 
-async def begun(app, pilot):
-    """Open the chat, and wait for the models."""
+async def open_chat(app, pilot):
+    """Open the chat, and wait until the models are loaded."""
     await pilot.press("c")
     await until(pilot, lambda: "loading" not in text_of(app))
 
 
 @pytest.mark.parametrize("size", [(120, 36), (50, 16)])
-def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat, size):
+def test_both_models_answer_side_by_side_and_remember_their_own_answers(chat, size):
     run, asked = chat
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("c")
         assert isinstance(app.screen, ChatScreen)
         await until(pilot, lambda: "loading" not in text_of(app))
@@ -79,7 +86,7 @@ def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat,
         await pilot.press("escape")
         assert isinstance(app.screen, RunScreen)
 
-    drive(story, run=run, size=size)
+    drive(scenario, run=run, size=size)
     first, *second = asked()
     assert first["policies"] == ["base", "best"]
     assert first["messages"] == [{"role": "system", "content": "Reply."}, {"role": "user", "content": "hello"}]
@@ -87,25 +94,25 @@ def test_before_and_after_answer_side_by_side_and_remember_their_own_words(chat,
     assert second[1]["messages"][2]["content"].startswith("best says")
 
 
-def test_what_cannot_be_answered_is_not_asked_again(chat):
+def test_a_message_that_was_not_answered_is_dropped(chat):
     run, asked = chat
 
-    async def story(app, pilot):
-        await begun(app, pilot)
+    async def scenario(app, pilot):
+        await open_chat(app, pilot)
         await pilot.press(*"long", "enter")
         await until(pilot, lambda: "too long" in text_of(app))
         await pilot.press(*"hello", "enter")
         await until(pilot, lambda: "best says [2J[/foo] 2" in text_of(app))
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     assert [turn["content"] for turn in asked()[-1]["messages"]] == ["Reply.", "hello"]
 
 
-def test_what_one_policy_refuses_the_other_answers(chat):
+def test_one_policy_answers_although_the_other_fails(chat):
     run, asked = chat
 
-    async def story(app, pilot):
-        await begun(app, pilot)
+    async def scenario(app, pilot):
+        await open_chat(app, pilot)
         await pilot.press(*"half", "enter")
         await until(pilot, lambda: "too long for it" in text_of(app) and "base says [2J[/foo] 2" in text_of(app))
         assert "→ ask less" in text_of(app)
@@ -113,52 +120,52 @@ def test_what_one_policy_refuses_the_other_answers(chat):
         await until(pilot, lambda: "base says [2J[/foo] 4" in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
         assert "too long for it" not in text_of(app)
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     _, base, best = asked()
     assert [turn["content"] for turn in base["messages"]] == ["Reply.", "half", "base says \x1b[2J[/foo] 2", "hello"]
     assert [turn["content"] for turn in best["messages"]] == ["Reply.", "hello"]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (50, 16)])
-def test_what_was_said_before_is_reached_with_keys(chat, size):
+def test_keys_scroll_to_earlier_turns(chat, size):
     run, _ = chat
 
-    async def story(app, pilot):
-        await begun(app, pilot)
+    async def scenario(app, pilot):
+        await open_chat(app, pilot)
         for turn in range(1, 8):
             await pilot.press(*"more", "enter")
             await until(pilot, lambda turn=turn: text_of(app).count(f"[/foo] {2 * turn}") == 2)
-            assert turn > 1 or text_of(app).count("told first") == 2
-        assert "told first" not in text_of(app)
+            assert turn > 1 or text_of(app).count("system prompt") == 2
+        assert "system prompt" not in text_of(app)
         await pilot.press(*["pageup"] * 9)
-        await until(pilot, lambda: text_of(app).count("told first: Reply.") == 2)
+        await until(pilot, lambda: text_of(app).count("system prompt: Reply.") == 2)
         await pilot.press(*["pagedown"] * 9)
         await until(pilot, lambda: text_of(app).count("[/foo] 14") == 2)
 
-    drive(story, run=run, size=size)
+    drive(scenario, run=run, size=size)
 
 
-def test_a_template_for_one_turn_gets_one(chat, chat_without_a_model):
+def test_a_single_turn_template_gets_one_turn(chat, chat_without_a_model):
     run, asked = chat
     chat_without_a_model(multi_turn=False)
 
-    async def story(app, pilot):
-        await begun(app, pilot)
+    async def scenario(app, pilot):
+        await open_chat(app, pilot)
         for word in ("hello", "more"):
             await pilot.press(*word, "enter")
             await until(pilot, lambda word=word: word in text_of(app) and "best says [2J[/foo] 2" in text_of(app))
 
-    drive(story, run=run)
+    drive(scenario, run=run)
     assert [len(request["messages"]) for request in asked()] == [2, 2]
 
 
-def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
+def test_a_chat_that_dies_reports_why_and_can_restart(chat):
     run, _ = chat
 
-    async def story(app, pilot):
-        await begun(app, pilot)
+    async def scenario(app, pilot):
+        await open_chat(app, pilot)
         await pilot.press(*"die", "enter")
-        await until(pilot, lambda: "the chat's process has ended: out of memory" in text_of(app))
+        await until(pilot, lambda: "the chat process ended: out of memory" in text_of(app))
         await pilot.press(*"hello", "enter")
         await pilot.pause(0.3)
         assert "out of memory" in text_of(app) and "answering" not in text_of(app)
@@ -167,32 +174,38 @@ def test_a_chat_that_dies_says_why_and_can_begin_anew(chat):
         await pilot.press("enter")
         await until(pilot, lambda: "best says [2J[/foo] 2" in text_of(app))
 
-    drive(story, run=run)
+    drive(scenario, run=run)
 
 
-def test_a_chat_that_cannot_start_says_why(chat, tmp_path):
+def test_a_chat_that_cannot_start_reports_why(chat, tmp_path):
     run, _ = chat
     script = 'import sys\nprint(\'{"error": "no such model", "hint": "fetch it"}\')\nsys.exit("a last word")\n'
     (tmp_path / "chat.py").write_text(script)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("c")
-        await until(pilot, lambda: "starts it again" in text_of(app))
+        await until(pilot, lambda: "to try again" in text_of(app))
         assert "no such model" in text_of(app) and "→ fetch it" in text_of(app) and "last word" not in text_of(app)
 
-    drive(story, run=run)
+    drive(scenario, run=run)
 
 
-def test_no_chat_process_stays_behind(chat):
+def test_leaving_the_chat_ends_its_process(chat, tmp_path):
     run, _ = chat
-    seen = []
 
-    async def story(app, pilot):
-        await begun(app, pilot)
-        process = app.screen._process._process
-        seen.append(process)
+    async def scenario(app, pilot):
+        await open_chat(app, pilot)
+        pid = int((tmp_path / "chat.jsonl").read_text())
+        assert is_alive(pid)
         await pilot.press("escape")
-        await until(pilot, lambda: process.returncode is not None)
+        await until(pilot, lambda: not is_alive(pid))
 
-    drive(story, run=run)
-    assert seen
+    drive(scenario, run=run)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

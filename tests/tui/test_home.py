@@ -1,4 +1,4 @@
-"""The first screen, and comparing runs: driven by Textual's pilot on runs that no model has made."""
+"""The home screen and the compare screen, under Textual's pilot."""
 
 import json
 import shutil
@@ -6,26 +6,26 @@ import shutil
 import pytest
 from textual.widgets import DataTable
 
-from tests.app_driver import TRAINING, drive, text_of, until
+from tests.tui.driver import TRAINING, drive, text_of, until
+from tspin_mlx.recipe.phase import Outline
 from tspin_mlx.tui.screens.compare import CompareScreen, differences
 from tspin_mlx.tui.screens.home import HomeScreen
 from tspin_mlx.tui.screens.new_run import NewRunScreen
 from tspin_mlx.tui.screens.run import RunScreen
 from tspin_mlx.tui.state.source import LiveSource
-from tspin_mlx.view.chart import Plot, draw
 
 
-def test_without_runs_the_first_screen_says_what_to_press(make_run):
-    async def story(app, pilot):
+def test_without_runs_the_home_screen_shows_what_to_press(make_run):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "No runs here yet" in text_of(app))
-        assert "n   starts one" in text_of(app) and "q quit" in text_of(app) and "m mark" not in text_of(app)
+        assert "n   start a run" in text_of(app) and "q quit" in text_of(app) and "m mark" not in text_of(app)
         await pilot.press("n")
         assert isinstance(app.screen, NewRunScreen)
         await pilot.press("escape")
         assert isinstance(app.screen, HomeScreen)
         await pilot.press("q")
 
-    assert drive(story).return_code == 0
+    assert drive(scenario).return_code == 0
 
 
 def test_home_lists_runs_and_opens_one(make_run):
@@ -33,33 +33,36 @@ def test_home_lists_runs_and_opens_one(make_run):
     make_run("second", until=TRAINING)
     (make_run("broken").path / "run.json").write_text("{")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "first" in text_of(app))
         seen = text_of(app)
         assert "✓ finished" in seen and "‖ interrupted" in seen and "✗ damaged" in seen
         assert "iteration 1 NLL 1.00" in seen and "▁" in seen
-        app.screen.query_one(DataTable).move_cursor(row=list(app.screen._runs).index("broken"))
+        table = app.screen.query_one(DataTable)
+        table.move_cursor(row=table.get_row_index("broken"))
         await pilot.press("enter")
-        await until(pilot, lambda: "is not what was written" in text_of(app) or "cannot be read" in text_of(app))
-        app.screen.query_one(DataTable).move_cursor(row=list(app.screen._runs).index("first"))
+        await until(
+            pilot, lambda: "has changed since it was written" in text_of(app) or "cannot be read" in text_of(app)
+        )
+        table.move_cursor(row=table.get_row_index("first"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
         await pilot.press("q")
         assert isinstance(app.screen, HomeScreen)
 
-    drive(story)
+    drive(scenario)
 
 
 def test_runs_are_marked_and_compared(make_run):
     for name, rate in (("slow", "1e-5"), ("fast", "1e-3")):
         make_run(name, overrides=[f"training.learning_rate={rate}"])
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "slow" in text_of(app))
         await pilot.press("m")
         await pilot.press("v")
         await pilot.pause()
-        assert isinstance(app.screen, HomeScreen)  # one is not enough
+        assert isinstance(app.screen, HomeScreen)  # a comparison needs two runs
         await pilot.press("down", "m", "v")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen) and "learning_rate" in text_of(app))
         seen = text_of(app)
@@ -72,15 +75,15 @@ def test_runs_are_marked_and_compared(make_run):
         await pilot.press("escape")
         assert isinstance(app.screen, HomeScreen)
 
-    drive(story)
+    drive(scenario)
 
 
-def test_compared_runs_that_are_not_finished_are_followed(make_run, working, monkeypatch):
-    monkeypatch.setattr("tspin_mlx.tui.screens.compare._EVERY_S", 0.2)
+def test_compared_runs_that_are_unfinished_are_followed(make_run, working, monkeypatch):
+    monkeypatch.setattr("tspin_mlx.tui.screens.compare.REFRESH_S", 0.2)
     make_run("done", overrides=["training.learning_rate=1e-3", "generation.max_tokens=9", "lora.rank=2", "run.seed=5"])
     reads = []
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await pilot.press("v")
         await until(pilot, lambda: "━━ working" in text_of(app) and "━━ done" in text_of(app))
         poll = LiveSource.poll
@@ -94,15 +97,15 @@ def test_compared_runs_that_are_not_finished_are_followed(make_run, working, mon
         await until(pilot, lambda: "━━ working +123.45" in text_of(app))
         assert at.y and app.screen.query_one("#compare-below").scroll_offset == at
 
-    drive(story, run=working, size=(50, 16))
+    drive(scenario, run=working, size=(50, 16))
     assert set(reads) == {"working"}
 
 
 @pytest.mark.parametrize("how", ["another format", "removed"])
-def test_runs_that_cannot_be_compared_are_told(make_run, how):
+def test_runs_that_cannot_be_compared_are_reported(make_run, how):
     runs = [make_run(name) for name in ("one", "two")]
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "one" in text_of(app))
         for run in runs:
             if how == "removed":
@@ -113,34 +116,29 @@ def test_runs_that_cannot_be_compared_are_told(make_run, how):
         await until(pilot, lambda: "none of these runs can be read" in text_of(app))
         assert isinstance(app.screen, HomeScreen)
 
-    drive(story)
+    drive(scenario)
 
 
-def test_a_chart_without_curves_has_a_legend():
-    assert "".join(text for text, _ in draw(Plot((), unit="nats"), 20, 8)[0]) == f"{'nats':<20}"
-
-
-def test_names_that_begin_alike_are_told_apart(make_run):
+def test_long_names_that_begin_alike_stay_distinct(make_run):
     for seed in (1, 2):
         make_run(f"household-commands-anchored-seed-{seed}")
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "household" in text_of(app))
         assert "red-seed-1" in text_of(app) and "red-seed-2" in text_of(app)
         await pilot.press("v")
         await until(pilot, lambda: "━━ household…red-seed-1" in text_of(app))
         assert "━━ household…red-seed-2" in text_of(app)
 
-    drive(story, size=(80, 24))
+    drive(scenario, size=(80, 24))
 
 
 def test_differences_leave_names_out():
-    plans = [
-        {"recipe": {"a": {"b": 1, "c": 2}, "run": {"name": n}}, "counts": {"train": t}} for n, t in (("x", 1), ("y", 2))
-    ]
-    assert differences(plans) == {"examples.train": ["1", "2"]}
-    plans[0]["recipe"]["a"]["b"] = None
-    assert differences(plans)["a.b"] == ["–", "1"]
+    def plan(name, train, b=1):
+        return Outline({"train": train}, (), {"a.b": b, "a.c": 2, "run.name": name})
+
+    assert differences([plan("x", 1), plan("y", 2)]) == {"examples.train": ["1", "2"]}
+    assert differences([plan("x", 1, b=None), plan("y", 2)])["a.b"] == ["–", "1"]
 
 
 def test_resume_from_home_starts_the_engine_and_shows_the_run(make_run, monkeypatch):
@@ -148,9 +146,9 @@ def test_resume_from_home_starts_the_engine_and_shows_the_run(make_run, monkeypa
     started = []
     monkeypatch.setattr("tspin_mlx.jobs.control.resume", lambda run: started.append(run.name))
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: "half" in text_of(app))
         await pilot.press("r")
         assert isinstance(app.screen, RunScreen) and started == ["half"]
 
-    drive(story)
+    drive(scenario)

@@ -1,4 +1,4 @@
-"""The app beside other processes: an engine that dies under it, a real terminal, and that it stays light itself."""
+"""The app and other processes: an engine that dies, a real terminal (pty), and what the app imports."""
 
 import os
 import pty
@@ -10,43 +10,43 @@ import time
 
 import pytest
 
-from tests.app_driver import TRAINING, drive, text_of, until
 from tests.support.small_runs import prepare_small_run
+from tests.tui.driver import TRAINING, drive, text_of, until
 from tspin_mlx.jobs.control import request_stop, resume
 from tspin_mlx.runs.event_log import read_events
 from tspin_mlx.runs.lock import RunLock, holder, is_held
-from tspin_mlx.tui.state.machine_stats import parse_gpu, parse_process, stats_of
+from tspin_mlx.tui.state.machine_stats import parse_ioreg, parse_ps, process_stats
 
-# --- the machine
+# --- process statistics, and an engine that is killed
 
 
-def test_what_the_system_says_is_read():
-    assert parse_process(7, " 2048  150.5\n").resident_bytes == 2048 * 1024
-    assert parse_process(7, "2048 99,5", 40.0).cpu_percent == 99.5
-    assert parse_process(7, "") is None and parse_process(7, "x y") is None
-    told = (
+def test_the_output_of_ps_and_ioreg_is_parsed():
+    assert parse_ps(7, " 2048  150.5\n").resident_bytes == 2048 * 1024
+    assert parse_ps(7, "2048 99,5", 40.0).cpu_percent == 99.5
+    assert parse_ps(7, "") is None and parse_ps(7, "x y") is None
+    ioreg = (
         '"PerformanceStatistics" = {"Device Utilization %"=37,"Renderer Utilization %"=35} "Device Utilization %" = 4'
     )
-    assert parse_gpu(told) == 37.0 and parse_gpu("") is None
+    assert parse_ioreg(ioreg) == 37.0 and parse_ioreg("") is None
 
 
 def test_the_engine_of_a_run_is_found(make_run):
     run = make_run(until=TRAINING)
-    assert stats_of(run.path) is None
+    assert process_stats(run.path) is None
     lock = RunLock.acquire(run.path)
-    found = stats_of(run.path)
+    stats = process_stats(run.path)
     lock.close()
-    assert found.pid == os.getpid() and found.resident_bytes > 1 << 20
+    assert stats.pid == os.getpid() and stats.resident_bytes > 1 << 20
 
 
 @pytest.mark.parametrize("supervised", [True, False], ids=["engine", "engine-and-supervisor"])
 def test_an_engine_that_is_killed_is_interrupted_at_once(tiny_model, tmp_path, supervised):
-    """Killed while it trains, alone or with the process that watches it: the screen says what to press, long before
-    silence alone would tell."""
+    """Killed while it trains, with or without its supervisor: the screen shows it long before the log would count as
+    silent."""
     run = prepare_small_run(tiny_model, tmp_path, "warmup.epochs=5000")  # longer than the test
     supervisor = resume(run)
 
-    async def story(app, pilot):
+    async def scenario(app, pilot):
         await until(pilot, lambda: len(app.screen.source.view.steps) > 3, seconds=60.0)
         assert "● running" in text_of(app) and "s stop" in text_of(app)
         engine = holder(run.path)["pid"]
@@ -58,7 +58,7 @@ def test_an_engine_that_is_killed_is_interrupted_at_once(tiny_model, tmp_path, s
         await until(pilot, lambda: "r resume " in text_of(app) and "s stop" not in text_of(app))
 
     try:
-        drive(story, run=run)
+        drive(scenario, run=run)
     finally:
         if is_held(run.path):
             os.killpg(supervisor.pid, signal.SIGKILL)
@@ -84,14 +84,14 @@ def test_the_app_loads_no_mlx_and_no_model_library():
 
 
 def test_the_first_screen_loads_no_more_than_it_shows():
-    """Each of these takes as long to import as a good part of the app."""
+    """Each of these modules takes about as long to import as much of the app."""
     script = "import sys, tspin_mlx.cli.screens, tspin_mlx.tui.app, tspin_mlx.tui.screens.home\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"numpy", "pydantic", "typer", "yaml", "importlib.metadata"} & set(done.stdout.split())
 
 
 class Terminal:
-    """A program at a terminal of its own."""
+    """Runs tspin-mlx in a pseudo-terminal."""
 
     def __init__(self, words, cwd, size=(36, 120), **env):
         import fcntl
@@ -102,14 +102,14 @@ class Terminal:
         if self.pid == 0:
             os.chdir(cwd)
             variables = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **env}
-            for size in ("COLUMNS", "LINES"):  # pytest-xdist sets them, and they would count more than the terminal's
+            for size in ("COLUMNS", "LINES"):  # set by pytest-xdist; they would override the terminal's size
                 variables.pop(size, None)
             os.execve(sys.executable, [sys.executable, "-m", "tspin_mlx", *words], variables)
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         self.seen, self.pressed_at = b"", 0
 
     def until(self, wanted, seconds=30.0):
-        """Read until something was written since the last key."""
+        """Read until the program has written some bytes since the last key."""
         deadline = time.monotonic() + seconds
         while wanted not in self.seen[self.pressed_at :]:
             assert time.monotonic() < deadline, self.seen[-2000:]
@@ -128,7 +128,7 @@ class Terminal:
         os.write(self.terminal, keys.encode())
 
     def end(self):
-        """Wait for the end; gives the exit code."""
+        """Wait for the program to end, and return its exit code."""
         deadline = time.monotonic() + 30
         while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
             if time.monotonic() > deadline:
@@ -138,12 +138,12 @@ class Terminal:
         return os.waitstatus_to_exitcode(ended[1])
 
 
-def test_the_first_screen_comes_and_goes(make_run):
+def test_the_app_starts_and_quits_in_a_terminal(make_run):
     run = make_run("quick")
     terminal = Terminal([], run.path.parent.parent)
     terminal.until(b"finished")
     terminal.press("q")
-    terminal.until(b"\x1b[?1049l")  # back to what was there before
+    terminal.until(b"\x1b[?1049l")  # leaves the alternate screen
     assert terminal.end() == 0
 
 
@@ -192,11 +192,11 @@ def steps(run):
 def wait_for(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.05)
 
 
-def test_no_terminal_no_app(make_run):
+def test_without_a_terminal_there_is_no_app(make_run):
     run = make_run("piped")
     for words in ([], ["resume", "piped", "--tui"]):
         command = [sys.executable, "-m", "tspin_mlx", *words]

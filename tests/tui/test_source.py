@@ -1,4 +1,4 @@
-"""Following a run and playing it again, without a screen and with a clock of our own."""
+"""Data sources, live and replay, and the run list; without a screen, with a fake clock."""
 
 import functools
 import json
@@ -6,17 +6,17 @@ import shutil
 
 import pytest
 
-from tests.app_driver import TRAINING
+from tests.tui.driver import TRAINING
 from tspin_mlx.runs.event_log import read_events, view_of
 from tspin_mlx.runs.lock import RunLock
 from tspin_mlx.tui.state import listing
-from tspin_mlx.tui.state.source import _CHUNK, LiveSource, ReplaySource
+from tspin_mlx.tui.state.source import CHUNK_BYTES, LiveSource, ReplaySource
 from tspin_mlx.view.events import parse_events
 from tspin_mlx.view.run_view import RunView, reduce
 
 
 class Clock:
-    """Stands still unless told otherwise."""
+    """A fake clock that stands still until a test moves it."""
 
     def __init__(self):
         self.now = 1_700_000_000.0
@@ -44,7 +44,7 @@ def test_a_finished_run_is_read_to_its_end(make_run, clock):
 
 
 def test_a_long_log_comes_in_parts(make_run, clock, monkeypatch):
-    monkeypatch.setattr("tspin_mlx.tui.state.source._CHUNK", 1000)
+    monkeypatch.setattr("tspin_mlx.tui.state.source.CHUNK_BYTES", 1000)
     run = make_run()
     source = LiveSource(run, clock)
     counts = []
@@ -54,7 +54,7 @@ def test_a_long_log_comes_in_parts(make_run, clock, monkeypatch):
     assert source.view == view_of(run.events_path)
 
 
-def test_what_is_added_is_seen_and_a_dead_engine_is_noticed_within_two_seconds(make_run, clock):
+def test_new_events_and_a_dead_engine_are_noticed_within_two_seconds(make_run, clock):
     run = make_run(until=TRAINING)
     lock = RunLock.acquire(run.path)
     source = LiveSource(run, clock)
@@ -63,7 +63,7 @@ def test_what_is_added_is_seen_and_a_dead_engine_is_noticed_within_two_seconds(m
     with run.events_path.open("a") as log:
         log.write(json.dumps({"time": clock.now, "kind": "warning", "message": "hello"}) + "\n")
     assert source.poll() and source.view.warnings == (*before.warnings, "hello")
-    lock.close()  # as the system does when the engine is killed
+    lock.close()  # as the kernel does when an engine is killed
     source.poll()
     clock.now += 1.1
     assert source.poll() and source.state == "interrupted"
@@ -73,20 +73,20 @@ def test_what_is_added_is_seen_and_a_dead_engine_is_noticed_within_two_seconds(m
     again.close()
 
 
-def test_a_run_that_was_copied_without_its_lock_is_shown(make_run, clock):
+def test_a_run_copied_without_its_lock_is_shown(make_run, clock):
     run = make_run(until=TRAINING)
     assert not (run.path / "lock").exists()
     source = LiveSource(run, clock)
     assert settled(source).phase == TRAINING and source.state == "interrupted"
 
 
-def test_results_that_a_fork_took_over_are_seen_without_events(make_run, clock):
+def test_results_inherited_by_a_fork_are_shown_without_events(make_run, clock):
     run = make_run()
     run.events_path.unlink()
     assert list(LiveSource(run, clock).view.evaluations) == ["base", "initial", "iterations/000", "iterations/001"]
 
 
-def test_a_replay_ends_with_the_same_view_and_takes_its_time(make_run, clock):
+def test_a_replay_keeps_time_and_ends_with_the_same_view(make_run, clock):
     run = make_run()
     source = ReplaySource(run, clock)
     last = list(read_events(run.events_path))[-1]["time"]
@@ -97,7 +97,7 @@ def test_a_replay_ends_with_the_same_view_and_takes_its_time(make_run, clock):
     clock.now += 20.5
     source.poll()
     assert source.view == functools.reduce(reduce, list(read_events(run.events_path))[:21], source_start(run))
-    source.faster(2)
+    source.change_speed(2)
     assert source.speed == 2.0
     clock.now += source.duration_s
     source.poll()
@@ -117,8 +117,8 @@ def test_a_replay_shortens_long_pauses(make_run, clock):
     assert ReplaySource(run, clock).duration_s < 200
 
 
-def test_50_000_events_are_read_once_and_taken_in_together(make_run, clock, monkeypatch):
-    """What makes a long log open quickly (docs/tui.md has the seconds), counted: a machine may be busy."""
+def test_50_000_events_are_read_once_and_folded_in_chunks(make_run, clock, monkeypatch):
+    """Count the work, since times depend on how busy the machine is; docs/tui.md has the times."""
     run = make_run(until=TRAINING)
     lines = run.events_path.read_text().splitlines()
     step = json.loads(next(line for line in lines if '"advantage/historical"' in line))
@@ -143,12 +143,12 @@ def test_50_000_events_are_read_once_and_taken_in_together(make_run, clock, monk
         polls += 1
     size = run.events_path.stat().st_size
     assert len(live.view.steps) > 50_000 and len(live.view.steps.names()) > 20
-    assert sum(parsed) == size and polls <= size / _CHUNK + 1
-    assert len(reduced) <= len(lines) + polls  # a chunk's steps are one change of the view
+    assert sum(parsed) == size and polls <= size / CHUNK_BYTES + 1
+    assert len(reduced) <= len(lines) + polls  # the steps of a chunk are folded in one go
 
 
-def test_a_run_that_is_removed_while_the_list_is_read_is_left_out(make_run, monkeypatch):
+def test_a_run_removed_while_the_list_is_read_is_left_out(make_run, monkeypatch):
     kept, gone = make_run("kept"), make_run("gone")
     monkeypatch.setattr(listing, "run_paths", lambda folder: [gone.path, kept.path])
     shutil.rmtree(gone.path)
-    assert [run.path.name for run in listing.listed(kept.path.parent)] == ["kept"]
+    assert [run.path.name for run in listing.list_runs(kept.path.parent)] == ["kept"]

@@ -1,4 +1,4 @@
-"""The chart: its arithmetic by hand, its frames as text, its picture as SVG."""
+"""The chart: its arithmetic checked by hand, text frames and the SVG against snapshots."""
 
 import functools
 import math
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tspin_mlx.view.chart import Ink, Look, Mark, Plot, Series, advantage_plot, advantage_svg, draw
-from tspin_mlx.view.chart.plot import log_ticks, number, smooth, ticks, trace
+from tspin_mlx.view.chart import ChartStyle, Ink, Mark, Plot, Series, advantage_plot, advantage_svg, draw
+from tspin_mlx.view.chart.plot import format_number, log_ticks, smooth, ticks, trace
 from tspin_mlx.view.run_view import RunView, reduce
 
 SIZES = [(120, 30), (80, 20), (48, 14)]
@@ -50,18 +50,18 @@ def widths(rows):
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("colours", [True, False], ids=["colour", "no-colour"])
 def test_frames(width, height, colours, same_as_kept):
-    rows = draw(advantage_plot(run_view()), width, height, Look(bands=colours, dashed=not colours))
+    rows = draw(advantage_plot(run_view()), width, height, ChartStyle(bands=colours, dashed=not colours))
     assert len(rows) == height and widths(rows) == {width}
     kind = "colour" if colours else "no-colour"
     same_as_kept(f"chart-{width}x{height}-{kind}.txt", plain(rows) + "\n")
 
 
-@given(width=st.integers(1, 60), height=st.integers(1, 20), count=st.integers(0, 200), look=st.booleans())
-def test_any_size_is_filled_exactly(width, height, count, look):
+@given(width=st.integers(1, 60), height=st.integers(1, 20), count=st.integers(0, 200), dashed=st.booleans())
+def test_any_size_is_filled_exactly(width, height, count, dashed):
     values = np.sin(np.arange(count) / 5)
     marks = (Mark(0, "iteration 0"), Mark(count // 2, "iteration 1"))
     plot = Plot((Series("a", values, values - 1, values + 1), Series("b", -values)), marks, zero=True)
-    rows = draw(plot, width, height, Look(dashed=look, bands=not look))
+    rows = draw(plot, width, height, ChartStyle(dashed=dashed, bands=not dashed))
     assert len(rows) == height and widths(rows) == {width}
 
 
@@ -80,7 +80,7 @@ def test_few_steps_have_each_number_once(count, steps):
 def test_lines_lie_over_bands_and_marks_give_way_to_lines():
     flat = np.zeros(100)
     plot = Plot((Series("a", flat, flat - 1, flat + 1),), (Mark(0, "x"), Mark(50, "y")))
-    rows = draw(plot, 50, 9, Look(legend=False, axis=False, marks=False))
+    rows = draw(plot, 50, 9, ChartStyle(legend=False, axis=False, marks=False))
     inks = {ink for row in rows for _, ink in row}
     assert Ink("line0", "band0") in inks and Ink("mark", "band0") in inks
     middle = "".join(text for text, _ in rows[4])
@@ -88,21 +88,22 @@ def test_lines_lie_over_bands_and_marks_give_way_to_lines():
     assert sum("│" in "".join(text for text, _ in row) for row in rows) == 8
 
 
-def test_where_bands_meet_both_are_told():
+def test_where_bands_overlap_both_are_visible():
     a, b = np.full(10, 1.0), np.full(10, 0.0)
-    rows = draw(Plot((Series("a", a, a - 0.6, a + 0.6), Series("b", b, b - 0.6, b + 0.6))), 20, 12, Look(legend=False))
-    grounds = [ink.ground for row in rows for text, ink in row if ink.ground]
-    assert {"band0", "band1", "bands"} == set(grounds)
+    plot = Plot((Series("a", a, a - 0.6, a + 0.6), Series("b", b, b - 0.6, b + 0.6)))
+    rows = draw(plot, 20, 12, ChartStyle(legend=False))
+    backgrounds = [ink.background for row in rows for text, ink in row if ink.background]
+    assert {"band0", "band1", "bands"} == set(backgrounds)
 
 
 def test_without_colours_the_second_line_has_gaps():
     rising = np.linspace(0, 1, 200)
     plot = Plot((Series("a", rising), Series("b", rising + 1)))
-    dashed = draw(plot, 60, 12, Look(bands=False, dashed=True))
-    solid = draw(plot, 60, 12, Look(bands=False))
+    dashed = draw(plot, 60, 12, ChartStyle(bands=False, dashed=True))
+    solid = draw(plot, 60, 12, ChartStyle(bands=False))
 
     def cells(rows, ink):
-        return sum(len(text) for row in rows[1:] for text, found in row if found.text == ink)
+        return sum(len(text) for row in rows[1:] for text, row_ink in row if row_ink.foreground == ink)
 
     assert cells(dashed, "line0") >= cells(solid, "line0")
     assert cells(dashed, "line1") < 0.8 * cells(solid, "line1")
@@ -110,8 +111,8 @@ def test_without_colours_the_second_line_has_gaps():
 
 def test_a_wild_band_leaves_the_lines_their_room():
     rising = np.linspace(0, 1, 50)
-    rows = draw(Plot((Series("a", rising, rising - 100, rising + 100),)), 40, 22, Look(legend=False, axis=False))
-    heights = [i for i, row in enumerate(rows) if any(ink.text == "line0" for _, ink in row)]
+    rows = draw(Plot((Series("a", rising, rising - 100, rising + 100),)), 40, 22, ChartStyle(legend=False, axis=False))
+    heights = [i for i, row in enumerate(rows) if any(ink.foreground == "line0" for _, ink in row)]
     assert max(heights) - min(heights) >= 8
 
 
@@ -131,6 +132,10 @@ def test_a_shorter_series_ends_earlier():
 
 def test_an_empty_chart_says_so():
     assert "no steps yet" in plain(draw(advantage_plot(RunView()), 40, 10))
+
+
+def test_a_chart_without_curves_has_a_legend():
+    assert "".join(text for text, _ in draw(Plot((), unit="nats"), 20, 8)[0]) == f"{'nats':<20}"
 
 
 def test_smoothing_by_hand():
@@ -178,11 +183,11 @@ def test_log_ticks():
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(1, 12))
 def test_ticks_are_few_equidistant_and_inside(low, span, most):
-    found = ticks(low, low + span, most)
-    assert len(found) <= most
-    assert all(low - 1e-6 * span - 1e-6 <= tick <= low + span + 1e-6 * span + 1e-6 for tick in found)
-    if len(found) > 2:
-        assert np.diff(found) == pytest.approx(np.full(len(found) - 1, found[1] - found[0]), rel=1e-4)
+    values = ticks(low, low + span, most)
+    assert len(values) <= most
+    assert all(low - 1e-6 * span - 1e-6 <= tick <= low + span + 1e-6 * span + 1e-6 for tick in values)
+    if len(values) > 2:
+        assert np.diff(values) == pytest.approx(np.full(len(values) - 1, values[1] - values[0]), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -191,12 +196,12 @@ def test_ticks_are_few_equidistant_and_inside(low, span, most):
      (0.3421, None, "0.342"), (12.345, None, "12.3"), (1e6, 1, "1e6")],
 )  # fmt: skip
 def test_numbers(value, step, text):
-    assert number(value, step) == text
+    assert format_number(value, step) == text
 
 
-def test_the_picture_is_complete_accessible_and_needs_nothing_else(same_as_kept):
-    picture = advantage_svg(run_view(), title="waves <&> \x1b[2J")
-    root = ET.fromstring(picture)
+def test_the_svg_is_complete_accessible_and_self_contained(same_as_kept):
+    svg = advantage_svg(run_view(), title="waves <&> \x1b[2J")
+    root = ET.fromstring(svg)
     space = "{http://www.w3.org/2000/svg}"
     assert root.get("viewBox") == "0 0 960 420" and root.get("role") == "img"
     assert root.find(f"{space}title").text == "waves <&> [2J"
@@ -205,13 +210,13 @@ def test_the_picture_is_complete_accessible_and_needs_nothing_else(same_as_kept)
     assert len(root.findall(f"{space}polyline")) == 2 and len(root.findall(f"{space}polygon")) == 2
     texts = ["".join(element.itertext()) for element in root.iter(f"{space}text")]
     assert {"iteration 0", "iteration 1", "iteration 2", "optimiser step"} <= set(texts)
-    assert "http" not in picture.replace("http://www.w3.org/2000/svg", "")
-    assert "prefers-color-scheme: dark" in picture
-    same_as_kept("advantages.svg", picture)
+    assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
+    assert "prefers-color-scheme: dark" in svg
+    same_as_kept("advantages.svg", svg)
 
 
 @pytest.mark.parametrize("size", [(960, 420), (320, 200)])
-def test_nothing_is_drawn_outside_the_picture_and_the_legend_covers_no_curve(size):
+def test_nothing_is_drawn_outside_the_svg_and_the_legend_covers_no_curve(size):
     root = ET.fromstring(advantage_svg(run_view(), title="t", width=size[0], height=size[1]))
     for element in root.iter():
         for pair in element.get("points", "").split():
@@ -219,7 +224,7 @@ def test_nothing_is_drawn_outside_the_picture_and_the_legend_covers_no_curve(siz
             assert 0 <= x <= size[0] and 88 <= y <= size[1]
 
 
-def test_a_run_without_steps_has_a_picture_too():
+def test_a_run_without_steps_has_an_svg_too():
     assert "No steps of self-play yet" in advantage_svg(RunView(), title="empty")
 
 

@@ -215,7 +215,7 @@ def test_a_restart_with_less_at_once_is_a_warning():
         {"kind": "restarted", "reason": "out of memory", "micro_batch_size": 2, "generation_batch_size": 16},
         {"kind": "warning", "message": "two"},
     )
-    assert view.warnings == ("one", "out of memory: started again with training.micro_batch_size 2", "two")
+    assert view.warnings == ("one", "out of memory: restarted with training.micro_batch_size 2", "two")
 
 
 def test_starting_a_finished_run_again_keeps_what_was_measured():

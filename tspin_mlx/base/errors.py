@@ -1,13 +1,13 @@
-"""Failures that a user can act on. Everything else is a bug and keeps its traceback."""
+"""Exceptions that a user can act on, with their exit codes. Everything else is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
 
 class TspinError(Exception):
-    """What went wrong in one sentence, and what to do next.
+    """An error message in one sentence, with a hint about what to do next.
 
     Args:
-        message: names the file, line or key that is at fault.
+        message: names the file, line or key at fault.
         hint: the next step, usually a command.
     """
 
@@ -34,47 +34,47 @@ class DataError(UsageError):
 
 
 class SetupError(TspinError):
-    """Something on this machine is missing: a package, a model, a file's permission."""
+    """Something is missing on this machine: a package, a model, a file permission."""
 
     exit_code = 3
 
 
 class BusyError(TspinError):
-    """Another process works on the run."""
+    """Another process is working on the run."""
 
     exit_code = 8
 
 
 class HubError(TspinError):
-    """The Hugging Face Hub refused or could not be reached."""
+    """The Hugging Face Hub refused a request or could not be reached."""
 
     exit_code = 5
 
 
 class DivergedError(TspinError):
-    """A loss or gradient was not finite; no update was made from it."""
+    """A loss or gradient was not finite; it was not used for an update."""
 
     exit_code = 6
 
 
 class StorageError(TspinError):
-    """Something could not be written: no space, no permission, a failing disk."""
+    """A file could not be written: no space, no permission, a failing disk."""
 
     exit_code = 7
 
 
 class DamagedError(StorageError):
-    """A file of a run is not what was written there."""
+    """A file of a run is damaged: its checksum or format is wrong."""
 
 
 class ResourcesError(TspinError):
-    """It does not fit into memory, or took longer than the GPU waits."""
+    """Out of memory, or a computation took longer than the GPU watchdog allows."""
 
     exit_code = 4
 
 
 class Stopped(Exception):
-    """The run was asked to stop; everything finished is kept.
+    """The run was asked to stop; everything that is finished is kept.
 
     Args:
         exit_code: 130 after SIGINT, 143 after SIGTERM or a request.
@@ -86,6 +86,6 @@ class Stopped(Exception):
 
 
 def error_of(exit_code: int) -> type[TspinError]:
-    """The kind of error that a process ended with, by its exit code."""
+    """Return the exception class for the exit code of a process."""
     kinds = (UsageError, SetupError, ResourcesError, HubError, DivergedError, StorageError, BusyError)
     return next((kind for kind in kinds if kind.exit_code == exit_code), TspinError)

@@ -1,4 +1,4 @@
-"""Where MLX computes; and what it needs on a Linux CPU to be fast: a good BLAS, and memory that is kept."""
+"""The machine: device and memory budget of MLX, OpenBLAS and malloc on Linux, sleep and notifications on macOS."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 def preload_openblas() -> None:
-    """Put OpenBLAS into the process, before anything imports ``mlx.core``.
+    """Load OpenBLAS into the process before anything imports ``mlx.core``.
 
-    The wheel binds to whichever BLAS is there, else to a reference one that is some fifty times slower.
+    The wheel binds to whichever BLAS is loaded, else to a reference BLAS that is about fifty times slower.
     """
     if sys.platform != "linux":
         return
     if "mlx.core" not in sys.modules:
-        has_openblas()  # works without, slowly; `scripts/install` says how to get it
+        has_openblas()  # MLX works without it, slowly; `scripts/install` says how to get it
     elif on_cpu() and not _in_this_process("libopenblas.so") and has_openblas():
         warnings.warn(
-            "MLX was imported without OpenBLAS, and computes slowly in this process: import tspin_mlx before mlx",
+            "MLX was imported without OpenBLAS and is slow in this process: import tspin_mlx before mlx",
             RuntimeWarning,
             stacklevel=3,
         )
 
 
 def _in_this_process(library: str) -> bool:
-    """Whether a library is loaded, as Linux has it."""
+    """Return whether a shared library is loaded; True if Linux does not say."""
     try:
         return library in Path("/proc/self/maps").read_text()
     except OSError:
-        return True  # nobody can say
+        return True
 
 
 def has_openblas() -> bool:
-    """Whether OpenBLAS is there; if so, it is in the process from now on."""
+    """Return whether OpenBLAS is installed, and load it into the process if it is."""
     try:
         ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
     except OSError:
@@ -61,16 +61,16 @@ def has_openblas() -> bool:
 
 
 def on_cpu() -> bool:
-    """Whether MLX computes on the CPU, where only float32 is fast."""
+    """Return whether MLX computes on the CPU, where only float32 is fast."""
     import mlx.core as mx
 
     return not (mx.metal.is_available() or mx.cuda.is_available())
 
 
 def memory_budget() -> int:
-    """Bytes that MLX may use: what Metal recommends, 4/5 of what others leave of a CUDA device, 3/4 of the machine's.
+    """Return how many bytes MLX may use; runs that a sweep trains at the same time share them.
 
-    Runs that a sweep works on at once share it.
+    That is Metal's recommended working set, or 4/5 of a CUDA device's free memory, or 3/4 of the machine's memory.
     """
     return _budget_of_all() // int(os.environ.get(SHARED_BY, "1"))
 
@@ -82,27 +82,27 @@ def _budget_of_all() -> int:
         return int(mx.device_info()["max_recommended_working_set_size"])
     if mx.cuda.is_available():
         free = int(mx.device_info()["free_memory"]) + mx.get_active_memory() + mx.get_cache_memory()
-        return int(free) * 4 // 5  # each process takes some for its own, beside MLX's
+        return int(free) * 4 // 5  # CUDA needs some for each process, besides MLX's
     return memory_bytes() * 3 // 4
 
 
 def device_bytes() -> int:
-    """Bytes of memory of the device that MLX computes on, in use or not.
+    """Return the total memory of MLX's device in bytes, in use or not.
 
-    Unlike the free memory it is the same whenever a run goes on, so that it may decide what is computed.
+    Unlike the free memory it is the same whenever a run is resumed, so results may depend on it.
     """
     import mlx.core as mx
 
     if on_cpu():
         return memory_bytes()
-    known = mx.device_info()
-    return int(known.get("max_recommended_working_set_size") or known.get("total_memory") or memory_bytes())
+    info = mx.device_info()
+    return int(info.get("max_recommended_working_set_size") or info.get("total_memory") or memory_bytes())
 
 
 def bound_memory() -> None:
-    """On a GPU, keep MLX within the budget: what it frees for reuse to half of it, on macOS to a quarter.
+    """Limit MLX's memory on a GPU to the budget, and its buffer cache to half of that, on macOS to a quarter.
 
-    Nothing is wired down there, see :mod:`tspin_mlx.models.metal`: what MLX keeps for reuse would be wired as well.
+    The cache would count as wired memory too, so nothing is wired, see :mod:`tspin_mlx.models.metal`.
     """
     import mlx.core as mx
 
@@ -114,7 +114,7 @@ def bound_memory() -> None:
 
 
 def device_name() -> str:
-    """What MLX computes on, as its maker calls it."""
+    """Return the maker's name of MLX's device."""
     import mlx.core as mx
 
     name = str(mx.device_info().get("device_name") or platform.machine())
@@ -122,13 +122,13 @@ def device_name() -> str:
 
 
 def memory_bytes() -> int:
-    """All memory of the machine."""
+    """Return the machine's total memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @contextlib.contextmanager
 def awake(pid: int | None = None) -> Iterator[None]:
-    """On macOS, keep the system (not its display) from sleeping while a process lives, by default this one."""
+    """Keep macOS (not the display) from sleeping while a process lives, by default this one."""
     if sys.platform != "darwin" or shutil.which("caffeinate") is None:
         yield
         return
@@ -141,9 +141,9 @@ def awake(pid: int | None = None) -> Iterator[None]:
 
 
 def notify(text: str, took_s: float) -> None:
-    """On macOS, a notification; waits for nothing.
+    """Show a notification on macOS, without waiting for it.
 
-    Nothing if ``$TSPIN_MLX_NOTIFY`` is 0, if it cannot be shown, or of what took less than a minute.
+    Do nothing if ``$TSPIN_MLX_NOTIFY`` is 0, if it cannot be shown, or if ``took_s`` is less than a minute.
     """
     if sys.platform != "darwin" or os.environ.get(NOTIFY) == "0" or took_s < _WORTH_A_NOTE_S:
         return
@@ -154,10 +154,10 @@ def notify(text: str, took_s: float) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse memory instead of giving it back to the system.
+    """Make glibc's malloc keep freed memory instead of returning it to the system.
 
-    MLX's CPU backend has no cache of its own: every activation is a malloc and a free of some megabytes, which by
-    default means fresh pages each time. Keeping them made training 1.15 times faster (SmolLM2-135M, two x86 cores).
+    MLX's CPU backend has no buffer cache: every activation is a malloc and a free of some megabytes, which by default
+    means fresh pages each time. Keeping them made training 1.15 times faster (SmolLM2-135M, two x86 cores).
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""Progress callbacks."""
+"""Progress callbacks for generation and scoring."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ OnProgress = Callable[[int, int, float], None]
 
 
 def in_halves(report: OnProgress, count: int) -> tuple[OnProgress, OnProgress]:
-    """Split one progress report between answering and scoring the same examples.
+    """Split one progress callback between answering and scoring the same examples.
 
     Args:
-        report: hears of ``count`` examples; one that is answered and not yet scored counts half.
+        report: called with up to ``count`` examples; one that is answered but not yet scored counts half.
 
     Returns:
         The callbacks for the answers and for the scores.

@@ -1,4 +1,4 @@
-"""How a run is asked to stop, and where it listens."""
+"""Graceful stop: signals (SIGINT, SIGTERM, SIGUSR1) become stop requests, which are checked between steps."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class HasIteration(Protocol):
         ...
 
 
-#: The exit code of a process that was asked to stop, by the signal that asked: as ``kill`` and the shell have it.
+#: Exit code of a process that was asked to stop, by signal: as in the shell.
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
-#: The same by its return code: it ended itself, or the signal ended it.
+#: The same by return code of ``Popen``: the process exited by itself, or the signal killed it.
 STOPPED = {code: code for code in EXIT_CODES.values()} | {-number: code for number, code in EXIT_CODES.items()}
 
 
 class Stop:
-    """A request to stop, looked at wherever it is safe to.
+    """A stop request, checked wherever it is safe to stop.
 
     Attributes:
-        after: ``step`` (what is under way is finished or dropped) or ``iteration``; None while nobody asked.
-        on_request: hears of a request at once, maybe in another thread.
+        after: ``step`` (work in progress is finished or dropped) or ``iteration``; None without a request.
+        on_request: called at once on a request, perhaps in another thread.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Stop:
         self._exit_code = EXIT_CODES[signal.SIGTERM]
 
     def request(self, after: After, exit_code: int = 143) -> None:
-        """Ask. The sooner of two requests counts."""
+        """Request a stop; the sooner of two requests counts."""
         if self.after == "step":
             return
         self.after, self._exit_code = after, exit_code
@@ -58,22 +58,23 @@ class Stop:
         return self.after == "step"
 
     def check(self) -> None:
-        """Between steps, or where unfinished work may be dropped.
+        """Stop here if asked to; called between steps, or where unfinished work may be dropped.
 
         Raises:
-            Stopped: if that was asked for.
+            Stopped: a stop after the step was requested.
         """
         if self.now:
             raise Stopped(self._exit_code)
 
     def between(self, previous: HasIteration | None, following: HasIteration) -> None:
-        """Between phases; the warm-up counts as an iteration, and what follows the last one is still done.
+        """Stop between two phases if asked to; the warm-up counts as an iteration, and the phases after the last
+        iteration are still done.
 
         Args:
             previous: the phase just done, None at the start.
 
         Raises:
-            Stopped: if that was asked for.
+            Stopped: a stop after the step or the iteration was requested.
         """
         new_iteration = previous is not None and following.iteration not in (None, previous.iteration)
         if self.now or (self.after == "iteration" and new_iteration):
@@ -81,12 +82,12 @@ class Stop:
 
 
 def listen(stop: Stop) -> None:
-    """Turn signals into requests, from now on.
+    """Turn signals into stop requests, from now on.
 
     SIGINT and SIGTERM stop after the step, SIGUSR1 after the iteration; a second SIGINT or SIGTERM ends the process
-    at once. A thread of its own waits for them: a handler would run only when the main thread comes back from MLX.
-    All threads must have them blocked, those of a BLAS too, which start when this package is imported: so the
-    process should be started with them blocked.
+    at once. A separate thread waits for them: a handler would run only when the main thread returns from MLX. All
+    threads must have them blocked, including those of a BLAS, which start when this package is imported: so start
+    the process with them blocked.
     """
     signals = set(EXIT_CODES)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)

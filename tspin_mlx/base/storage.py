@@ -1,7 +1,7 @@
-"""Make things durable: written aside, synced, then renamed. A name that exists is complete.
+"""Crash-safe files: write to a temporary name, fsync, then atomic rename. A file that exists is complete.
 
-Everything that must survive a crash goes through the operations of :class:`Disk`; tests put one that fails in its
-place (``durable.disk``).
+Everything that must survive a crash goes through the operations of :class:`Disk`; tests replace ``storage.disk`` by
+one that fails.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _BLOCK = 1 << 16
 
 
 class Disk:
-    """The operations that change what a later start of the program will find."""
+    """The file operations that a later start of the program depends on."""
 
     def write(self, path: Path, fill: Fill) -> None:
-        """Make a file under a name that nobody reads yet."""
+        """Write a file under a temporary name, which nobody reads yet."""
         fill(path)
 
     def append(self, path: Path, line: bytes) -> None:
-        """Add a line to a log, whole or not at all (unless the process is killed meanwhile)."""
+        """Append a line to a log, whole or not at all (unless the process is killed meanwhile)."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             length = os.fstat(descriptor).st_size
@@ -49,7 +49,7 @@ class Disk:
             os.close(descriptor)
 
     def sync(self, path: Path) -> None:
-        """Bring a file's content, or a folder's list of names, to the medium."""
+        """Flush a file's content, or a folder's list of names, to disk (fsync)."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
             if path.is_dir() or not _fully_synced(descriptor):
@@ -58,19 +58,19 @@ class Disk:
             os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give something its final name, replacing a file or link that has it."""
+        """Rename atomically, replacing a file or link that has the name."""
         source.replace(target)
 
     def link(self, link: Path, target: str) -> None:
-        """Make a symbolic link."""
+        """Create a symbolic link."""
         link.symlink_to(target)
 
     def truncate(self, path: Path, size: int) -> None:
-        """Cut the end of a log off."""
+        """Cut off the end of a log."""
         os.truncate(path, size)
 
     def remove(self, path: Path) -> None:
-        """Remove a file, a link or a whole folder, if it is there."""
+        """Remove a file, a link or a whole folder, if it exists."""
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -78,7 +78,7 @@ class Disk:
 
 
 def _fully_synced(descriptor: int) -> bool:
-    """On macOS, where fsync does not reach the medium; some external and network disks know no other way."""
+    """Flush with F_FULLFSYNC on macOS, where fsync does not reach the disk; some external and network disks lack it."""
     if sys.platform != "darwin":
         return False
     import fcntl
@@ -90,15 +90,15 @@ def _fully_synced(descriptor: int) -> bool:
     return True
 
 
-#: What carries the operations out.
+#: The disk in use.
 disk = Disk()
 
 
 def write_file(path: Path, fill: Fill) -> None:
-    """Make a file so that ``path`` holds either its old content or all of the new one.
+    """Write a file atomically: ``path`` holds either its old content or all of the new one.
 
     Raises:
-        StorageError: no space, no permission, or a failing disk; ``path`` is as it was.
+        StorageError: no space, no permission, or a failing disk; ``path`` is unchanged.
     """
     with _storage_errors(path):
         aside = aside_of(path)
@@ -108,16 +108,16 @@ def write_file(path: Path, fill: Fill) -> None:
             disk.sync(aside)
         except OSError:
             with contextlib.suppress(OSError):
-                disk.remove(aside)  # what is left of it takes space that the next try needs
+                disk.remove(aside)  # the next try needs its space
             raise
         _commit(aside, path)
 
 
 def fill_file(path: Path, fill: Fill) -> None:
-    """Write a file within a folder that is being made, whose end decides of all that is in it.
+    """Write a file into a folder that is still being made and will be committed as a whole.
 
     Raises:
-        OSError: it could not be written; MLX reports that as a RuntimeError.
+        OSError: it could not be written (which MLX reports as a RuntimeError).
     """
     try:
         disk.write(path, fill)
@@ -126,37 +126,37 @@ def fill_file(path: Path, fill: Fill) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8, at once."""
-    content = text.encode()  # before anything is touched: not every str has an encoding
+    """Write a UTF-8 text file atomically."""
+    content = text.encode()  # may fail, so before anything is written
     write_file(path, lambda aside: aside.write_bytes(content))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write one JSON document, indented."""
+    """Write an indented JSON document atomically."""
     write_text(path, to_json(content))
 
 
 def to_json(content: Any) -> str:
-    """An indented JSON document."""
+    """Format an indented JSON document."""
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 
 
 def to_jsonl(rows: Iterable[dict[str, Any]]) -> str:
-    """One JSON object per line."""
+    """Format rows as JSON lines."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def sha256_of(path: Path) -> str:
-    """The digest of a file's content."""
+    """Return the SHA-256 digest of a file's content, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append_line(path: Path, content: dict[str, Any], *, sync: bool) -> None:
-    """Add a JSON object as a line to a log.
+    """Append a JSON object as a line to a log.
 
     Args:
-        sync: bring it to the medium before returning.
+        sync: flush it to disk before returning.
     """
     with _storage_errors(path):
         disk.append(path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
@@ -165,7 +165,7 @@ def append_line(path: Path, content: dict[str, Any], *, sync: bool) -> None:
 
 
 def cut_torn_tail(path: Path) -> None:
-    """Remove a last line that a crash left without its end; needed before the first :func:`append_line`."""
+    """Remove a last line that a crash left incomplete; needed before the first :func:`append_line`."""
     if not path.exists():
         return
     with _storage_errors(path):
@@ -174,9 +174,9 @@ def cut_torn_tail(path: Path) -> None:
             while end > 0:
                 start = max(0, end - _BLOCK)
                 file.seek(start)
-                found = file.read(end - start).rfind(b"\n")
-                if found >= 0:
-                    end = start + found + 1
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    end = start + newline + 1
                     break
                 end = start
         if end < size:
@@ -184,25 +184,25 @@ def cut_torn_tail(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """A folder, if it is not there.
+    """Create a folder if it does not exist.
 
     Raises:
-        StorageError: it cannot be made, or a file has its name.
+        StorageError: it cannot be created, or a file has its name.
     """
     if _is_there(path) and not path.is_dir():
-        raise StorageError(f"{path} is no folder", hint="move it away")
+        raise StorageError(f"{path} is not a folder", hint="move it away")
     with _storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill; it becomes ``path`` when the block ends without an error, else it disappears.
+    """Yield a temporary folder to fill; it becomes ``path`` if the block ends without an error, else it is removed.
 
-    Each process fills one of its own: another may be making the same where no lock is held.
+    Each process fills its own: without a lock, another one may be making the same folder.
 
     Raises:
-        StorageError: no space, no permission, a failing disk, or ``path`` exists already; it is as it was.
+        StorageError: no space, no permission, a failing disk, or ``path`` exists already; it is unchanged.
     """
     with _storage_errors(path):
         remove_abandoned(path.parent, path.name)
@@ -221,14 +221,14 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def commit_folder(aside: Path, path: Path) -> None:
-    """Give a folder, whose files are already synced, its final name."""
+    """Rename a folder, whose files are already synced, to its final name."""
     with _storage_errors(path):
         disk.sync(aside)
         _commit(aside, path)
 
 
 def point(link: Path, target: Path) -> None:
-    """Make ``link`` a relative symbolic link to ``target``, replacing an older one at once."""
+    """Make ``link`` a relative symbolic link to ``target``, replacing an older one atomically."""
     with _storage_errors(link):
         aside = aside_of(link)
         disk.remove(aside)
@@ -237,13 +237,13 @@ def point(link: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder, if it is there."""
+    """Remove a file or folder, if it exists."""
     with _storage_errors(path):
         disk.remove(path)
 
 
 def remove_whole(path: Path) -> None:
-    """Remove a folder so that it is either there, with all that it holds, or gone."""
+    """Remove a folder so that at any moment it is either complete or gone."""
     with _storage_errors(path):
         aside = aside_of(path)
         disk.remove(aside)
@@ -252,12 +252,12 @@ def remove_whole(path: Path) -> None:
 
 
 def aside_of(path: Path) -> Path:
-    """Where something is made before it gets its name."""
+    """Return the temporary path of something that is not complete yet."""
     return path.with_name(f".{path.name}.partial")
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Refuse to begin what would fill the disk.
+    """Check that a disk has enough free space.
 
     Args:
         needed: bytes.
@@ -268,20 +268,20 @@ def check_space(folder: Path, needed: int) -> None:
     free = free_bytes(folder)
     if free < needed:
         raise StorageError(
-            f"{folder}: {free / 1e6:.0f} MB are free there, and the run may need {needed / 1e6:.0f} MB",
-            hint="make room, or put the run elsewhere with run.folder=FOLDER",
+            f"{folder}: {free / 1e6:.0f} MB are free, but the run may need {needed / 1e6:.0f} MB",
+            hint="free some disk space, or put the run elsewhere with run.folder=FOLDER",
         )
 
 
 def existing(path: Path) -> Path:
-    """The path itself, or the nearest of the folders that would hold it."""
+    """Return the path, or its nearest parent that exists."""
     while not _is_there(path):
         path = path.parent
     return path
 
 
 def _is_there(path: Path) -> bool:
-    """As far as one may look: ``Path.exists`` raises where one may not."""
+    """Return whether a path exists; False without permission to look, where ``Path.exists`` raises."""
     try:
         return path.exists()
     except PermissionError:
@@ -289,12 +289,12 @@ def _is_there(path: Path) -> bool:
 
 
 def free_bytes(path: Path) -> int:
-    """What is free on the disk where a path is, or would be."""
+    """Return the free bytes on the disk where a path is, or would be."""
     return shutil.disk_usage(existing(path)).free
 
 
 def remove_abandoned(folder: Path, name: str = "*") -> None:
-    """Remove what processes that have died left half-made of a folder's ``name``, or of everything in it."""
+    """Remove partial files of dead processes from a folder: those of ``name``, by default all."""
     with _storage_errors(folder):
         for left in folder.glob(f".{name}.*.partial"):
             pid = left.name.split(".")[-2]
@@ -304,7 +304,7 @@ def remove_abandoned(folder: Path, name: str = "*") -> None:
 
 def _is_alive(pid: int) -> bool:
     try:
-        with contextlib.suppress(PermissionError):  # it lives, and belongs to another user
+        with contextlib.suppress(PermissionError):  # alive, but of another user
             os.kill(pid, 0)
     except ProcessLookupError:
         return False
@@ -322,9 +322,9 @@ def _storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and _is_there(path):
-            raise StorageError(f"{path} exists already", hint="another process has just made it: try again") from error
+            raise StorageError(f"{path} exists already", hint="another process just created it: try again") from error
         reason = error.strerror or str(error)
         raise StorageError(
-            f"{path} could not be written: {reason} ({free_bytes(path) / 1e6:.0f} MB are free there)",
-            hint="make room, or see to the folder's permissions, and start again: nothing that was finished is lost",
+            f"{path} could not be written: {reason} ({free_bytes(path) / 1e6:.0f} MB free)",
+            hint="free some disk space, or fix the folder's permissions, and start again: no finished work is lost",
         ) from error

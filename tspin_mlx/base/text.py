@@ -1,4 +1,4 @@
-"""Text for people: printable, short, and with the right word suggested."""
+"""Text for terminals: remove control characters, shorten, "did you mean", durations, signed numbers, sparklines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BIDI = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range
 
 
 def printable(text: str, *, keep_newlines: bool = False) -> str:
-    """``text`` with everything removed that a terminal could obey: control codes and bidi marks.
+    """Remove everything that a terminal could interpret: control characters and bidi marks.
 
-    Model output reaches a screen only through this function. Tabs become spaces; newlines too unless kept.
+    Model output reaches a screen only through this function. Tabs become spaces; so do newlines unless kept.
     """
     kept = []
     for char in text:
@@ -28,14 +28,13 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """``text`` on one line of at most ``width`` characters."""
+    """Shorten ``text`` to one line of at most ``width`` characters, cutting its end."""
     line = _one_line(text)
     return line if len(line) <= width else line[: max(0, width - 1)] + "…"[:width]
 
 
 def abridge(text: str, width: int) -> str:
-    """``text`` on one line of at most ``width`` characters: what is too long loses its middle, as names of runs that
-    begin alike."""
+    """Shorten ``text`` to one line of at most ``width`` characters, cutting its middle: names of runs begin alike."""
     line, end = _one_line(text), width // 2
     return line if len(line) <= width else line[: max(0, width - 1 - end)] + "…"[:width] + line[len(line) - end :]
 
@@ -45,24 +44,24 @@ def _one_line(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line; its kind, if it says nothing."""
+    """Return the first line of an error's message, or its type if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
-    """The nearest of ``choices``, or None if nothing is near."""
+    """Return the choice most similar to ``word``, or None if none is similar."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return close[0] if close else None
 
 
 def suggest(word: str, choices: Iterable[str], otherwise: str) -> str:
-    """A hint for a word that is not among ``choices``: the nearest of them, or ``otherwise`` if nothing is near."""
+    """Return a hint for a word that is not among ``choices``: the most similar one, or ``otherwise``."""
     nearest = did_you_mean(word, choices)
     return f"did you mean {nearest}?" if nearest else otherwise
 
 
 def duration(seconds: float) -> str:
-    """``75`` -> ``1m15s``."""
+    """Format seconds: ``75`` -> ``1m15s``."""
     whole = round(seconds)
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
@@ -72,12 +71,12 @@ def duration(seconds: float) -> str:
 
 
 def signed(value: float, decimals: int = 2) -> str:
-    """A number with its sign, with a real minus: advantages are read by their sign."""
+    """Format a number with its sign and a real minus: advantages are read by their sign."""
     return f"{value:+.{decimals}f}".replace("-", "−")
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:
-    """The last ``width`` values that are numbers as blocks, from the lowest to the highest of them."""
+    """Draw the last ``width`` finite values as blocks, scaled from the lowest to the highest of them."""
     known = [value for value in values if math.isfinite(value)][-width:]
     low, high = min(known, default=0.0), max(known, default=0.0)
     top = len(_BLOCKS) - 1

@@ -1,9 +1,10 @@
-"""Answers on a terminal as they come: one by one, or two side by side where there is room."""
+"""Streamed answers of ``chat``: one after the other, or two side by side where there is room; or as JSON lines."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -39,15 +40,27 @@ class _Answer:
 
 
 def shown_answers(labels: dict[str, str]) -> Show:
-    """How answers are shown on stdout.
+    """Choose how answers are shown on stdout.
 
     Args:
-        labels: what the policies are called, by name.
+        labels: the policies' labels, by name.
     """
     console = Console(highlight=False)
     if len(labels) > 1 and console.is_terminal and console.width >= WIDE:
         return lambda prompt, pieces: _side_by_side(console, labels, pieces)
     return lambda prompt, pieces: _one_by_one(console, labels, prompt, pieces)
+
+
+def show_as_json(prompt: str, pieces: Iterable[tuple[str, Piece]]) -> None:
+    """Print one JSON object per answer on stdout."""
+    text = ""
+    for name, piece in pieces:
+        text += piece.text
+        if piece.finish_reason is not None:
+            row = {"prompt": prompt, "policy": name, "text": text, "tokens": piece.tokens,
+                   "finish_reason": piece.finish_reason}  # fmt: skip
+            print(json.dumps(row), flush=True)  # noqa: T201
+            text = ""
 
 
 def _one_by_one(console: Console, labels: dict[str, str], prompt: str, pieces: Iterable[tuple[str, Piece]]) -> None:
@@ -99,12 +112,8 @@ class _Tail:
     content: Table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        # The terminal writes ^C behind the last line: in a full one it would begin another, and the first be left over.
+        # The terminal writes ^C after the last line. If that is full, it wraps, and the first line is left over.
         lines = console.render_lines(self.content, options.update_width(options.max_width - len("^C")), pad=False)
-        yield from self._joined(lines[-max(1, console.height - 2) :])
-
-    @staticmethod
-    def _joined(lines: list[list[Segment]]) -> Iterator[Segment]:
-        for line in lines:
+        for line in lines[-max(1, console.height - 2) :]:
             yield from line
             yield Segment.line()

@@ -1,4 +1,4 @@
-"""Messages for people and questions to them, on stderr."""
+"""Messages and questions on stderr."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..base.text import printable
 
 
 def say(text: str) -> None:
-    """Print a message; whatever is in it, the terminal shows it and does not obey it."""
+    """Print a message, without the control characters that a terminal would obey."""
     print(printable(text, keep_newlines=True), file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -19,10 +19,10 @@ def complain(error: TspinError) -> None:
 
 
 def confirm(question: str, otherwise: str) -> None:
-    """Ask before something that cannot be taken back, and end the command unless the answer is yes.
+    """Ask before something that cannot be undone, and end the command unless the answer is yes.
 
     Args:
-        otherwise: what to say then.
+        otherwise: the message if it is no.
 
     Raises:
         UsageError: there is no terminal to ask on.

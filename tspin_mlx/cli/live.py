@@ -1,4 +1,4 @@
-"""The live view of a run on a terminal: a line for what is done, and two that move."""
+"""The live view of a run on a terminal: a line per finished phase, and two for the current one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..view.run_view import RunView, reduce
 
 
 class LiveView:
-    """Shows events on stderr; what is finished scrolls up, what goes on stays at the bottom."""
+    """Shows events on stderr: finished phases scroll up, the current one stays at the bottom."""
 
     def __init__(self, phases: int) -> None:
         self._phases = phases
@@ -39,7 +39,7 @@ class LiveView:
         self._live.stop()
 
     def show(self, event: Event) -> None:
-        """Take in one event."""
+        """Show one event."""
         before, self._view = self._view, reduce(self._view, event)
         if event["kind"] == "phase_finished":
             self._scroll(before.title, event["elapsed_s"])
@@ -54,7 +54,7 @@ class LiveView:
         self._live.update(self._now())
 
     def _scroll(self, title: str, elapsed_s: float) -> None:
-        """Move a finished phase up, with what was found in it; those that took no time need no line."""
+        """Move a finished phase up, with its results; a phase that took no time gets no line."""
         if elapsed_s > WORTH_A_LINE or self._details:
             self._console.print(Text.assemble(("✓ ", "green"), f"{title:<36}", (f"{duration(elapsed_s):>6}", "dim")))
         for line in self._details:

@@ -1,11 +1,11 @@
-"""How a run went: a table of its policies, answers before and after, and what to do next."""
+"""The result of a run: a table of its policies, answers before and after, and what to do next."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,75 +20,59 @@ from ..export.usage import mlx_adapter
 from ..jobs.control import command
 from ..recipe.policy_names import BASE, BEST, INITIAL, policy_label, policy_name
 from ..runs.run import MEASURED, Run
+from .output import plain_table
 
 
-def print_result(run: Run, samples: int) -> None:
-    """Print a run's held-out measures, its best policy and some of its answers on stdout."""
+def print_result(run: Run, samples: int | None = None) -> None:
+    """Print a run's held-out measures, its best policy and some of its answers on stdout.
+
+    Args:
+        samples: how many answers; None is what the run's recipe says.
+    """
     console = Console(highlight=False, soft_wrap=False)
     result, test = run.result(), run.test()
     best = result["best"] if result else None
-    warm = run.warm
-    validation = {name: content["metrics"] for name, content in run.evaluations().items()}
     counts = run.outline.counts
-    console.print(_table(f"Validation ({counts['validation']} examples)", validation, best, warm))
+    console.print(_table(f"Validation ({counts['validation']} examples)", run.evaluations(), best, run.outline.warm))
     if test:
-        console.print(_table(f"Test ({counts['test']} examples)", _metrics(test), best, warm))
+        console.print(_table(f"Test ({counts['test']} examples)", test, best, run.outline.warm))
     if result:
         console.print(_verdict(result))
     for note in _notes(run):
         console.print(Text(note, style="yellow"))
     if result:
+        samples = run.outline.samples_shown if samples is None else samples
         _print_samples(console, run, best or INITIAL, samples)
-        _print_next(console, run, best or INITIAL, warm)
+        _print_next(console, run, best or INITIAL)
 
 
-def skipped_line(skipped: Sequence[str]) -> str:
-    """That rows were left out, and why the first."""
-    return f"skipped  {len(skipped)} rows, the first: {shorten(skipped[0], 90)}"
-
-
-def _table(title: str, measures: dict[str, dict[str, float]], best: str | None, warm: bool) -> Table:
-    labelled = {policy_label(folder, warm): values for folder, values in measures.items()}
-    return measures_table(title, labelled, policy_label(best, warm) if best else None)
-
-
-def measures_table(title: str, measures: dict[str, dict[str, float]], best: str | None = None) -> Table:
+def measures_table(title: str, measures: Mapping[str, Mapping[str, float]], best: str | None = None) -> Table:
     """A table of held-out measures.
 
     Args:
         measures: by the policy's label.
         best: the label that gets a star.
     """
-    names = [name for name in next(iter(measures.values()), {}) if name != "length"]
-    for values in measures.values():
-        names += [name for name in values if name not in (*names, "length")]
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1),
-        collapse_padding=True,
-        header_style="dim",
-    )
-    table.add_column("", no_wrap=True)
-    for name in names:
-        table.add_column(HEADINGS.get(name, name), justify="right")
+    names = dict.fromkeys(name for values in measures.values() for name in values if name != "length")
+    headings = [HEADINGS.get(name, name) for name in names]
+    table = plain_table("", *headings, right=headings)
+    table.columns[0].no_wrap = True
+    table.title, table.title_justify, table.collapse_padding = title, "left", True
     for label, values in measures.items():
-        chosen = label == best
-        heading = Text(("★ " if chosen else "  ") + label)
-        table.add_row(heading, *(_cell(key, values.get(key)) for key in names), style="bold" if chosen else "")
+        star, style = ("★ ", "bold") if label == best else ("  ", "")
+        table.add_row(Text(star + label), *(_cell(name, values.get(name)) for name in names), style=style)
     return table
+
+
+def _table(title: str, contents: Mapping[str, Mapping[str, Any]], best: str | None, warm: bool) -> Table:
+    measures = {policy_label(folder, warm): content["metrics"] for folder, content in contents.items()}
+    return measures_table(title, measures, policy_label(best, warm) if best else None)
 
 
 def _cell(name: str, value: float | None) -> str:
     if value is None:
         return "–"
     return signed(value) if name.startswith("advantage") else f"{value:.3f}"
-
-
-def _metrics(content: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {name: part["metrics"] for name, part in content.items()}
 
 
 def _verdict(result: dict[str, Any]) -> Text:
@@ -102,10 +86,10 @@ def _verdict(result: dict[str, Any]) -> Text:
 
 
 def _notes(run: Run) -> list[str]:
-    """What one should know before trusting the table."""
+    """What to know before trusting the table."""
     notes = [
-        f"Since a failure ({made.reason}) it computed {made.sizes.micro_batch_size} triplets and "
-        f"{made.sizes.generation_batch_size} answers at once, and layers again where the model can."
+        f"After a failure ({made.reason}) it computed {made.sizes.micro_batch_size} triplets and "
+        f"{made.sizes.generation_batch_size} answers at once, and recomputed layers where the model can."
         for made in run.decisions()
         if made.reason != MEASURED
     ]
@@ -131,26 +115,22 @@ def _print_samples(console: Console, run: Run, best: str, samples: int) -> None:
             console.print(Text(f"  {name:<6}  {shorten(kept[folder]['responses'][i]['text'], width)}"))
 
 
-def _python() -> str:
-    """How to call this Python: an environment that was not activated has no short name."""
-    return "python" if shutil.which("python") == sys.executable else sys.executable
-
-
-def _print_next(console: Console, run: Run, best: str, warm: bool) -> None:
-    """The commands with which one goes on."""
+def _print_next(console: Console, run: Run, best: str) -> None:
+    """The commands to try next."""
     rows = [
         (command("chat", run, "--compare"), "ask it, before and after"),
         (command("watch", run), "its curves and samples"),
     ]
-    if best != (BASE if warm else INITIAL):
+    if best != (BASE if run.outline.warm else INITIAL):
         rows.append((command("push", run, "MODEL-NAME"), "to a private repository on the Hub"))
     wide = max(len(line) for line, _ in rows)
-    console.print(Text("\nGo on:", style="dim"))
-    for line, what in rows:
-        console.print(Text(f"  {line:<{wide}}  ").append(what, style="dim"), soft_wrap=True)
+    console.print(Text("\nNext:", style="dim"))
+    for line, purpose in rows:
+        console.print(Text(f"  {line:<{wide}}  ").append(purpose, style="dim"), soft_wrap=True)
     model = Path(run.about["model"]["path"])
     ask = first_ask(run, model, run.path / BEST)
-    generate = f"{shlex.quote(_python())} -m mlx_lm generate"
+    python = "python" if shutil.which("python") == sys.executable else sys.executable  # not in an activated environment
+    generate = f"{shlex.quote(python)} -m mlx_lm generate"
     way = mlx_adapter(str(model), str(run.path / BEST), ask, generate=generate)
     console.print(Text("\nThe best adapter in mlx-lm:", style="dim"))
     console.print(Text(f"  {way.text}"), soft_wrap=True)

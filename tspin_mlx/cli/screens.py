@@ -1,4 +1,4 @@
-"""The way to the terminal app."""
+"""Open the terminal app."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ..base.errors import UsageError
 from .console import say
 
 
 def home(folder: Path = Path("runs")) -> NoReturn:
-    """The list of runs; `tspin-mlx` without a command."""
+    """Open the list of runs, as `tspin-mlx` does without a command, and exit."""
     from tspin_mlx.tui import open_app
 
     sys.exit(open_app(folder))
 
 
 def show_run(run: Path) -> NoReturn:
-    """The screen of a run; afterwards, whether training goes on and how to come back."""
+    """Open the screen of a run; then print how to come back, if it still trains, and exit."""
     from tspin_mlx.tui import open_app
 
     from ..jobs.control import in_background
@@ -31,18 +30,6 @@ def show_run(run: Path) -> NoReturn:
     sys.exit(code)
 
 
-def require_terminal(*, as_json: bool, detach: bool, plain: bool) -> None:
-    """Refuse ``--tui`` where nothing could be shown.
-
-    Raises:
-        UsageError: no terminal, or an option that contradicts it.
-    """
-    if as_json or detach or plain:
-        raise UsageError("--tui does not go together with --json, --detach or --plain")
-    if not is_terminal():
-        raise UsageError("--tui needs a terminal", hint="leave it out: progress is then told in lines")
-
-
 def is_terminal() -> bool:
-    """Whether a person looks and can press keys."""
+    """Whether a person can see the screen and press keys."""
     return sys.stdin.isatty() and sys.stdout.isatty()

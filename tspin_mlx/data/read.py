@@ -1,6 +1,6 @@
-"""Read examples from files or from the Hub, check them, split them, and render them once.
+"""Read examples from JSONL, JSON, CSV, Parquet or the Hub, validate, split and tokenise them.
 
-Nothing is written before every row is good.
+Nothing is written until every row is valid.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ..base.seeds import derive
 from ..base.text import first_line
 from ..method.triplets import Prompt
 from ..recipe.schema import DataSection
-from .render import BadExample, RawExample, read_example, render
+from .tokenize import BadExample, RawExample, read_example, render
 
-_LONGEST_LINE = 10_000_000  # characters; a longer one is no example but a wrong file
-_SHOWN = 5  # of the rows that cannot be used
-_WHERE_FILES_ARE = "files in a recipe are relative to it, on the command line to the current folder"
+_LONGEST_LINE = 10_000_000  # characters; with longer lines it must be the wrong file
+_SHOWN = 5  # bad rows in an error message
+_WHERE_FILES_ARE = "paths in a recipe are relative to the recipe, on the command line to the current folder"
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Located:
-    """An example and where it came from, such as ``train.jsonl:17``."""
+    """An example with its place, such as ``train.jsonl:17``."""
 
     place: str
     example: RawExample
@@ -48,10 +48,10 @@ class Splits(Generic[Item]):
     """The three parts of the data.
 
     Attributes:
-        train: what is trained on.
-        validation: what chooses the best iteration.
-        test: looked at once, at the end; may be empty.
-        skipped: reasons of the rows that were left out, with their places.
+        train: training examples.
+        validation: examples that choose the best iteration.
+        test: used once, at the end; may be empty.
+        skipped: places of skipped rows with the reasons.
     """
 
     train: tuple[Item, ...]
@@ -61,15 +61,15 @@ class Splits(Generic[Item]):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of examples of each part."""
+        """Number of examples in each split."""
         return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
 
 
 def load_examples(data: DataSection, folder: Path, seed: int) -> Splits[Located]:
-    """Read and split everything a recipe names.
+    """Read and split all data of a recipe.
 
     Args:
-        folder: what relative file names are relative to.
+        folder: base of relative paths.
         seed: the run's seed; it decides the split and which rows a limit keeps.
 
     Raises:
@@ -82,8 +82,8 @@ def load_examples(data: DataSection, folder: Path, seed: int) -> Splits[Located]
     else:
         if len(train) <= data.validation_size:
             raise DataError(
-                f"{data.train}: {len(train)} rows are too few to take {data.validation_size} for validation",
-                hint="set data.validation to a file, or data.validation_size to a smaller number",
+                f"{data.train}: {len(train)} rows are too few to set aside {data.validation_size} for validation",
+                hint="set data.validation to a file, or reduce data.validation_size",
             )
         train = _shuffled(train, derive(seed, "split"))
         train, validation = train[data.validation_size :], train[: data.validation_size]
@@ -99,10 +99,10 @@ def load_examples(data: DataSection, folder: Path, seed: int) -> Splits[Located]
 def render_examples(
     splits: Splits[Located], data: DataSection, tokenizer: Any, vocab_size: int, context: int | None
 ) -> Splits[Prompt]:
-    """Turn examples into token ids with the model's template.
+    """Tokenise examples with the recipe's template.
 
     Args:
-        context: the model's longest sequence, which bounds ``data.max_tokens``.
+        context: the model's context length, which limits ``data.max_tokens``.
 
     Raises:
         DataError: a row that is too long or does not fit the template (unless ``data.skip_bad_rows``), or no
@@ -120,27 +120,27 @@ def render_examples(
 
 
 def first_rows(data: DataSection, folder: Path, count: int) -> list[tuple[str, RawExample | BadExample]]:
-    """The first rows of the training file, each with its place, as an example or as the reason why it is none.
+    """Read the first rows of the training file: each with its place, and an example or the reason why it is invalid.
 
     Raises:
-        DataError: the file is missing, or not of a known kind.
+        DataError: the file is missing, or of an unknown type.
     """
-    found: list[tuple[str, RawExample | BadExample]] = []
+    rows: list[tuple[str, RawExample | BadExample]] = []
     for place, row in islice(_file_rows(data.train, folder), count):
         try:
-            found.append((place, row if isinstance(row, BadExample) else read_example(row, data)))
+            rows.append((place, row if isinstance(row, BadExample) else read_example(row, data)))
         except BadExample as error:
-            found.append((place, error))
-    return found
+            rows.append((place, error))
+    return rows
 
 
 def read_prompts(
     source: str, data: DataSection, tokenizer: Any, vocab_size: int, context: int | None
 ) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
-    """All examples of one file, relative to the current folder, or of a dataset on the Hub.
+    """Read and tokenise all examples of one file, relative to the current folder, or of a dataset on the Hub.
 
     Returns:
-        The rendered examples, at least one, and the reasons of the rows that were left out.
+        The tokenised examples, at least one, and the reasons for skipped rows.
 
     Raises:
         DataError: see :func:`load_examples` and :func:`render_examples`.
@@ -168,19 +168,19 @@ def _rendered(
             prompts.append(render(located.example, located.id, tokenizer, data, vocab_size))
         except BadExample as error:
             wrong.append(f"{located.place}: {error}")
-    skipped += _left_out(wrong, data.skip_bad_rows)
+    skipped += _skipped(wrong, data.skip_bad_rows)
     return tuple(prompts)
 
 
 def is_remote(source: str) -> bool:
-    """Whether a data source is a Hub dataset."""
+    """Return whether a data source is a Hub dataset."""
     return source.startswith("hub:")
 
 
 def _read(source: str, data: DataSection, folder: Path, skipped: list[str]) -> list[Located]:
-    """All usable rows of one source."""
+    """Read all valid rows of one source."""
     rows = _hub_rows(source) if is_remote(source) else _file_rows(source, folder)
-    found: list[Located] = []
+    examples: list[Located] = []
     places: dict[str, str] = {}
     wrong = []
     for place, row in rows:
@@ -193,18 +193,18 @@ def _read(source: str, data: DataSection, folder: Path, skipped: list[str]) -> l
         except BadExample as error:
             wrong.append(f"{place}: {error}")
         else:
-            found.append(Located(place, example))
-    skipped += _left_out(wrong, data.skip_bad_rows)
-    if not found:
+            examples.append(Located(place, example))
+    skipped += _skipped(wrong, data.skip_bad_rows)
+    if not examples:
         raise DataError(f"{source}: no usable row")
-    return found
+    return examples
 
 
-def _left_out(reasons: list[str], skip: bool) -> list[str]:
-    """The reasons why rows are left out, if such rows are; else the first few of them are an error."""
+def _skipped(reasons: list[str], skip: bool) -> list[str]:
+    """Return the reasons if bad rows are to be skipped; else raise an error with the first few."""
     if not reasons or skip:
         return reasons
-    hint = "mend the row, or set data.skip_bad_rows=true to leave such rows out"
+    hint = "fix the row, or skip bad rows with data.skip_bad_rows=true"
     if len(reasons) == 1:
         raise DataError(reasons[0], hint=hint)
     more = [f"and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
@@ -219,7 +219,7 @@ def _file_rows(source: str, folder: Path) -> Iterator[tuple[str, Any]]:
         return
     readers = {".jsonl": _jsonl_rows, ".json": _json_rows, ".csv": _csv_rows}
     if path.suffix not in readers:
-        raise DataError(f"{source}: unknown kind of data file; known: .jsonl, .json, .csv, .parquet")
+        raise DataError(f"{source}: unknown file type; known: .jsonl, .json, .csv, .parquet")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -257,7 +257,7 @@ def _csv_rows(name: str, text: str) -> Iterator[tuple[str, Any]]:
         for row in reader:
             place = f"{name}:{reader.line_num}"
             if None in row or None in row.values():
-                yield place, BadExample("has another number of fields than the header")
+                yield place, BadExample("does not have as many fields as the header")
             else:
                 yield place, row
     except csv.Error as error:
@@ -270,7 +270,7 @@ def _decoded(line: str) -> Any:
     except json.JSONDecodeError as error:
         return BadExample(f"not valid JSON: {error.msg} at column {error.colno}")
     except (RecursionError, ValueError):  # ValueError: a number with too many digits
-        return BadExample("not valid JSON: nested too deep, or a number too long")
+        return BadExample("not valid JSON: nested too deeply, or a number is too long")
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -297,7 +297,7 @@ def _hub_rows(source: str) -> Iterator[tuple[str, Any]]:
         import datasets
     except ImportError:
         raise SetupError(
-            f"{source}: datasets of the Hub need a package", hint='pip install "tspin-mlx[data]"'
+            f"{source}: reading Hub datasets needs a package", hint='pip install "tspin-mlx[data]"'
         ) from None
     with hub_errors(f"dataset {parts[0]!r}", f"datasets/{parts[0]}", "fetched"):
         try:

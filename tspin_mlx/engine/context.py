@@ -1,4 +1,4 @@
-"""The context that the phases of a run share: the run, the loaded policy, the examples, requests to stop."""
+"""The context shared by the phases of a run: run, loaded policy, examples, events, stop requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Context:
 
     Attributes:
         measures: held-out measures of the policies evaluated so far, by the policy's folder.
-        last_iteration: the iteration after which self-play ends since it collapsed; None if none has.
+        last_iteration: the iteration that collapsed, after which self-play ends; None if none did.
     """
 
     def __init__(self, run: Run, plan: Plan, policy: Policy, emit: Emit, stop: Stop) -> None:
@@ -40,11 +40,16 @@ class Context:
         self._current = BASE
         self.gradients = Gradients(policy)
         if not policy.mlx_lm_agrees:
-            emit("warning", message="mlx-lm alone does not find this model's rotary settings: fuse the adapter for it")
+            emit(
+                "warning", message="mlx-lm does not read this model's RoPE settings: to use the adapter there, fuse it"
+            )
         if not policy.scorer.split:
-            emit("warning", message="this model's head is not known: training computes all logits, which is slower")
+            emit("warning", message="this model's LM head was not found: training computes all logits, which is slower")
         elif not policy.scorer.shares:
-            emit("warning", message="this model's prompts cannot be shared: each is computed once for every response")
+            emit(
+                "warning",
+                message="this model cannot share prompts: each is computed once per response, which is slower",
+            )
 
     @property
     def self_play_prompts(self) -> Sequence[Prompt]:
@@ -52,7 +57,7 @@ class Context:
         return self.prompts.train[: self.plan.recipe.generation.prompts]
 
     def use(self, folder: str) -> None:
-        """Make the policy the one saved in ``folder``; ``base`` is the untouched adapter."""
+        """Switch to the policy saved in ``folder``; ``base`` is the untrained adapter."""
         if folder == self._current:
             return
         if folder == BASE:
@@ -63,24 +68,24 @@ class Context:
 
     def save(self, folder: str) -> None:
         """Save the adapter as that of the policy ``folder``."""
-        with self.store.new_folder(f"{folder}/adapter") as made:
-            save_adapter(self.policy, made)
+        with self.store.new_folder(f"{folder}/adapter") as path:
+            save_adapter(self.policy, path)
         self._current = folder
 
     def is_over(self, phase: Phase) -> bool:
-        """Whether a phase is left out, since an iteration before it has collapsed."""
+        """Return whether a phase is skipped because an iteration before it collapsed."""
         return self.last_iteration is not None and (phase.iteration or 0) > self.last_iteration
 
     def warn(self, message: str | None) -> None:
-        """Emit a warning, if there is any."""
+        """Emit a warning, unless it is None."""
         if message is not None:
             self.emit("warning", message=message)
 
     def progress(self, phase: Phase, total: int) -> OnProgress:
-        """Report what :func:`tspin_mlx.generation.batch.generate` and :func:`tspin_mlx.scoring.logprobs.score` have
-        done: a few events a second at most.
+        """Return a progress callback for :func:`tspin_mlx.generation.batch.generate` and
+        :func:`tspin_mlx.scoring.logprobs.score`, which emits a few events per second at most.
 
-        It is also where they stop on request: what is under way is dropped.
+        It also raises :class:`tspin_mlx.base.errors.Stopped` on request, which drops work in progress.
         """
         last = -_PROGRESS_EVERY
 
@@ -95,6 +100,6 @@ class Context:
         return report
 
     def responses(self, folder: str) -> list[Response]:
-        """Greedy answers that an evaluation of this run has kept."""
+        """Read the greedy answers of an earlier evaluation."""
         rows = self.store.read_json(f"{folder}/eval.json")["responses"]
         return [response_from_row(row) for row in rows]

@@ -1,6 +1,6 @@
-"""Run a plan: for each phase that is not done, do it. The algorithm itself is in :mod:`tspin_mlx.tspin`.
+"""The engine: run each phase of a plan that is not done yet. The algorithm itself is in :mod:`tspin_mlx.tspin`.
 
-It prints nothing; it speaks through events only.
+It prints nothing; it only emits events.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def run_plan(run: Run, plan: Plan, load: Callable[[], Policy], emit: Emit, stop:
     """Do every phase that is not done yet.
 
     Args:
-        load: makes the policy with its untouched adapter; called only if there is something to do.
+        load: loads the policy with an untrained adapter; called only if there is something to do.
         emit: takes ``kind`` and fields, see :mod:`tspin_mlx.view.events`.
-        stop: asked between phases, steps and tokens.
+        stop: checked between phases, steps and tokens.
 
     Raises:
-        Stopped: that was asked for; what is finished is kept.
+        Stopped: a stop was requested; finished work is kept.
         DivergedError: a loss or a gradient was not finite.
         SetupError, ResourcesError, StorageError: the model cannot be loaded or trained, does not fit, or a result could
             not be written.
@@ -64,7 +64,7 @@ def _do(context: Context, phase: Phase) -> None:
 
 
 def _keep(context: Context, phase: Phase) -> None:
-    """Save the untouched adapter, under which the model answers as it always did."""
+    """Save the untrained adapter, which does not change the model's answers."""
     context.save(Path(phase.target).parent.as_posix())
 
 

@@ -1,4 +1,4 @@
-"""The phases that measure: validation after each iteration, the choice of the best policy, and the test."""
+"""The phases that evaluate: validation after each iteration, the choice of the best policy, and the test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sampling import read_samples, samples_folder
 
 
 def evaluate(context: Context, phase: Phase) -> None:
-    """Measure the policy on the validation examples, and warn when it shows signs of collapse."""
+    """Measure the policy on the validation examples, and warn if it shows signs of collapse."""
     measures, logps, responses = _measured(context, phase, context.prompts.validation)
     signs: list[str] = []
     guard = context.plan.recipe.guard
@@ -41,7 +41,7 @@ def evaluate(context: Context, phase: Phase) -> None:
 
 
 def choose(context: Context, phase: Phase) -> None:
-    """Name the best policy."""
+    """Choose the best policy and store the choice."""
     result = _point_to_best(context)
     context.store.write_json(phase.target, result)
     context.emit("chosen", policy=result["best"], metric=result["metric"], value=result["value"])
@@ -65,7 +65,7 @@ def test_best(context: Context, phase: Phase) -> None:
 
 
 def _health(context: Context, measures: Mapping[str, float], iteration: int) -> Health:
-    """What the guard watches of a policy; the samples are those that the iteration was trained on, if any."""
+    """Collect the guard's measures of a policy; the samples are those that the iteration was trained on, if any."""
     if context.plan.recipe.objective.kind == "sft":
         return Health(stop_rate=measures["stop_rate"], nll=measures["nll"])
     samples = read_samples(context, samples_folder(iteration), context.self_play_prompts)
@@ -74,7 +74,7 @@ def _health(context: Context, measures: Mapping[str, float], iteration: int) -> 
 
 
 def _point_to_best(context: Context) -> dict[str, Any]:
-    """Let ``best`` lead to the best adapter by the recipe's held-out measure."""
+    """Point the link ``best`` to the best adapter by the recipe's held-out measure."""
     measures = {policy: context.measures[policy] for policy in context.run.evaluated()}
     result = best_policy(context.plan.recipe.evaluation.best, measures)
     context.store.point(BEST, f"{result['best']}/adapter")
@@ -89,7 +89,7 @@ def _tested(context: Context, phase: Phase) -> dict[str, Any]:
 def _measured(
     context: Context, phase: Phase, prompts: Sequence[Prompt]
 ) -> tuple[dict[str, float], dict[str, list[float]], list[Response]]:
-    """Answer greedily and measure; within self-play also against the policies before."""
+    """Generate greedy answers and measure them; in self-play also against earlier policies."""
     recipe = context.plan.recipe
     on_answered, on_scored = in_halves(context.progress(phase, len(prompts)), len(prompts))
     own = answer_greedily(context.policy, prompts, recipe.answer_tokens, recipe.generation.batch_size, on_answered)

@@ -1,4 +1,4 @@
-"""The phases that sample: the policy's answers to the prompts, in shards, and the triplets built from them."""
+"""The phases that sample: generate the policy's answers in shards, and build triplets from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .context import Context
 
 
 def generate(context: Context, phase: Phase) -> None:
-    """Sample one response per self-play prompt, in shards; a stopped run keeps the shards that are complete."""
+    """Sample one response per self-play prompt, in shards; a stopped run keeps complete shards."""
     prompts, store = context.self_play_prompts, context.store
     folder = Path(phase.target)
     aside = folder.with_name(f".{folder.name}.partial").as_posix()
@@ -55,7 +55,7 @@ def generate(context: Context, phase: Phase) -> None:
 
 
 def pair(context: Context, phase: Phase) -> None:
-    """Build the iteration's triplets of x, y, y' and y0; y0 is left out where the historical term is off."""
+    """Build the iteration's triplets of x, y, y' and y0; without y0 if the historical term is off."""
     iteration, prompts = phase.iteration or 0, context.self_play_prompts
     historical = bool(context.plan.recipe.objective.historical_weight(iteration))
     initial = read_samples(context, samples_folder(0), prompts) if historical else None
@@ -64,12 +64,12 @@ def pair(context: Context, phase: Phase) -> None:
 
 
 def samples_folder(iteration: int) -> str:
-    """The folder of the samples of an iteration, relative to the run; those of iteration 0 are y0."""
+    """Return the folder of an iteration's samples, relative to the run; those of iteration 0 are y0."""
     return f"{iteration_folder(iteration)}/{samples_name(iteration)}"
 
 
 def read_samples(context: Context, folder: str, prompts: Sequence[Prompt]) -> list[Response]:
-    """Read the samples of a finished generation, in the order of the prompts."""
+    """Read the samples of a finished generation phase, in the order of the prompts."""
     responses = {}
     for file in sorted((context.run.path / folder).glob("shard-*.jsonl")):
         for row in context.store.read_jsonl(f"{folder}/{file.name}"):
@@ -79,7 +79,7 @@ def read_samples(context: Context, folder: str, prompts: Sequence[Prompt]) -> li
 
 
 def shards(prompts: Sequence[Prompt], section: GenerationSection) -> list[list[Prompt]]:
-    """Split the prompts into parts of bounded size, the longest first: neighbours need little padding."""
+    """Split the prompts into shards of bounded size, longest first, so that neighbours need little padding."""
     parts: list[list[Prompt]] = [[]]
     room = section.shard_tokens
     for prompt in sorted(prompts, key=lambda prompt: -len(prompt.tokens)):
@@ -93,7 +93,7 @@ def shards(prompts: Sequence[Prompt], section: GenerationSection) -> list[list[P
 
 
 def _intact_shards(context: Context, folder: str) -> set[str]:
-    """Shards that an earlier start of the run completed; damaged ones are removed, to be sampled again."""
+    """List the shards completed by an earlier start of the run; damaged ones are removed and sampled again."""
     kept = set()
     for path in sorted((context.run.path / folder).glob("shard-*.jsonl")):
         file = f"{folder}/{path.name}"
@@ -106,7 +106,8 @@ def _intact_shards(context: Context, folder: str) -> set[str]:
 
 
 def sample_measures(prompts: Sequence[Prompt], responses: Sequence[Response]) -> dict[str, float]:
-    """Shares of responses that ended by themselves, were cut, and equal the expert's; mean length in tokens."""
+    """Compute the shares of responses that ended by themselves, were cut off, and equal the expert's, in [0, 1]; and
+    the mean length in tokens."""
     count = len(responses)
     stopped = sum(response.finish_reason == "stop" for response in responses)
     identical = sum(

@@ -1,4 +1,4 @@
-"""The phases that train the adapter: supervised, or on triplets; with checkpoints inside a phase."""
+"""The phases that train the adapter, supervised or on triplets, with checkpoints within a phase."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..training.checkpoints import Checkpoints
 from ..training.trainer import Trainer
 from .context import Context
 
-_BETWEEN = 20  # times as long as saving a checkpoint takes, at least, until the next one
+_BETWEEN = 20  # minimum time between checkpoints, as a multiple of the time that saving one takes
 
 
 def warm_up(context: Context, phase: TrainPhase) -> None:
@@ -25,7 +25,7 @@ def warm_up(context: Context, phase: TrainPhase) -> None:
 
 
 def supervise(context: Context, phase: TrainPhase) -> None:
-    """Train on the expert's answers for an iteration, on the prompts that self-play would use."""
+    """Train on the expert's answers for one iteration, with the prompts that self-play would use."""
     _supervise(context, phase, context.self_play_prompts)
 
 
@@ -41,7 +41,7 @@ def refer(context: Context, phase: Phase) -> None:
 
 
 def train(context: Context, phase: TrainPhase) -> None:
-    """Train on this iteration's triplets, and keep what training saw of each."""
+    """Train on this iteration's triplets, and store their first log-probabilities."""
     examples, beside = _triplets(context, phase), Path(phase.target)
     reference = {}
     if phase.objective.reference:
@@ -59,7 +59,7 @@ def _supervise(context: Context, phase: TrainPhase, prompts: Sequence[Prompt]) -
 
 
 def _triplets(context: Context, phase: Phase) -> list[Example]:
-    """The iteration's triplets, as they are scored."""
+    """Read the iteration's triplets as they are scored."""
     rows = context.store.read_jsonl(Path(phase.target).with_name(TRIPLETS).as_posix())
     tokens = context.plan.recipe.objective.contrast_tokens
     return [(triplet.prompt, triplet.responses(tokens)) for triplet in map(triplet_from_row, rows)]
@@ -71,7 +71,7 @@ def _optimise(
     examples: Sequence[Example],
     reference: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, list[float]]:
-    """Make all steps of a phase that are not in a checkpoint; returns :attr:`Trainer.first_logps`."""
+    """Run the steps of a phase from its last checkpoint on; returns :attr:`Trainer.first_logps`."""
     steps, pause = phase.train.steps, context.plan.recipe.run.checkpoint_seconds
     checkpoints = Checkpoints(context.store, phase.target, context.emit)
     trainer = Trainer(context.policy, phase.objective, phase.train, phase.seed, context.gradients, reference)
@@ -95,6 +95,6 @@ def _optimise(
 
 
 def _finish(context: Context, phase: TrainPhase) -> None:
-    """Save the adapter, upon which the phase is done."""
+    """Save the adapter, which completes the phase, and remove its checkpoints."""
     context.save(Path(phase.target).parent.as_posix())
     Checkpoints(context.store, phase.target, context.emit).clear()

@@ -1,4 +1,4 @@
-"""The engine's process: verify the run, load the model, do what is left of the plan."""
+"""The engine's process: verify the run, load the model, and run the remaining phases of the plan."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from .engine import run_plan
 def work(
     run: Run, listener: Callable[[Event], None] | None = None, stop: Stop | None = None, *, trusted: bool = False
 ) -> None:
-    """Take the run's lock and do everything that is left of the run in this process.
+    """Take the run's lock and run the remaining phases in this process.
 
     Args:
-        listener: hears every event after it was written to the run's log.
-        stop: where to ask for an early end.
-        trusted: code that comes with the model may run.
+        listener: called with every event after it is written to the run's log.
+        stop: for requesting an early stop.
+        trusted: whether the model's own Python code may run.
 
     Raises:
-        BusyError: another process works on the run.
-        Stopped: it was asked to; the log says so.
-        TspinError: of the kind that fits; the log says so as far as it can be written.
+        BusyError: another process is working on the run.
+        Stopped: a stop was requested; the log records it.
+        TspinError: of the matching kind; the log records it if it can be written.
     """
     with RunLock.acquire(run.path):
         work_locked(run, listener, stop, trusted=trusted)
@@ -45,16 +45,16 @@ def work(
 def work_locked(
     run: Run, listener: Callable[[Event], None] | None = None, stop: Stop | None = None, *, trusted: bool = False
 ) -> None:
-    """Do everything that is left of a run whose lock is held, by this process or the one that started it.
+    """Run the remaining phases of a run whose lock is held by this process or the one that started it.
 
     Args:
-        listener: hears every event after it was written to the run's log.
-        stop: where to ask for an early end.
-        trusted: code that comes with the model may run.
+        listener: called with every event after it is written to the run's log.
+        stop: for requesting an early stop.
+        trusted: whether the model's own Python code may run.
 
     Raises:
-        Stopped: it was asked to; the log says so.
-        TspinError: of the kind that fits; the log says so as far as it can be written.
+        Stopped: a stop was requested; the log records it.
+        TspinError: of the matching kind; the log records it if it can be written.
     """
     log = EventLog(run.events_path, listener)
     stop = stop or Stop()
@@ -73,7 +73,7 @@ def work_locked(
 
 
 def _report(emit: Emit, error: TspinError) -> None:
-    with contextlib.suppress(StorageError):  # then the disk is full, and the exit code has to say it
+    with contextlib.suppress(StorageError):  # the disk is full; the exit code still reports the error
         emit("run_failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
 
 
@@ -86,7 +86,7 @@ def _load(run: Run, plan: Plan, trusted: bool, emit: Emit) -> Policy:
 
 
 def main() -> None:
-    """``python -m tspin_mlx.engine.worker RUN [--trust-remote-code]``; the exit code says how it ended."""
+    """Run ``python -m tspin_mlx.engine.worker RUN [--trust-remote-code]``; the exit code reports how it ended."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--trust-remote-code", action="store_true")

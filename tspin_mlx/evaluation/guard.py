@@ -1,5 +1,5 @@
-"""What to warn of: the collapse guard, what a small model loses first when self-play goes wrong; and samples from which
-there is nothing to learn. Pure."""
+"""The collapse guard: warnings when self-play makes stop rate, NLL or truncation worse, when the loss is saturated, and
+when samples equal the expert's answers. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from ..recipe.schema import GuardSection
 
 _IDENTICAL = 0.8  # share of samples that equal the expert's answers
-_SATURATED = -10.0  # inside the current term's logistic, where its slope is 1 to four digits
+_SATURATED = -10.0  # argument of the current term's logistic loss, whose slope there is 1 to four digits
 
 
 @dataclass(frozen=True)
 class Health:
-    """What is watched of one policy.
+    """The measures of one policy that the guard compares.
 
     Attributes:
         stop_rate: share of held-out greedy answers that end by themselves, in [0, 1].
-        nll: of the held-out expert's answers, nats per token.
-        truncated: share of sampled answers to the training prompts that were cut at the longest length, in [0, 1];
-            0 where none are sampled.
+        nll: of the expert's held-out answers, in nats per token.
+        truncated: share of sampled answers to training prompts that were cut off at the maximum length, in [0, 1]; 0
+            without samples.
     """
 
     stop_rate: float
@@ -29,40 +29,43 @@ class Health:
 
 
 def signs_of_collapse(initial: Health, now: Health, section: GuardSection) -> list[str]:
-    """What has become worse than the recipe allows, in words; empty if all is well.
+    """List what has become worse than the recipe allows, in words; empty if nothing has.
 
     Args:
         initial: the policy at the start of self-play.
         now: the policy after an iteration; its samples are those that the iteration was trained on.
+        section: the recipe's section ``guard``.
     """
     signs = []
     if initial.stop_rate - now.stop_rate > section.stop_rate_drop:
-        signs.append(f"{now.stop_rate:.0%} of the held-out answers end by themselves, {initial.stop_rate:.0%} at first")
-    # Written so that a likelihood that is not a number is a sign.
+        signs.append(
+            f"{now.stop_rate:.0%} of the held-out answers end by themselves, {initial.stop_rate:.0%} before self-play"
+        )
+    # `not <=`, so that NaN is a sign too.
     if not now.nll - initial.nll <= section.nll_rise:
-        signs.append(f"the expert's answers have NLL {now.nll:.2f} per token, {initial.nll:.2f} at first")
+        signs.append(f"the expert's answers have NLL {now.nll:.2f} per token, {initial.nll:.2f} before self-play")
     if now.truncated - initial.truncated > section.truncated_rise:
-        signs.append(f"{now.truncated:.0%} of the sampled answers were cut off, {initial.truncated:.0%} at first")
+        signs.append(f"{now.truncated:.0%} of sampled answers were cut off, {initial.truncated:.0%} before self-play")
     return signs
 
 
 def nothing_left(identical: float, prompts: int) -> str | None:
-    """What to say of an iteration whose samples are nearly all the expert's answers.
+    """Return a warning if nearly all samples of an iteration are the expert's answers.
 
     Args:
-        identical: their share, in [0, 1].
-        prompts: how many were answered.
+        identical: share of such samples, in [0, 1].
+        prompts: number of prompts answered.
     """
     if identical <= _IDENTICAL:
         return None
     return (
-        f"{identical:.1%} of the sampled answers are the expert's own: the contrast has only "
-        f"{round((1 - identical) * prompts)} of {prompts} to learn from"
+        f"{identical:.1%} of the sampled answers are the expert's own: only {round((1 - identical) * prompts)} of "
+        f"{prompts} triplets are left to learn from"
     )
 
 
 def saturated(metrics: Mapping[str, float]) -> str | None:
-    """What to say where the model finds all of the expert's answers far less likely than its own.
+    """Return a warning if the loss is saturated: the expert's answers are far less likely than the model's own.
 
     Args:
         metrics: of the first step of self-play, see :func:`tspin_mlx.method.step_metrics.step_metrics`.
@@ -71,7 +74,7 @@ def saturated(metrics: Mapping[str, float]) -> str | None:
     if margin >= _SATURATED:
         return None
     return (
-        "the expert's answers are so much less likely than the model's own (alpha times the current advantage is "
-        f"{margin:.0f} on average) that the logistic tells no triplet from another: warm up first (warmup.epochs), or "
-        "take a smaller objective.alpha"
+        "the loss is saturated: the expert's answers are far less likely than the model's own (alpha times the current "
+        f"advantage is {margin:.0f} on average), so all triplets count alike; warm up first (warmup.epochs), or reduce "
+        "objective.alpha"
     )

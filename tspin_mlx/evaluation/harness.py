@@ -1,6 +1,6 @@
-"""A policy measured by EleutherAI's lm-evaluation-harness, through the adapter that mlx-lm has for it.
+"""Evaluate a policy on benchmarks with EleutherAI's lm-evaluation-harness, through mlx-lm's model class for it.
 
-Needs the package ``lm-eval`` (extra ``eval``), which works without torch. One of the few modules that touch mlx-lm.
+Needs the package ``lm-eval`` (extra ``eval``), which works without torch. One of the few modules that import mlx-lm.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 
 from ..base.errors import HubError, SetupError, UsageError
 from ..base.text import first_line, suggest
-from ..data.render import BadExample, prompt_text
+from ..data.tokenize import BadExample, prompt_text
 from ..generation.batch import Decoding, generate
 from ..method.triplets import Prompt, Response
 from ..models.load import Policy
 
-#: Longest answer in tokens where a task does not say; the harness's own default for its models.
+#: Longest answer in tokens if a task does not set one; the harness's own default.
 DEFAULT_MAX_TOKENS = 256
 
-#: Results by task, then by measure, such as ``exact_match,strict-match``; ``_stderr`` comes beside each.
+#: Results by task, then by measure, such as ``exact_match,strict-match``; each has a ``_stderr`` too.
 Results = dict[str, dict[str, float]]
 
 
@@ -37,22 +37,23 @@ def run_harness(
     limit: int | None = None,
     max_tokens: int | None = None,
 ) -> Results:
-    """Measure a policy on tasks of the harness. Answers are greedy; prompts have the template of the training, and lose
-    their beginning where they and the answer are longer than the model's window.
+    """Evaluate a policy on tasks of the harness. Answers are greedy; prompts use the training template, and are cut at
+    the beginning if prompt and answer would exceed the model's context length.
 
     Args:
+        policy: to evaluate.
         tasks: names of tasks.
         template: ``data.template`` of the recipe.
         batch_size: answers generated at once.
-        folder: YAML files of further tasks. They may name Python files beside them, which the harness then runs.
-        system: system prompt, for tasks that have none of their own.
-        limit: only the first so many examples of each task.
-        max_tokens: longest answer; None is what the task says.
+        folder: YAML files of more tasks. They may name Python files next to them, which the harness then runs.
+        system: system prompt for tasks without one.
+        limit: use only the first ``limit`` examples of each task.
+        max_tokens: longest answer; None uses the task's.
 
     Raises:
         SetupError: the package is not installed.
-        UsageError: no such task, or one that the template does not fit.
-        HubError: a task's dataset is not on this machine and could not be fetched.
+        UsageError: no such task, or the template does not fit it.
+        HubError: a task's dataset is not on this machine and could not be downloaded.
     """
     lm_eval = require_harness()
     from lm_eval.tasks import TaskManager
@@ -64,7 +65,7 @@ def run_harness(
             raise UsageError(f"the harness has no task {name!r}", hint=hint)
     model = _adapter(policy, template, batch_size, max_tokens)
     try:
-        found = lm_eval.simple_evaluate(
+        evaluation = lm_eval.simple_evaluate(
             model,
             tasks=list(tasks),
             task_manager=manager,
@@ -81,14 +82,14 @@ def run_harness(
         if "hub" not in str(error).lower() and not isinstance(error, ConnectionError):
             raise
         raise HubError(
-            f"the data of {', '.join(tasks)} could not be fetched: {first_line(error)}",
-            hint="fetch it once with a network; or use a local task with --tasks-folder",
+            f"the data of {', '.join(tasks)} could not be downloaded: {first_line(error)}",
+            hint="connect to the network once, or use a local task with --tasks-folder",
         ) from None
-    return {task: _numbers(measures) for task, measures in found["results"].items()}
+    return {task: _numbers(measures) for task, measures in evaluation["results"].items()}
 
 
 def require_harness() -> Any:
-    """The package ``lm_eval``.
+    """Import the package ``lm_eval``.
 
     Raises:
         SetupError: it is not installed.
@@ -100,7 +101,7 @@ def require_harness() -> Any:
         import lm_eval
     except ImportError:
         raise SetupError(
-            "--harness needs the lm-evaluation-harness", hint='pip install "tspin-mlx[eval]" (torch is not needed)'
+            "--harness needs the lm-evaluation-harness", hint='pip install "tspin-mlx[eval]" (without torch)'
         ) from None
     return lm_eval
 
@@ -110,12 +111,12 @@ def _numbers(measures: dict[str, Any]) -> dict[str, float]:
 
 
 def _adapter(policy: Policy, template: str, batch_size: int, max_tokens: int | None) -> Any:
-    """mlx-lm's model of the harness with our policy in it."""
+    """Wrap the policy in mlx-lm's model class for the harness."""
     from lm_eval.api.model import LM
     from mlx_lm.evaluate import MLXLM
 
     class PolicyLM(MLXLM):
-        """Likelihoods are mlx-lm's; prompts and answers are made as everywhere in this package."""
+        """mlx-lm's likelihoods, with this package's templates and generation."""
 
         def __init__(self) -> None:
             LM.__init__(self)  # not MLXLM's, which loads a model
@@ -147,7 +148,7 @@ def _adapter(policy: Policy, template: str, batch_size: int, max_tokens: int | N
 
 
 def _until(text: str, stops: str | Sequence[str]) -> str:
-    """``text`` up to the first of some strings."""
+    """Cut ``text`` before the first stop string."""
     for stop in [stops] if isinstance(stops, str) else stops:
         if stop:
             text = text.partition(stop)[0]

@@ -23,9 +23,11 @@ def answer_greedily(
     batch_size: int,
     on_progress: OnProgress | None = None,
 ) -> list[Response]:
-    """The policy's most likely answer to each prompt, token by token.
+    """Answer each prompt with greedy decoding.
 
     Args:
+        policy: to measure.
+        prompts: to answer.
         max_tokens: longest answer.
         batch_size: prompts answered at once.
         on_progress: see :func:`tspin_mlx.generation.batch.generate`.
@@ -43,26 +45,29 @@ def measure(
     section: EvaluationSection,
     on_progress: OnProgress | None = None,
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Held-out measures of a policy.
+    """Measure a policy on held-out examples.
 
     Args:
-        responses: its own greedy answers, which the task metrics judge.
-        opponent: greedy answers of the policy that this one was trained against; they stand for y' in the
-            advantages. None leaves those out, as for a model that has no part in self-play.
-        initial: greedy answers of the initial policy; they stand for y0. None takes ``opponent``.
+        policy: whose adapter is loaded.
+        prompts: held-out prompts with the expert's answers.
+        responses: the policy's greedy answers, for the task metrics.
+        opponent: greedy answers of the policy that this one was trained against, used as y' in the advantages. None
+            leaves the advantages out, as for a model outside self-play.
+        initial: greedy answers of the initial policy, used as y0. None uses ``opponent``.
+        section: the task metrics.
         on_progress: see :func:`tspin_mlx.scoring.logprobs.score`.
 
     Returns:
-        ``nll`` (per token of y, in nats), ``stop_rate``, ``length`` (tokens of the own answers), the recipe's
-        task metrics, and ``advantage_current`` and ``advantage_historical`` (means, in nats); and the log-probabilities
-        that they come from, of each prompt's ``annotated``, ``synthetic`` and ``proto_synthetic`` response.
+        ``nll`` (nats per token of y), ``stop_rate`` (in [0, 1]), ``length`` (tokens per answer), the task metrics
+        (in [0, 1]), ``advantage_current`` and ``advantage_historical`` (means, in nats); and the log-probabilities
+        behind them, of each prompt's ``annotated``, ``synthetic`` and ``proto_synthetic`` response.
     """
     others = [list(answers) for answers in (opponent, initial) if answers is not None]
     distinct = others[:1] if others[1:] == others[:1] else others
     examples: list[Example] = [
         (prompt, (prompt.annotated, *two)) for prompt, *two in zip(prompts, *distinct, strict=True)
     ]
-    scorer = policy.scorer  # it looks at the model once, and must not meet a fused one then
+    scorer = policy.scorer  # created lazily, and must see the model before it is fused
     with fused(policy):
         logps = score(scorer, examples, on_progress)
     measures = {

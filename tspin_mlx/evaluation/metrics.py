@@ -1,4 +1,4 @@
-"""Task metrics: how good one greedy answer is, between 0 and 1. Pure."""
+"""Task metrics of one answer, in [0, 1]: exact match, JSON validity, JSON field F1, last number, regex. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-#: Held-out measures under the short names that stand over columns.
+#: Short names of held-out measures, for column headings.
 HEADINGS = {
     "nll": "NLL", "stop_rate": "stops", "exact_match": "exact", "json_valid": "valid", "json_exact": "equal",
     "json_field_f1": "F1", "advantage_current": "current", "advantage_historical": "historical",
@@ -17,38 +17,38 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 
 
 def exact_match(output: str, answer: str) -> float:
-    """1 if the texts are equal but for space around them."""
+    """Return 1 if the texts are equal except for surrounding white space."""
     return float(output.strip() == answer.strip())
 
 
 def json_valid(output: str, answer: str) -> float:
-    """1 if the output is one JSON object or list and nothing else."""
+    """Return 1 if the output is one JSON object or list and nothing else."""
     return float(isinstance(_parsed(output), dict | list))
 
 
 def json_exact(output: str, answer: str) -> float:
-    """1 if both are JSON with the same content; the order of keys does not matter, 1 and 1.0 are equal."""
-    found = _parsed(output)
-    return float(isinstance(found, dict | list) and _canonical(found) == _canonical(_parsed(answer)))
+    """Return 1 if both are JSON with the same content; the order of keys does not matter, 1 and 1.0 are equal."""
+    document = _parsed(output)
+    return float(isinstance(document, dict | list) and _canonical(document) == _canonical(_parsed(answer)))
 
 
 def json_field_f1(output: str, answer: str) -> float:
-    """F1 over (path, value) pairs of the two JSON documents; 0 if the output is not JSON."""
-    found, wanted = _parsed(output), _parsed(answer)
-    if not isinstance(found, dict | list):
+    """Compute F1 over the (path, value) pairs of two JSON documents; 0 if the output is not JSON."""
+    document, reference = _parsed(output), _parsed(answer)
+    if not isinstance(document, dict | list):
         return 0.0
-    ours, theirs = set(_fields(found)), set(_fields(wanted))
+    ours, theirs = set(_fields(document)), set(_fields(reference))
     return 2 * len(ours & theirs) / (len(ours) + len(theirs))
 
 
 def numeric(output: str, answer: str) -> float:
-    """1 if the last number of the output is the last number of the answer, as in GSM8K."""
+    """Return 1 if the last number of the output is the last number of the answer, as in GSM8K."""
     ours, theirs = _last_number(output), _last_number(answer)
     return float(ours is not None and ours == theirs)
 
 
 def metric(name: str, pattern: str | None) -> Callable[[str, str], float]:
-    """The function of a recipe's metric name; ``pattern`` is for ``regex``."""
+    """Return the metric function by its name in recipes; ``pattern`` is for ``regex``."""
     if name == "regex":
         compiled = re.compile(pattern or "")
         return lambda output, answer: float(compiled.search(output) is not None)
@@ -65,7 +65,7 @@ _METRICS: dict[str, Callable[[str, str], float]] = {
 
 
 def _parsed(text: str) -> Any:
-    """The JSON document in ``text``; None if it is not one, or nested so deep that nobody can have meant it."""
+    """Parse ``text`` as JSON; None if it is invalid or nested too deeply."""
     try:
         value = json.loads(text, parse_constant=_refuse)
         _fields(value)
@@ -79,7 +79,7 @@ def _refuse(constant: str) -> None:
 
 
 def _canonical(value: Any) -> str:
-    """Equal for equal content; unlike Python's ``==`` it tells 1 from true."""
+    """Serialise so that equal content gives equal text; unlike Python's ``==``, 1 and true differ."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{json.dumps(key)}:{_canonical(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, list):
@@ -98,5 +98,5 @@ def _fields(value: Any, path: str = "") -> list[str]:
 
 
 def _last_number(text: str) -> float | None:
-    found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    numbers = _NUMBER.findall(text)
+    return float(numbers[-1].replace(",", "")) if numbers else None

@@ -1,4 +1,4 @@
-"""Measure any policies of a finished or unfinished run, on its held-out examples or on others."""
+"""Evaluate policies of a run, finished or not, on its held-out examples or on other data."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ..recipe.schema import EvaluationSection, MetricName, Recipe
 from ..runs.run import Run
 from .measure import answer_greedily, measure
 
-#: Called with a policy's name, how much is done and all there is: each prompt is answered, then scored.
+#: Called with a policy's name, prompts done, and prompts in all; each is answered, then scored.
 OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a policy is worth.
+    """The measures and answers of a policy.
 
     Attributes:
-        name: of the policy, as it was asked for.
-        folder: of the policy.
+        name: the policy's name, as it was asked for.
+        folder: the policy's, relative to the run.
         metrics: see :func:`tspin_mlx.evaluation.measure.measure`.
         responses: its greedy answers, in the order of the prompts.
     """
@@ -43,15 +43,15 @@ class Measured:
 
 
 def held_out_prompts(run: Run, source: str | None, limit: int | None, *, trusted: bool = False) -> tuple[Prompt, ...]:
-    """The examples to measure on.
+    """Load the examples to measure on.
 
     Args:
-        source: a file or dataset, read as the recipe reads its data; None takes the run's validation examples.
-        limit: only the first so many.
+        source: a file or dataset, read as the recipe reads its data; None uses the run's validation examples.
+        limit: use only the first ``limit`` examples.
 
     Raises:
         DataError: a row that cannot be used (unless the recipe has ``data.skip_bad_rows``).
-        SetupError, HubError: the model's tokenizer cannot be had.
+        SetupError, HubError: the model's tokenizer cannot be loaded.
     """
     if source is None:
         return run.prompts().validation[:limit]
@@ -64,7 +64,7 @@ def held_out_prompts(run: Run, source: str | None, limit: int | None, *, trusted
 def evaluation_section(
     run: Run, metrics: Sequence[str] | None = None, regex: str | None = None, max_tokens: int | None = None
 ) -> EvaluationSection:
-    """The recipe's section on evaluation, with some of it replaced.
+    """Return the recipe's section ``evaluation`` with some keys replaced.
 
     Args:
         metrics: None keeps the recipe's; a ``regex`` adds its metric to those.
@@ -72,7 +72,7 @@ def evaluation_section(
         max_tokens: longest answer; None keeps the recipe's.
 
     Raises:
-        UsageError: no such metric, or a pattern that is none.
+        UsageError: no such metric, or an invalid pattern.
     """
     recipe = run.recipe().evaluation
     names: list[str] = list(recipe.metrics)
@@ -101,12 +101,12 @@ def measure_policies(
     *,
     trusted: bool = False,
 ) -> Iterator[Measured]:
-    """Let policies answer greedily, one after the other, and measure them.
+    """Generate greedy answers of several policies, one after the other, and measure them.
 
     Args:
         names: see :func:`tspin_mlx.runs.policies.find_policy`.
         section: the metrics, and the longest answer.
-        on_progress: a prompt that is answered and not yet scored counts half.
+        on_progress: a prompt that is answered but not yet scored counts half.
     """
     recipe: Recipe = run.recipe()
     policy = load_run(run, recipe, trusted=trusted)
@@ -126,7 +126,7 @@ def measure_policy(
     section: EvaluationSection,
     on_progress: Progress = lambda done, tokens, seconds: None,
 ) -> tuple[dict[str, float], list[Response]]:
-    """Let a loaded policy answer greedily, and measure it: the measures and the answers."""
+    """Generate a loaded policy's greedy answers and measure them; returns the measures and the answers."""
     on_answered, on_scored = in_halves(on_progress, len(prompts))
     max_tokens = section.max_tokens or recipe.generation.max_tokens
     responses = answer_greedily(policy, prompts, max_tokens, recipe.generation.batch_size, on_answered)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..base.text import printable, shorten
-from ..data.render import prompt_text, takes_conversations
+from ..data.tokenize import prompt_text, takes_conversations
 from ..models.folder import chat_template, read_json
 from ..models.rope import UNKNOWN_ROPE, rope_settings
 from ..runs.run import Run

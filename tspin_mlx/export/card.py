@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ..data.read import is_remote
-from ..data.render import PAPER_TEMPLATE, takes_conversations
+from ..data.tokenize import PAPER_TEMPLATE, takes_conversations
 from ..recipe.policy_names import BASE, INITIAL, policy_name
 from ..recipe.schema import Recipe
 from ..recipe.settings import flatten

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..base import storage
 from ..base.errors import UsageError
-from ..data.render import BadExample, RawExample, render
+from ..data.tokenize import BadExample, RawExample, render
 from ..method.triplets import TRIPLETS, Prompt, Response, Triplet, triplet_from_row
 from ..models.folder import load_tokenizer, vocabulary_size
 from ..models.of_run import find_model

@@ -1,6 +1,6 @@
-"""The policy answers prompts: in batches, reproducibly, and with token ids kept.
+"""Batch generation with a seeded sampler per prompt and a shared KV cache for the prompts' common prefix.
 
-One of the few modules that touch mlx-lm.
+One of the few modules that import mlx-lm.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _WORTH_SHARING = 4  # tokens
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen.
+    """Sampling settings.
 
     Attributes:
         temperature: 0 is greedy.
-        top_p: in (0, 1]; 1 is off.
+        top_p: nucleus sampling, in (0, 1]; 1 is off.
         max_tokens: longest response, at least 1.
         batch_size: prompts answered at once.
     """
@@ -48,17 +48,20 @@ def generate(
     decoding: Decoding,
     on_progress: OnProgress | None = None,
 ) -> list[Response]:
-    """One response per prompt, in the prompts' order.
+    """Generate one response per prompt, in the prompts' order.
 
-    Each prompt's sampler has its own seed and counts its own tokens, so the samples do not depend on the batch
-    size or on the order of the prompts (but for logits that a backend rounds differently).
+    Each prompt's sampler has its own seed and counts its own tokens, so samples do not depend on the batch size or on
+    the order of the prompts (except through the backend's rounding of logits).
 
     Args:
+        policy: model, tokenizer and adapter.
+        prompts: as token ids.
         seeds: one per prompt; None decodes greedily.
+        decoding: sampling settings.
         on_progress: called after each round of tokens with the numbers of finished responses and of tokens so far,
-            and the seconds since the start. What it raises ends the generation.
+            and the seconds since the start. An exception from it ends the generation.
     """
-    policy.model.eval()  # no dropout; the generator does not see to it
+    policy.model.eval()  # no dropout; BatchGenerator does not do it
     with fused(policy):
         return _generate(policy, prompts, seeds, decoding, on_progress)
 
@@ -72,7 +75,7 @@ def _generate(
 ) -> list[Response]:
     from mlx_lm.generate import BatchGenerator
 
-    # Long prompts first: neighbours in a batch then have similar lengths, and little is computed on padding.
+    # Longest first: neighbours in a batch then have similar lengths and need little padding.
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].tokens))
     shared = common_length([prompt.tokens for prompt in prompts])
     end_tokens = set(policy.tokenizer.eos_token_ids)
@@ -85,17 +88,17 @@ def _generate(
     ids = generator.insert(
         [list(prompts[i].tokens[shared:]) for i in order],
         caches=[_prefilled(policy, prompts[0].tokens[:shared])] * len(order) if shared else None,
-        max_tokens=[_room(policy, prompts[i], decoding.max_tokens) for i in order],
+        max_tokens=[_fitting(policy, prompts[i], decoding.max_tokens) for i in order],
         samplers=[keyed_sampler(seeds[i], decoding) for i in order],
     )
-    place = dict(zip(ids, order, strict=True))
+    index_of = dict(zip(ids, order, strict=True))
     tokens: list[list[int]] = [[] for _ in prompts]
     responses: dict[int, Response] = {}
     started, produced = time.perf_counter(), 0
     try:
         while batch := generator.next_generated():
             for event in batch:
-                i = place[event.uid]
+                i = index_of[event.uid]
                 tokens[i].append(event.token)
                 produced += 1
                 if event.finish_reason is None:
@@ -108,24 +111,24 @@ def _generate(
     return [responses[i] for i in range(len(prompts))]
 
 
-def _room(policy: Policy, prompt: Prompt, wanted: int) -> int:
-    """How many tokens may be generated before the model's window ends; at least one."""
+def _fitting(policy: Policy, prompt: Prompt, wanted: int) -> int:
+    """Limit the number of new tokens to the model's context length; at least one."""
     return wanted if policy.window is None else max(1, min(wanted, policy.window - len(prompt.tokens)))
 
 
 def common_length(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all prompts begin with, such as those of a system prompt, if it is worth computing them once.
+    """Count the tokens that all prompts begin with, such as a system prompt's; 0 if sharing them is not worthwhile.
 
     Every prompt keeps a token of its own, at which its answer begins.
     """
-    first, last = min(prompts), max(prompts)  # in the order of token ids: the two that part first
+    first, last = min(prompts), max(prompts)  # in lexicographic order these two differ first
     shortest = min(map(len, prompts)) - 1
     same = min(common_prefix(first, last), shortest)
     return same if len(prompts) > 1 and same >= _WORTH_SHARING else 0
 
 
 def _prefilled(policy: Policy, tokens: Sequence[int]) -> list[Any]:
-    """The cache of what all prompts begin with; the generator copies it for each."""
+    """Compute the KV cache of the prompts' common prefix; the generator copies it for each prompt."""
     from mlx_lm.models.cache import make_prompt_cache
 
     cache: list[Any] = make_prompt_cache(policy.model)
@@ -135,7 +138,7 @@ def _prefilled(policy: Policy, tokens: Sequence[int]) -> list[Any]:
 
 
 def keyed_sampler(seed: int | None, decoding: Decoding) -> Sampler:
-    """A sampler for one prompt: token number n always uses the key ``seed + n``."""
+    """Return a sampler for one prompt; token number n always uses the random key ``seed + n``."""
     from mlx_lm.sample_utils import apply_top_p, greedy_sampler
 
     if seed is None or decoding.temperature == 0:
@@ -155,14 +158,14 @@ def keyed_sampler(seed: int | None, decoding: Decoding) -> Sampler:
 
 @cache
 def _draw() -> Callable[[mx.array, mx.array, float], mx.array]:
-    """A GPU waits for launches here, of eleven kernels for each row and token: there they are fused."""
+    """Return the sampling function, compiled on a GPU to fuse its eleven kernel launches per row and token."""
     draw: Callable[[mx.array, mx.array, float], mx.array] = _gumbel_max if on_cpu() else mx.compile(_gumbel_max)
     return draw
 
 
 def _gumbel_max(logprobs: mx.array, key: mx.array, temperature: float) -> mx.array:
-    # Rather than mx.random.categorical, which inverts a cumulative sum: there the last bits of any logit move the
-    # boundaries between all tokens, and the sample changes with the batch size.
+    # Not mx.random.categorical, which inverts a cumulative sum: rounding of any logit moves the boundaries between all
+    # tokens there, so samples would change with the batch size.
     noise = mx.random.gumbel(logprobs.shape, key=key)
     return mx.argmax(logprobs.astype(mx.float32) / temperature + noise, axis=-1)
 

@@ -1,6 +1,6 @@
-"""A chat for another program: requests and answers as lines of JSON on stdin and stdout.
+"""Chat server for another program: JSON lines on stdin and stdout.
 
-It says first what there is, then answers one request after another, policy by policy, until its input ends::
+It first lists its policies, then answers one request after another, policy by policy, until its input ends::
 
     ← {"ready": true, "policies": ["base", "initial", "iteration 0", "best"], "compare": ["base", "best"],
        "system": null, "multi_turn": true, "max_tokens": 256}
@@ -9,10 +9,10 @@ It says first what there is, then answers one request after another, policy by p
     ← {"policy": "base", "text": "Hel"}
     ← {"policy": "base", "done": true, "tokens": 3, "finish_reason": "stop"}
 
-``text`` is what the model said, unfiltered (but ASCII on the wire): who shows it must make it printable.
-``finish_reason`` is ``stop``, ``length``, or ``interrupted`` after a SIGINT, which ends all that was requested. What
-cannot be done is answered by ``{"error": ..., "hint": ...}``, with the ``policy`` if only that one cannot; the next
-policy is then asked. After it the process waits for the next request, unless it could not even start.
+``text`` is the model's unfiltered output (ASCII-escaped): the reader must make it printable. ``finish_reason`` is
+``stop``, ``length``, or ``interrupted`` after a SIGINT, which ends the whole request. Errors are ``{"error": ...,
+"hint": ...}``, with ``policy`` if only that one failed; the next policy then answers. After an error the process waits
+for the next request, unless it could not start.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Turn(BaseModel):
 
 
 class Request(BaseModel):
-    """What is asked: the conversation so far, and who shall answer it."""
+    """A request: the conversation so far, and the policies that should answer it."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -58,7 +58,7 @@ class Request(BaseModel):
 
 
 class Interruption:
-    """Whether somebody asked to end the answer that is under way."""
+    """A flag that SIGINT sets: end the current answer."""
 
     def __init__(self) -> None:
         self.wanted = False
@@ -69,13 +69,13 @@ class Interruption:
 
 
 def serve(session: ChatSession, lines: Iterable[str], send: Send, interruption: Interruption) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the input ends."""
     for line in lines:
         interruption.wanted = False
         try:
             _answer(session, Request.model_validate_json(line), send, interruption)
         except ValidationError as error:
-            send({"error": _complaint(error), "hint": "see the documentation of tspin_mlx.generation.chat_server"})
+            send({"error": _message(error), "hint": "see the documentation of tspin_mlx.generation.chat_server"})
         except TspinError as error:
             send({"error": error.message, "hint": error.hint})
 
@@ -83,7 +83,7 @@ def serve(session: ChatSession, lines: Iterable[str], send: Send, interruption: 
 def _answer(session: ChatSession, request: Request, send: Send, interruption: Interruption) -> None:
     messages = [turn.model_dump() for turn in request.messages]
     for name in request.policies:
-        find_policy(session.run, name)  # before anybody answers
+        find_policy(session.run, name)  # raises before any policy answers
     for name in request.policies:
         tokens, reason = 0, None
         try:
@@ -102,7 +102,7 @@ def _answer(session: ChatSession, request: Request, send: Send, interruption: In
             return
 
 
-def _complaint(error: ValidationError) -> str:
+def _message(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     return f"bad request: {place + ': ' if place else ''}{first['msg']}"
@@ -113,10 +113,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run")
     parser.add_argument("--folder", type=Path, default=Path("runs"))
-    parser.add_argument("--iteration", default=BEST, help="what to compare the base model with")
+    parser.add_argument("--iteration", default=BEST, help="the policy to compare with the base model")
     parser.add_argument("--trust-remote-code", action="store_true")
     arguments = parser.parse_args()
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
+    out, sys.stdout = sys.stdout, sys.stderr  # output of libraries must not mix with answers
 
     def send(row: dict[str, Any]) -> None:
         out.write(json.dumps(row) + "\n")

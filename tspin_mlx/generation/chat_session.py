@@ -1,4 +1,4 @@
-"""Talk to the policies of a run: the model is loaded once, and the adapters take turns."""
+"""Chat with the policies of a run: one loaded model, switching adapters and KV caches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from ..base.errors import UsageError
 from ..base.seeds import derive
-from ..data.render import BadExample, render_prompt, takes_conversations
+from ..data.tokenize import BadExample, render_prompt, takes_conversations
 from ..models.adapters import set_adapter
 from ..models.of_run import load_run
 from ..runs.policies import find_policy, policies
@@ -24,15 +24,16 @@ class ChatSession:
     """A run's model, ready to answer as any of the run's policies.
 
     Args:
-        trusted: code that comes with the model may run.
+        run: whose policies answer.
+        trusted: whether the model's own Python code may run.
 
     Attributes:
-        system: the system prompt that training used: the recipe's, or the one that all training examples share.
-        multi_turn: whether the recipe's template takes conversations; if not, each prompt stands alone.
-        max_tokens: longest answer in tokens that the recipe evaluates.
+        system: the system prompt of training: the recipe's, or the one that all training examples share.
+        multi_turn: whether the recipe's template supports conversations; if not, each prompt is independent.
+        max_tokens: longest answer in the recipe's evaluation, in tokens.
 
     Raises:
-        SetupError, HubError: the model cannot be had.
+        SetupError, HubError: the model cannot be loaded.
     """
 
     def __init__(self, run: Run, *, trusted: bool = False) -> None:
@@ -47,7 +48,7 @@ class ChatSession:
 
     @property
     def names(self) -> list[str]:
-        """The policies that there are so far."""
+        """The policies that exist so far."""
         return list(policies(self.run))
 
     def answer(
@@ -59,42 +60,43 @@ class ChatSession:
         max_tokens: int | None = None,
         seed: int = 0,
     ) -> Iterator[Piece]:
-        """One policy's answer, as it comes; to be taken to its end, or dropped, before the next one is asked for.
+        """Stream one policy's answer; consume or drop the iterator before asking for the next answer.
 
         Args:
-            messages: ``role`` and ``content`` of each turn, the user's last one included; rendered as in training.
+            messages: ``role`` and ``content`` of each turn, including the user's last one; rendered as in training.
             policy: see :func:`tspin_mlx.runs.policies.find_policy`.
             temperature: 0 is greedy.
-            max_tokens: None is the recipe's; the model's window bounds it.
-            seed: with the same one, the same conversation gets the same answer.
+            max_tokens: None is the recipe's; limited by the model's context length.
+            seed: the same seed gives the same answer to the same conversation.
 
         Raises:
-            UsageError: no such policy, or a conversation that the template or the model's window does not take.
+            UsageError: no such policy, or the conversation does not fit the template or the model's context length.
         """
         try:
             prompt = render_prompt(messages, self._policy.tokenizer, self._recipe.data.template)
         except BadExample as error:
             raise UsageError(f"the prompt cannot be rendered: {error}") from None
-        room = self._room(len(prompt), max_tokens or self.max_tokens)
-        decoding = Decoding(temperature=temperature, top_p=1, max_tokens=room, batch_size=1)
+        longest = self._fitting(len(prompt), max_tokens or self.max_tokens)
+        decoding = Decoding(temperature=temperature, top_p=1, max_tokens=longest, batch_size=1)
         folder = find_policy(self.run, policy)
         self._use(folder)
-        sampled = derive(seed, "chat", len(messages)) if temperature else None
-        return stream(self._policy, prompt, decoding, sampled, self._caches[folder])
+        sampler_seed = derive(seed, "chat", len(messages)) if temperature else None
+        return stream(self._policy, prompt, decoding, sampler_seed, self._caches[folder])
 
-    def _room(self, prompt: int, wanted: int) -> int:
+    def _fitting(self, prompt: int, wanted: int) -> int:
+        """Limit the number of new tokens to the model's context length."""
         window = self._policy.window
         if window is None:
             return wanted
         if prompt >= window:
             raise UsageError(
-                f"the conversation has {prompt} tokens, and the model's window {window}",
-                hint="begin a new one (/reset; ctrl+n in the app)",
+                f"the conversation has {prompt} tokens, but the model's context length is {window}",
+                hint="start a new one (/reset; ctrl+n in the app)",
             )
         return min(wanted, window - prompt)
 
     def _use(self, folder: str) -> None:
-        """Switch to the adapter in ``folder``; read once, then kept in memory."""
+        """Switch to the adapter in ``folder``; it is read once and kept in memory."""
         if folder in self._adapters:
             self._policy.model.load_weights(list(self._adapters[folder].items()), strict=False)
         else:

@@ -1,4 +1,4 @@
-"""The policy's answer to one prompt, as it comes. One of the few modules that touch mlx-lm."""
+"""Streaming generation for one prompt, with a KV cache reused between turns. Imports mlx-lm, as few modules do."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .batch import Decoding, keyed_sampler
 
 @dataclass(frozen=True)
 class Piece:
-    """What has come since the piece before.
+    """A piece of a streamed answer.
 
     Attributes:
-        text: may be empty, while a character is not complete.
-        tokens: of the whole answer so far, its end token included.
-        finish_reason: of the last piece ``stop`` if the answer ended by itself, ``length`` if it was cut; else None.
+        text: new text; empty while a character is incomplete.
+        tokens: number of tokens in the answer so far, including the end token.
+        finish_reason: in the last piece, ``stop`` if the answer ended by itself, ``length`` if it was cut off.
     """
 
     text: str
@@ -30,8 +30,7 @@ class Piece:
 
 
 class PromptCache:
-    """Keys and values of what a policy has read and said last: of a conversation that goes on only what is new is
-    computed.
+    """The KV cache of a policy's last prompt and answer, so that a conversation's next turn computes only new tokens.
 
     It belongs to one policy, and to one answer at a time.
     """
@@ -41,7 +40,7 @@ class PromptCache:
         self._layers: list[Any] = []
 
     def take(self, model: nn.Module, prompt: Sequence[int]) -> tuple[list[Any], Sequence[int]]:
-        """mlx-lm's caches of the layers, and the tokens of the prompt that they do not hold yet, at least one."""
+        """Return mlx-lm's KV caches of the layers, and the prompt's tokens that are not in them, at least one."""
         from mlx_lm.models.cache import make_prompt_cache
 
         held = self._cut(common_prefix(self._tokens, prompt[:-1]))
@@ -51,14 +50,14 @@ class PromptCache:
         return self._layers, prompt[held:]
 
     def add(self, token: int) -> None:
-        """One more token of the answer."""
+        """Record one more token of the answer."""
         self._tokens.append(token)
 
     def _cut(self, wanted: int) -> int:
-        """Forget all but the first ``wanted`` tokens; how many are left, 0 if it cannot be done."""
+        """Trim the caches to the first ``wanted`` tokens; returns how many are left, 0 if they cannot be trimmed."""
         from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
-        # An answer that was broken off may have left some layers behind, and not every kind of cache counts.
+        # After an interrupted answer layers may differ in length, and not every kind of cache has an offset.
         counts = {getattr(layer, "offset", 0) for layer in self._layers}
         held = counts.pop() if len(counts) == 1 else 0
         left = min(held, wanted)
@@ -72,24 +71,25 @@ class PromptCache:
 def stream(
     policy: Policy, prompt: Sequence[int], decoding: Decoding, seed: int | None, cache: PromptCache | None = None
 ) -> Iterator[Piece]:
-    """Answer one prompt; the texts of all pieces together are the answer.
+    """Stream the answer to one prompt in pieces of text.
 
     Args:
+        policy: model, tokenizer and adapter.
         prompt: token ids, at least one.
-        decoding: its batch size is not used.
+        decoding: sampling settings; the batch size is not used.
         seed: of the sampler, as in :func:`tspin_mlx.generation.batch.generate`; None decodes greedily.
-        cache: of this policy's last answer; what prompt and answer of that begin with is not computed again.
+        cache: of this policy's last answer; a common prefix is not computed again.
     """
     from mlx_lm import stream_generate
 
     policy.model.eval()
     sampler, cache = keyed_sampler(seed, decoding), cache or PromptCache()
     layers, new = cache.take(policy.model, prompt)
-    tokens, said = mx.array(new), 0
-    for found in stream_generate(
+    tokens, count = mx.array(new), 0
+    for part in stream_generate(
         policy.model, policy.tokenizer, tokens, decoding.max_tokens, sampler=sampler, prompt_cache=layers
     ):
-        if found.generation_tokens > said:
-            cache.add(found.token)
-        said = found.generation_tokens
-        yield Piece(found.text, found.generation_tokens, found.finish_reason)
+        if part.generation_tokens > count:
+            cache.add(part.token)
+        count = part.generation_tokens
+        yield Piece(part.text, part.generation_tokens, part.finish_reason)

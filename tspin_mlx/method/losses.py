@@ -11,7 +11,7 @@ from .objective import Objective
 
 
 def current_advantage(annotated_logps: mx.array, synthetic_logps: mx.array) -> mx.array:
-    """How much more likely the policy finds the expert's answer than its own current one.
+    """Compute how much more likely the policy finds the expert's answer than its own current one.
 
     ``u = log pi(y | x) - log pi(y' | x)``
 
@@ -26,7 +26,7 @@ def current_advantage(annotated_logps: mx.array, synthetic_logps: mx.array) -> m
 
 
 def historical_advantage(synthetic_logps: mx.array, proto_synthetic_logps: mx.array) -> mx.array:
-    """How much more likely the policy finds its current response than the one of the very start.
+    """Compute how much more likely the policy finds its current response than its first one.
 
     ``v = log pi(y' | x) - log pi(y0 | x)``
 
@@ -48,10 +48,10 @@ def tspin_loss(
     alpha: float,
     beta: float,
 ) -> mx.array:
-    """The triplet self-play loss, one value per triplet (the training objective of arXiv 2601.08198).
+    """Compute the triplet self-play loss, one value per triplet (the training objective of arXiv 2601.08198).
 
     ``l(alpha * u) + beta * l(alpha * v)`` with ``l(z) = -log sigmoid(z)``, u the current and v the historical
-    advantage. With beta 0, as in the first iteration, only the first term is left.
+    advantage. With beta 0, as in the first iteration, only the first term remains.
 
     Args:
         annotated_logps: (batch,) float32, log-probabilities of the expert's answers, at most 0.
@@ -75,7 +75,7 @@ def tspin_loss(
 
 
 def nll_loss(annotated_logps: mx.array) -> mx.array:
-    """Negative log-likelihood of the expert's answers, (batch,) float32, in nats, at least 0: supervised training."""
+    """Compute the negative log-likelihood of the expert's answers, (batch,) float32, in nats, at least 0."""
     return -annotated_logps
 
 
@@ -87,16 +87,17 @@ def batch_loss(
     *,
     reference: mx.array,
 ) -> mx.array:
-    """A micro-batch's share of the batch's loss; the shares of all micro-batches add up to it.
+    """Compute a micro-batch's share of the batch loss; the shares of all micro-batches add up to it.
 
     ``mean(tspin_loss) + nll_weight * NLL(y) / tokens of y - entropy_weight * sum of entropies / tokens``
 
     Args:
-        logps: (k, m) float32, of k responses (y; y, y'; or y, y', y0) to m prompts.
-        entropies: (k, m) float32, sum over a response's tokens of the policy's entropy there, in nats.
+        logps: (k, m) float32, of k responses (y; y, y'; or y, y', y0) to each of m prompts.
+        entropies: (k, m) float32, the policy's entropy summed over the tokens of each response, in nats.
+        objective: the weights.
         counts: (3,) float32, of the whole batch: triplets, tokens of y, tokens of all responses.
-        reference: (k, m) float32, log-probabilities at the start of the iteration; read if the objective has a
-            reference. With it and beta 0 the contrast is SPIN's loss (arXiv 2401.01335), with alpha for its lambda.
+        reference: (k, m) float32, log-probabilities at the start of the iteration; used if the objective has a
+            reference. With it and beta 0 the contrast is SPIN's loss (arXiv 2401.01335), with alpha as its lambda.
 
     Returns:
         Scalar float32.
@@ -116,5 +117,5 @@ def batch_loss(
 
 
 def _logistic(z: mx.array) -> mx.array:
-    """``-log sigmoid(z)`` without overflow for any z."""
+    """Compute ``-log sigmoid(z)`` without overflow for any z."""
     return mx.logaddexp(mx.zeros_like(z), -z)

@@ -1,4 +1,4 @@
-"""What a phase minimises, as plain numbers."""
+"""The training objective of one phase: weights of its loss terms, as plain numbers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised; the recipe's section ``objective`` for one phase.
+    """The weights of the loss in one phase, from the recipe's section ``objective``.
 
     Attributes:
-        alpha: inside both logistic terms, above 0.
+        alpha: factor inside both logistic terms, above 0.
         beta: weight of the historical term, at least 0.
-        nll_weight: weight of the expert's mean negative log-likelihood per token, at least 0.
+        nll_weight: weight of the mean negative log-likelihood per token of the expert's answers, at least 0.
         entropy_weight: weight of the mean token entropy, which is rewarded, at least 0.
-        reference: count log-probabilities in the contrast from those of the policy at the start of the iteration.
-        contrast_tokens: of a sampled response, tokens that count from its first difference with y on; None is all.
+        reference: subtract the log-probabilities under the policy at the start of the iteration, as SPIN does.
+        contrast_tokens: how many tokens of a sampled response count, from its first difference with y on; None is all.
     """
 
     alpha: float = 1.0

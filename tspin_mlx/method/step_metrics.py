@@ -1,4 +1,4 @@
-"""What is logged of a training step, under TRL's names where they exist so that dashboards fit."""
+"""Metrics of a training step (rewards, margins, advantages, entropy), under TRL's names where it has them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _NAMES = ("chosen", "rejected", "initial")
 def step_metrics(
     logps: np.ndarray, entropies: np.ndarray, lengths: np.ndarray, alpha: float, reference: np.ndarray
 ) -> dict[str, float]:
-    """Means over the triplets of one batch.
+    """Average the metrics of one batch over its triplets.
 
     Args:
-        logps: (k, n), of y, y' and y0 as far as they are there, before the update.
-        entropies: (k, n), summed over each response's tokens.
+        logps: (k, n), log-probabilities of y, y' and y0, as many as there are, before the update, in nats.
+        entropies: (k, n), summed over the tokens of each response, in nats.
         lengths: (k, n), tokens per response.
         alpha: rewards are alpha times log-probabilities.
-        reference: (k, n), from which rewards are counted: log-probabilities at the start of the iteration, or zeros.
+        reference: (k, n), subtracted in rewards: log-probabilities at the start of the iteration, or zeros.
 
     Returns:
-        ``logps/*``, ``length/*``, ``entropy``; with two responses ``rewards/*`` and ``advantage/current*``;
-        with three ``advantage/historical*``. In nats, tokens and shares.
+        ``logps/*``, ``length/*``, ``entropy``, ``nll``; with two responses ``rewards/*`` and ``advantage/current*``;
+        with three ``advantage/historical*``. In nats, tokens, and shares in [0, 1].
     """
     names = _NAMES[: len(logps)]
     metrics = {f"logps/{name}": logps[i].mean() for i, name in enumerate(names)}
@@ -46,7 +46,7 @@ def step_metrics(
 
 
 def significant(value: float) -> float:
-    """A metric as it is kept: nine digits are all that a float32 has, and more would make logs longer."""
+    """Round a metric to nine significant digits, all that a float32 has, to keep logs short."""
     return value if isinstance(value, int) else float(f"{value:.9g}")
 
 

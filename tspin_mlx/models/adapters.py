@@ -1,4 +1,4 @@
-"""Adapters on disk and in the model: save, load, replace, and fuse for a while."""
+"""LoRA adapters as safetensors: save, load, switch in a loaded model, and fuse temporarily for generation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..base.text import first_line
 from .folder import read_json
 from .load import Policy
 
-_ROOM = 0.5  # of all memory, for weights that are there twice; the rest is for the caches of answers
+_USABLE = 0.5  # share of the device's memory for fused and original weights; the rest is for KV caches
 
 
 def save_adapter(policy: Policy, folder: Path) -> None:
-    """Fill a folder with the adapter in mlx-lm's format, which ``mlx_lm generate --adapter-path`` loads.
+    """Write the adapter into a folder in mlx-lm's format, for ``mlx_lm generate --adapter-path``.
 
     Raises:
         DivergedError: a tensor is not finite; nothing is written.
@@ -30,7 +30,7 @@ def save_adapter(policy: Policy, folder: Path) -> None:
     broken = [name for name, value in tensors.items() if not mx.isfinite(value).all().item()]
     if broken:
         raise DivergedError(
-            f"the adapter has non-finite values in {broken[0]}; it was not saved",
+            f"the adapter was not saved: {broken[0]} has non-finite values",
             hint="try a smaller training.learning_rate, or model.dtype=float32",
         )
     save_tensors(folder / "adapters.safetensors", tensors)
@@ -42,14 +42,14 @@ def save_tensors(path: Path, tensors: dict[str, mx.array], made_for: str = "mlx"
     """Write a safetensors file whose bytes depend on the tensors alone, not on their order.
 
     Args:
-        made_for: the ``format`` in the file's metadata; transformers and PEFT want ``pt``.
+        made_for: the ``format`` in the file's metadata; transformers and PEFT expect ``pt``.
     """
     ordered = {name: tensors[name] for name in sorted(tensors)}
     storage.fill_file(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": made_for}))
 
 
 def load_tensors(path: Path) -> dict[str, mx.array]:
-    """The tensors of a safetensors file, in memory.
+    """Load a safetensors file into memory.
 
     Raises:
         DamagedError: it cannot be read.
@@ -63,12 +63,11 @@ def load_tensors(path: Path) -> dict[str, mx.array]:
 
 
 def set_adapter(policy: Policy, source: Path) -> None:
-    """Replace the policy's adapter by the one saved in ``source``.
+    """Load the adapter saved in ``source`` into the policy.
 
     Raises:
         DamagedError: the adapter cannot be read.
-        SetupError: it is of another base model, or its tensors are not exactly those of the policy's adapter and
-            finite.
+        SetupError: it belongs to another base model, its tensors do not match the policy's adapter, or are not finite.
     """
     expected = policy.adapter()
     tensors = load_tensors(source / "adapters.safetensors")
@@ -77,14 +76,14 @@ def set_adapter(policy: Policy, source: Path) -> None:
     wrong += [name for name, value in tensors.items() if not mx.isfinite(value).all().item()]
     if wrong:
         raise SetupError(
-            f"{source}: not an adapter for this policy: {len(wrong)} tensors are missing, extra, of another shape "
-            f"or not finite: {', '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}"
+            f"{source}: this adapter does not fit the policy: {len(wrong)} tensors are missing, extra, of another "
+            f"shape or not finite: {', '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}"
         )
     policy.model.load_weights(list(tensors.items()), strict=False)
 
 
 def differing(expected: dict[str, mx.array], tensors: dict[str, mx.array]) -> list[str]:
-    """Names of tensors that are missing, extra, or of another shape."""
+    """List the names of tensors that are missing, extra, or of another shape."""
     common = expected.keys() & tensors.keys()
     other = {name for name in common if tensors[name].shape != expected[name].shape}
     return sorted((expected.keys() ^ tensors.keys()) | other)
@@ -99,11 +98,10 @@ def _check_base(policy: Policy, source: Path) -> None:
 
 @contextmanager
 def fused(policy: Policy) -> Iterator[None]:
-    """Within the block, in which nothing is trained, the adapter is part of the weights it adapts, where those are
-    dense float32 and there is room for them twice.
+    """Merge the adapter into dense float32 weights within the block, if memory allows; nothing may be trained there.
 
-    Each token then costs one product per linear instead of three. In narrower types the sum would be rounded, and the
-    policy that answers would not be quite the one that is trained; and quantised weights would have to be unpacked.
+    Each token then costs one product per linear layer instead of three. In narrower types the sum would be rounded, so
+    the policy that answers would differ slightly from the one that is trained; quantised weights would need unpacking.
     """
     from mlx_lm.tuner.dora import DoRALinear
     from mlx_lm.tuner.lora import LoRALinear
@@ -114,11 +112,11 @@ def fused(policy: Policy) -> Iterator[None]:
         if isinstance(layer, LoRALinear | DoRALinear) and layer.linear.weight.dtype == mx.float32
     ]
     size = sum(layer.linear.weight.nbytes for _, layer in adapted)
-    if size + _nbytes(policy.model.parameters()) > _ROOM * device_bytes():
+    if size + _nbytes(policy.model.parameters()) > _USABLE * device_bytes():
         adapted = []
-    folds = [(name, layer.fuse().freeze()) for name, layer in adapted]
-    mx.eval([layer.parameters() for _, layer in folds])
-    policy.model.update_modules(tree_unflatten(folds))
+    merged = [(name, layer.fuse().freeze()) for name, layer in adapted]
+    mx.eval([layer.parameters() for _, layer in merged])
+    policy.model.update_modules(tree_unflatten(merged))
     try:
         yield
     finally:

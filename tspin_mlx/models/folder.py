@@ -1,6 +1,6 @@
-"""Where a model is: from what a recipe names to a folder in mlx-lm's format, and what its files say. No weights.
+"""Locate a model (Hub id, local folder, GGUF, built-in) and read its config, tokenizer and fingerprint. No weights.
 
-One of the few modules that touch mlx-lm.
+One of the few modules that import mlx-lm.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from . import builtin
 from .from_gguf import convert_gguf
 from .rope import rope_settings
 
-#: What is fetched of a Hub repository: weights, configuration, tokenizer, the card (which says what the model was made
-#: of); Python files only if they are trusted.
+#: Files downloaded from a Hub repository: weights, configuration, tokenizer, and the card (which names the original
+#: model); Python files only if they are trusted.
 _HUB_FILES = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja", "README.md")
 
-#: What decides, beside the weights, what a model makes of a text.
+#: Files besides the weights that decide a model's outputs.
 _TEXTS = ("config.json", "tokenizer*", "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab.*",
           "merges.txt", "*.tiktoken")  # fmt: skip
 
-#: Of each file of weights so many stretches are looked at, evenly apart: no change of a 256th of it escapes.
+#: Evenly spaced stretches of each weight file that are digested: no change of a 256th of the file goes unnoticed.
 _STRETCHES, _STRETCH_BYTES = 256, 1 << 14
 
 
@@ -40,10 +40,10 @@ class ModelFolder:
 
     Attributes:
         path: folder in mlx-lm's format.
-        name: what the recipe called it.
-        fingerprint: sha256 over configuration, tokenizer and samples of the weights: another fine-tuning of the same
-            model has another one.
-        trusted: whether code that comes with the model may run.
+        name: as in the recipe.
+        fingerprint: sha256 over configuration, tokenizer and samples of the weights: it differs for another fine-tune
+            of the same model.
+        trusted: whether the model's own Python code may run.
     """
 
     path: Path
@@ -58,32 +58,33 @@ def resolve_model(
     """Find, download or convert the model that a recipe names.
 
     Args:
-        trusted: fetch and run code that comes with the model.
-        on_stage: hears what is done next, where it takes a while.
+        section: the recipe's section ``model``.
+        trusted: download and run the model's own Python code.
+        on_stage: called with each next stage that takes a while, in words.
 
     Raises:
-        SetupError: no such folder or file, or not a model mlx-lm can load.
+        SetupError: no such folder or file, or not a model that mlx-lm can load.
         HubError: the Hub refused or could not be reached.
     """
     return open_model(_locate(section, trusted, on_stage), section.path, trusted=trusted)
 
 
 def open_model(path: Path, name: str, *, trusted: bool = False) -> ModelFolder:
-    """A model that is on disk.
+    """Open a model on disk.
 
     Raises:
-        SetupError: not a model mlx-lm can load, or one that needs its own code and is not trusted.
+        SetupError: not a model that mlx-lm can load, or it needs its own code and is not trusted.
     """
     if not (path / "config.json").is_file() or not any(map(Path.is_file, path.glob("model*.safetensors"))):
         raise SetupError(
             f"{path}: not a model folder (config.json and model*.safetensors are needed)",
-            hint="weights are read from safetensors only, never from a pickle: give a Hub id, a folder in mlx-lm's "
-            "format, a GGUF file, or smollm2-135m",
+            hint="give a Hub id, a folder in mlx-lm's format, a GGUF file, or smollm2-135m; weights are read from "
+            "safetensors only, never from a pickle",
         )
     if (code := read_json(path).get("model_file")) is not None and not trusted:
         raise SetupError(
-            f"{path}: the model brings code of its own ({code}), which was not run",
-            hint="--trust-remote-code runs it: with your rights, on your files",
+            f"{path}: the model needs its own Python code ({code}), which was not run",
+            hint="--trust-remote-code runs it, with full access to your files",
         )
     return ModelFolder(path=path.absolute(), name=name, fingerprint=_fingerprint(path), trusted=trusted)
 
@@ -93,7 +94,7 @@ def _fingerprint(path: Path) -> str:
     try:
         for file in sorted({file for pattern in _TEXTS for file in path.glob(pattern)}):
             digest.update(f"{file.name}:".encode() + file.read_bytes())
-        if renamed := rope_settings(read_json(path)):  # not read by versions before
+        if renamed := rope_settings(read_json(path)):  # earlier versions did not read them
             digest.update(json.dumps(renamed, sort_keys=True).encode())
         for file in sorted(path.glob("model*.safetensors")):
             size = file.stat().st_size
@@ -103,12 +104,14 @@ def _fingerprint(path: Path) -> str:
                     weights.seek(number * max(0, size - _STRETCH_BYTES) // (_STRETCHES - 1))
                     digest.update(weights.read(_STRETCH_BYTES))
     except OSError as error:
-        raise SetupError(f"{error.filename} cannot be read: {error.strerror}", hint="fetch the model again") from None
+        raise SetupError(
+            f"{error.filename} cannot be read: {error.strerror}", hint="download the model again"
+        ) from None
     return digest.hexdigest()
 
 
 def load_tokenizer(folder: ModelFolder) -> Any:
-    """mlx-lm's tokenizer wrapper of the model; a second or so, no weights.
+    """Load mlx-lm's tokenizer wrapper of the model; takes about a second, without weights.
 
     Raises:
         SetupError: it cannot be read, or needs its own code and is not trusted.
@@ -123,10 +126,10 @@ def load_tokenizer(folder: ModelFolder) -> Any:
 
 
 def vocabulary_size(folder: ModelFolder) -> int:
-    """Token ids of the model are below this.
+    """Return the model's vocabulary size; token ids are below it.
 
     Raises:
-        SetupError: its configuration does not say, or cannot be read.
+        SetupError: the configuration does not have it, or cannot be read.
     """
     config = read_json(folder.path)
     size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
@@ -136,36 +139,36 @@ def vocabulary_size(folder: ModelFolder) -> int:
 
 
 def context_length(folder: ModelFolder) -> int | None:
-    """Longest sequence the model was made for, in tokens, if its configuration says."""
+    """Return the model's context length in tokens, if its configuration has it."""
     config = read_json(folder.path)
     name = "max_position_embeddings"
-    found = config.get(name) or config.get("text_config", {}).get(name)
-    return found if isinstance(found, int) else None
+    length = config.get(name) or config.get("text_config", {}).get(name)
+    return length if isinstance(length, int) else None
 
 
 def chat_template(folder: Path) -> str | None:
-    """The model's chat template, as it is written; None if it has none, or several."""
+    """Return the model's chat template as written; None if it has none, or several."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
     settings = folder / "tokenizer_config.json"
-    found = read_json(folder, settings.name).get("chat_template") if settings.is_file() else None
-    return found if isinstance(found, str) else None
+    template = read_json(folder, settings.name).get("chat_template") if settings.is_file() else None
+    return template if isinstance(template, str) else None
 
 
 def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """The JSON object in a file of a model or an adapter.
+    """Read the JSON object in a file of a model or an adapter.
 
     Raises:
         SetupError: it cannot be read, or is not an object.
     """
     try:
-        found = json.loads((folder / name).read_bytes())
+        content = json.loads((folder / name).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise SetupError(f"{folder / name} cannot be read ({error})") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise SetupError(f"{folder / name} is not a JSON object")
-    return found
+    return content
 
 
 def _locate(section: ModelSection, trusted: bool, on_stage: Callable[[str], None]) -> Path:
@@ -197,7 +200,7 @@ def _converted(path: Path, on_stage: Callable[[str], None]) -> Path:
 def _download(section: ModelSection, trusted: bool, on_stage: Callable[[str], None]) -> Path:
     from huggingface_hub import snapshot_download
 
-    on_stage(f"looking for {section.path} on the Hub, and fetching what is not here yet …")
+    on_stage(f"looking up {section.path} on the Hub, downloading missing files …")
     files = [*_HUB_FILES, "*.py"] if trusted else list(_HUB_FILES)
     with hub_errors(f"model {section.path!r}", section.path, "fetched"):
         return Path(snapshot_download(section.path, revision=section.revision, allow_patterns=files))

@@ -1,6 +1,6 @@
-"""Convert a Llama GGUF file into a folder that mlx-lm loads: weights, configuration, tokenizer.
+"""Import GGUF: convert a Llama GGUF file into a folder for mlx-lm, with weights, configuration and tokenizer.
 
-Only the llama architecture with a byte-level BPE tokenizer: what is not known to be right is refused.
+Only what is known to be right is accepted: the llama architecture with SmolLM's byte-level BPE tokenizer.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _GROUP_SIZE = 32  # of every GGUF type that MLX reads as quantised
 
 
 def convert_gguf(source: Path, target: Path) -> None:
-    """Write ``target/`` from the GGUF file ``source``; it appears complete or not at all.
+    """Convert the GGUF file ``source`` into the folder ``target``, which appears complete or not at all.
 
-    Quantised matrices stay quantised, and the numbers are those of the file. What is not quantised (norms, scales)
-    becomes float16 for a GPU and float32 for a CPU, where MLX's half precision is some thirty times slower.
+    Quantised matrices stay quantised, with the file's numbers. Everything else (norms, scales) becomes float16 on a
+    GPU and float32 on a CPU, where MLX's half precision is about thirty times slower.
 
     Raises:
         SetupError: not a GGUF file, or an architecture or tokenizer that this converter does not know.
@@ -76,7 +76,7 @@ def _plain(value: Any) -> Any:
 def _unpermute(value: Any, heads: int) -> Any:
     """Undo GGUF's interleaving of the rotary halves of each head.
 
-    It moves whole rows, so it is right for packed weights, scales and biases alike.
+    It moves whole rows, so it works for packed weights, scales and biases alike.
     """
     rows, columns = value.shape
     return value.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
@@ -111,7 +111,7 @@ def _config(meta: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
     }
     quantized = [name for name in weights if name.endswith("q_proj.scales")]
     if quantized:
-        # mlx-lm infers the width of each matrix from its shape; this is only its default.
+        # mlx-lm infers the bits of each matrix from its shape; this is only its default.
         packed = weights[quantized[0].replace("scales", "weight")].shape[-1]
         config["quantization"] = {"group_size": _GROUP_SIZE, "bits": packed * 32 // hidden}
     return config

@@ -1,6 +1,6 @@
-"""Models with adapters: from a folder to a policy that can be trained, and back to files.
+"""Load a model with mlx-lm, convert its dtype, attach a LoRA or DoRA adapter, and check that it can be trained.
 
-One of the few modules that touch mlx-lm.
+One of the few modules that import mlx-lm.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from .metal import spare_metal
 from .rope import UNKNOWN_ROPE, rope_settings
 
 _PROBE = 12  # tokens
-_ROUNDING = 0.1  # of the norm of the logits: in bfloat16 two ways to compute the same are far apart
+_ROUNDING = 0.1  # of the norm of the logits: in bfloat16, two ways to compute the same differ a lot
 
-#: In float16 the gradients of a contrast with alpha 0.01 are 2.0 % off those of float32, and .5 % with this; losses
-#: times 1,024 do no harm yet, times 16,384 they overflow (SmolLM2-135M, four triplets of the quickstart).
+#: Loss scaling in float16: gradients with alpha 0.01 differ by 2.0 % from those in float32, with this factor by 0.5 %;
+#: a factor of 1,024 still does no harm, one of 16,384 overflows (SmolLM2-135M, four triplets of the quickstart).
 _LOSS_SCALE = 64.0
 
 
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 
-#: What a GPU could compute while the operations of one layer are built and launched, forward and backward: .4 ms, in
-#: which a Mac's does some 5 TFLOP/s and an NVIDIA card for servers ten times as many.
+#: FLOPs a GPU could do while the operations of one layer are built and launched, forward and backward: 0.4 ms at about
+#: 5 TFLOP/s on a Mac, and ten times as many on an NVIDIA server card.
 _FLOPS_PER_LAYER, _FLOPS_PER_LAYER_ON_CUDA = 2e9, 2e10
 
 
 @dataclass
 class Policy:
-    """A model with an adapter: what answers prompts and what is trained.
+    """A model with an adapter, which answers prompts and is trained.
 
     Attributes:
         model: mlx-lm model; only its adapter is trainable.
         tokenizer: mlx-lm's tokenizer wrapper.
         adapter_config: mlx-lm's ``adapter_config.json``.
-        window: the longest sequence that the model was made for, in tokens, if it is known.
-        mlx_lm_agrees: whether mlx-lm by itself finds all of the model's settings, so that the adapter fits there, too.
+        window: the model's context length in tokens, if it is known.
+        mlx_lm_agrees: whether mlx-lm reads all of the model's settings by itself, so that the adapter works there too.
     """
 
     model: nn.Module
@@ -59,32 +59,34 @@ class Policy:
 
     @cached_property
     def loss_scale(self) -> float:
-        """What a loss is multiplied by before it is differentiated, and gradients divided by, exactly as it is a power
-        of two: in float16 small ones would vanish."""
-        computes_in = self.model(mx.zeros((1, 1), mx.int32)).dtype  # nothing is evaluated for that
+        """Factor by which the loss is multiplied and gradients are divided, so that small ones survive in float16; a
+        power of two, so it is exact."""
+        computes_in = self.model(mx.zeros((1, 1), mx.int32)).dtype  # lazy: nothing is evaluated
         return _LOSS_SCALE if computes_in == mx.float16 else 1.0
 
     @cached_property
     def scorer(self) -> Scorer:
-        """What computes log-probabilities under this policy, whatever its adapter is at the time."""
+        """The scorer of this policy, for whichever adapter is loaded."""
         return Scorer(self.model, call_cost(self.model))
 
     def adapter(self) -> dict[str, mx.array]:
-        """The trainable tensors, by name."""
+        """Return the trainable tensors, by name."""
         return dict(tree_flatten(self.model.trainable_parameters()))
 
 
 def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -> Policy:
-    """Load the model and give it a fresh adapter, under which it still answers exactly as before.
+    """Load the model with a new adapter, which does not change its outputs yet.
 
     Args:
+        folder: the model on disk.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16`` (see :class:`tspin_mlx.recipe.schema.ModelSection`).
-        seed: of the adapter's random half.
+        lora: kind, rank, scale, dropout and layers of the adapter.
+        seed: of the random matrices of the adapter.
 
     Raises:
-        ResourcesError: the weights alone are larger than the memory that can be used.
-        SetupError: mlx-lm cannot load it or its tokenizer, it takes no adapter of this kind, or it computes otherwise
-            when it generates than when it is trained.
+        ResourcesError: the weights alone exceed the memory budget.
+        SetupError: mlx-lm cannot load the model or its tokenizer, the adapter does not fit it, or it computes
+            something else with a KV cache than without.
     """
     from mlx_lm.utils import dequantize_model, load_model
 
@@ -95,7 +97,7 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
         rope = rope_settings(read_json(folder.path))
         model, _ = load_model(folder.path, lazy=True, model_config=rope, trust_remote_code=folder.trusted)
     except (ValueError, RuntimeError, FileNotFoundError, TypeError, KeyError) as error:
-        raise SetupError(f"{folder.path}: mlx-lm cannot load it: {first_line(error)}") from None
+        raise SetupError(f"{folder.path}: mlx-lm cannot load this model: {first_line(error)}") from None
     wanted = "float32" if dtype == "auto" and on_cpu() else dtype
     if wanted != "auto":
         model = cast(dequantize_model(model), getattr(mx, wanted))
@@ -105,8 +107,8 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     try:
         description = _attach(model, lora, seed)
     except ValueError as error:
-        hint = "lora.kind=lora takes more kinds of layers" if lora.kind == "dora" else "lora.keys names other layers"
-        raise SetupError(f"{folder.path}: no adapter: {first_line(error)}", hint=hint) from None
+        hint = "lora.kind=lora works with more layer types" if lora.kind == "dora" else "choose layers with lora.keys"
+        raise SetupError(f"{folder.path}: cannot add an adapter: {first_line(error)}", hint=hint) from None
     agrees = not rope or _finds_rope_itself(model, read_json(folder.path))
     base = {"name": folder.name, "fingerprint": folder.fingerprint} | ({UNKNOWN_ROPE: not agrees} if rope else {})
     adapter_config = {**description, "base": base}
@@ -114,30 +116,30 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     mx.eval(model.parameters())
     if not _answers_as_it_is_scored(model):
         raise SetupError(
-            f"{folder.path}: as mlx-lm has it, this model computes otherwise when it generates than when it is trained",
-            hint="its answers would not be those of the model that is trained: take another one",
+            f"{folder.path}: in mlx-lm, this model gives other outputs in generation than in training",
+            hint="its answers would not be those of the trained model: use another model",
         )
     return Policy(model, load_tokenizer(folder), adapter_config, context_length(folder), agrees)
 
 
 def _check_that_it_fits(folder: Path, model: nn.Module) -> None:
-    """Refuse weights that are larger than the memory that can be used, while none of them has been read."""
+    """Refuse weights that are larger than the memory budget, before any of them is read."""
     weights, budget = sum(value.nbytes for _, value in tree_flatten(model.parameters())), memory_budget()
     if weights > budget:
-        quantized = "" if on_cpu() else ", or one in 4 bits (many are at huggingface.co/mlx-community), with dtype=auto"
+        quantized = "" if on_cpu() else ", or a 4-bit one (many are at huggingface.co/mlx-community) with dtype=auto"
         raise ResourcesError(
-            f"{folder}: the model's weights take {weights / 1e9:.1f} GB, and {budget / 1e9:.1f} GB can be used here",
-            hint=f"take a smaller model{quantized}",
+            f"{folder}: the model's weights need {weights / 1e9:.1f} GB, but {budget / 1e9:.1f} GB are available",
+            hint=f"use a smaller model{quantized}",
         )
 
 
 def _finds_rope_itself(model: nn.Module, config: dict[str, Any]) -> bool:
-    """Whether mlx-lm reads the same rotary settings of the configuration as it is on disk."""
+    """Return whether mlx-lm by itself reads the same RoPE settings from the configuration on disk."""
     inner = getattr(model, "language_model", None)
     part, settings = (model, config) if inner is None else (inner, {**config, **config.get("text_config", {})})
     try:
         alone = type(part.args).from_dict(settings)
-    except (AttributeError, TypeError, ValueError, KeyError):  # what it needs is missing there
+    except (AttributeError, TypeError, ValueError, KeyError):  # the configuration lacks what it needs
         return False
     return _rope_of(alone) == _rope_of(part.args)
 
@@ -149,7 +151,7 @@ def _rope_of(args: Any) -> list[Any]:
 
 
 def cast(model: nn.Module, dtype: mx.Dtype) -> nn.Module:
-    """The model with its floating weights in one type, but for those that it says it needs as they are."""
+    """Convert a model's floating-point weights to one dtype, except those that it wants unchanged."""
     in_type = getattr(model, "cast_predicate", lambda name: True)
 
     def converted(name: str, value: mx.array) -> mx.array:
@@ -160,7 +162,7 @@ def cast(model: nn.Module, dtype: mx.Dtype) -> nn.Module:
 
 
 def _answers_as_it_is_scored(model: nn.Module) -> bool:
-    """Whether a model gives the same with the cache of a generation as without (Gemma 3n does not)."""
+    """Return whether a model's logits are the same with a KV cache as without (Gemma 3n's are not)."""
     from mlx_lm.models.cache import make_prompt_cache
 
     tokens = mx.arange(2, 2 + _PROBE)[None]
@@ -169,9 +171,9 @@ def _answers_as_it_is_scored(model: nn.Module) -> bool:
 
 
 def call_cost(model: nn.Module) -> int:
-    """What a call of the model costs beside its tokens, in tokens: a GPU waits while operations are launched.
+    """Estimate the fixed cost of a call of the model, in tokens: a GPU waits while operations are launched.
 
-    That takes the same time for each layer; what could be computed meanwhile is fewer tokens the larger the model is.
+    Launching takes the same time for every layer; the larger the model, the fewer tokens it could compute meanwhile.
     """
     from mlx_lm.utils import get_total_parameters
 
@@ -183,7 +185,7 @@ def call_cost(model: nn.Module) -> int:
 
 
 def _attach(model: nn.Module, lora: LoraSection, seed: int) -> dict[str, Any]:
-    """Freeze the model, add the adapter and return mlx-lm's description of it."""
+    """Freeze the model, add the adapter and return mlx-lm's configuration of it."""
     from mlx_lm.tuner.utils import linear_to_lora_layers
 
     parameters: dict[str, Any] = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout}
@@ -191,7 +193,7 @@ def _attach(model: nn.Module, lora: LoraSection, seed: int) -> dict[str, Any]:
         parameters["keys"] = list(lora.keys)
     model.freeze()
     mx.random.seed(seed)
-    # mlx-lm adds the names it finds to "keys" in place; the saved description keeps only what was asked for.
+    # mlx-lm adds names to "keys" in place; the saved configuration has only those that were asked for.
     linear_to_lora_layers(model, lora.layers, dict(parameters), use_dora=lora.kind == "dora")
     trainable = tree_flatten(model.trainable_parameters())
     if not trainable:

@@ -1,4 +1,4 @@
-"""The model of a run, with the adapter of any of its policies."""
+"""Load the base model of a run, and the adapter of any of its policies."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .load import Policy, load_policy
 
 
 def find_model(run: Run, recipe: Recipe, *, trusted: bool = False) -> ModelFolder:
-    """The model that the run was made with: where it was, else wherever it is found now.
+    """Find the run's base model: at its old path, else as the recipe names it.
 
     Args:
         recipe: the run's, ``run.recipe()``.
-        trusted: code that comes with the model may run.
+        trusted: whether the model's own Python code may run.
 
     Raises:
-        SetupError: it is gone, or its files are others.
-        HubError: it is gone, and could not be fetched again.
+        SetupError: it is gone, or its files have changed.
+        HubError: it is gone and could not be downloaded again.
     """
     known = run.about["model"]
     if Path(known["path"]).is_dir():
@@ -32,14 +32,14 @@ def find_model(run: Run, recipe: Recipe, *, trusted: bool = False) -> ModelFolde
         model = resolve_model(recipe.model, trusted=trusted)
     if model.fingerprint != known["fingerprint"]:
         raise SetupError(
-            f"{model.path}: the model's files are not those that the run was made with",
-            hint="put them back, or start a new run with run.name=NAME",
+            f"{model.path}: the model's files have changed since the run was created",
+            hint="restore them, or start a new run with run.name=NAME",
         )
     return model
 
 
 def load_run(run: Run, recipe: Recipe, *, trusted: bool = False) -> Policy:
-    """The run's model with its untouched adapter, which changes nothing.
+    """Load the run's model with an untrained adapter, which does not change its outputs.
 
     Raises:
         SetupError, HubError: see :func:`find_model`.
@@ -49,7 +49,7 @@ def load_run(run: Run, recipe: Recipe, *, trusted: bool = False) -> Policy:
 
 
 def use_policy(policy: Policy, run: Run, name: str | int) -> str:
-    """Give the loaded model the adapter of one of the run's policies.
+    """Load the adapter of one of the run's policies into the model.
 
     Args:
         name: see :func:`tspin_mlx.runs.policies.find_policy`.

@@ -1,23 +1,23 @@
-"""Rotary settings of a model: where transformers 5 writes them, and where most models of mlx-lm look for them. Pure."""
+"""RoPE settings: translate transformers 5's ``rope_parameters`` to the keys that mlx-lm reads. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: In the description of an adapter, under ``base``: mlx-lm alone would not find the model's rotary settings.
+#: Key under ``base`` in an adapter's configuration: mlx-lm alone would not read the model's RoPE settings.
 UNKNOWN_ROPE = "rope_unknown_to_mlx_lm"
 
 
 def rope_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What transformers 5 says of rotary positions, under the keys of earlier versions; empty if those are there.
+    """Return transformers 5's RoPE settings under the keys of earlier versions; empty if those are present.
 
-    Most models of mlx-lm read only those, and silently take their defaults where they are missing.
+    Most models of mlx-lm read only the earlier keys, and silently use defaults if they are missing.
     """
     text = config.get("text_config")
-    found = _renamed(config)
+    settings = _renamed(config)
     if isinstance(text, dict) and (inner := _renamed(text)):
-        found["text_config"] = {**text, **inner}
-    return found
+        settings["text_config"] = {**text, **inner}
+    return settings
 
 
 def _renamed(config: dict[str, Any]) -> dict[str, Any]:
@@ -28,9 +28,9 @@ def _renamed(config: dict[str, Any]) -> dict[str, Any]:
     whole = whole if isinstance(whole, dict) else rope
     if "rope_theta" not in whole:
         return {}
-    found = {key: whole[key] for key in ("rope_theta", "partial_rotary_factor") if key in whole}
+    settings = {key: whole[key] for key in ("rope_theta", "partial_rotary_factor") if key in whole}
     if (kind := whole.get("rope_type", "default")) != "default":
-        found["rope_scaling"] = {**whole, "type": kind}
+        settings["rope_scaling"] = {**whole, "type": kind}
     if isinstance(sliding, dict) and "rope_theta" in sliding:
-        found["rope_local_base_freq"] = sliding["rope_theta"]
-    return found
+        settings["rope_local_base_freq"] = sliding["rope_theta"]
+    return settings

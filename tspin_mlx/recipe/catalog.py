@@ -1,4 +1,4 @@
-"""Find recipes: those that come with the package, by name, and the user's, by file."""
+"""Find recipe files: packaged ones by name, and the user's by path."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from ..base.text import suggest
 from .parse import parse_recipe, to_override
 from .schema import Recipe
 
-_PACKAGED = Path(__file__).parent / "recipes"
-if not _PACKAGED.is_dir():  # a checkout: the folder is mapped into the package only when it is installed
-    _PACKAGED = Path(__file__).parent.parent / "recipes"
-
+_PACKAGED = Path(__file__).parents[1] / "recipes"
 _DATA_KEYS = ("data.train", "data.validation", "data.test")
 
 
 @dataclass(frozen=True)
 class RecipeSource:
-    """A recipe's text and where it is from.
+    """A recipe's text and its file.
 
     Attributes:
-        name: file name without its ending; the default name of its runs.
+        name: file name without extension; the default name of its runs.
         path: the file; data files are relative to its folder.
         text: YAML.
     """
@@ -34,15 +31,15 @@ class RecipeSource:
 
 
 def packaged_recipes() -> list[RecipeSource]:
-    """The recipes that come with tspin-mlx, by name."""
+    """List the recipes that come with tspin-mlx, by name."""
     return [_read(path) for path in sorted(_PACKAGED.glob("*.yaml"))]
 
 
 def find_recipe(name: str) -> RecipeSource:
-    """A packaged recipe by name, or a file.
+    """Find a packaged recipe by name, or a file.
 
     Raises:
-        RecipeError: neither; the nearest name is suggested.
+        RecipeError: neither exists; the most similar name is suggested.
     """
     path = user_path(name)
     if path.suffix in (".yaml", ".yml") or "/" in name:
@@ -52,17 +49,16 @@ def find_recipe(name: str) -> RecipeSource:
     known = {source.name: source for source in packaged_recipes()}
     if name in known:
         return known[name]
-    raise RecipeError(f"no recipe is called {name!r}", hint=suggest(name, known, f"ready ones: {', '.join(known)}"))
+    raise RecipeError(f"no recipe is called {name!r}", hint=suggest(name, known, f"available: {', '.join(known)}"))
 
 
 def parse_source(source: RecipeSource, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """The checked recipe. Files named in overrides are relative to the current folder, as on any command line;
-    those named in the recipe are relative to the recipe."""
+    """Parse a recipe. Files in overrides are relative to the current folder, those in the recipe to the recipe."""
     return parse_recipe(source.text, source.path.name, [located(override, Path()) for override in overrides])
 
 
 def located(override: str, folder: Path) -> str:
-    """An override whose file, if it names one, is relative to ``folder``."""
+    """Make an override's file, if it names one, relative to ``folder``."""
     key, _, value = override.partition("=")
     if key.strip() not in _DATA_KEYS or value in ("", "null", "~") or value.startswith("hub:"):
         return override

@@ -1,4 +1,4 @@
-"""From YAML text and ``key=value`` overrides to a checked :class:`Recipe`; errors name line and key."""
+"""Parse YAML and ``key=value`` overrides into a validated :class:`Recipe`; errors name line and key."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ Path = tuple[str | int, ...]
 #: ``file:line`` of each key, by its path.
 Places = dict[Path, str]
 
-#: What YAML takes for the end of a line or for no text, though JSON does not.
+#: Characters that JSON allows in text, but YAML reads as line ends or rejects.
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
-#: Complaints of pydantic that speak of Python, in a recipe's terms.
+#: Messages for pydantic's errors that use Python terms.
 _PLAIN = {
     "model_type": "must be a section of keys and values",
     "tuple_type": "must be a list",
-    "string_pattern_mismatch": "may have letters, digits, '.', '_' and '-' only, and begins with a letter or digit",
+    "string_pattern_mismatch": "must start with a letter or digit; only letters, digits, '.', '_' and '-' are allowed",
 }
 
 
 def parse_recipe(text: str, source: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """The recipe in ``text``, with ``overrides`` such as ``training.learning_rate=1e-4`` applied.
+    """Parse the recipe in ``text``, and apply ``overrides`` such as ``training.learning_rate=1e-4``.
 
     Args:
-        source: what to call the text in errors, usually its file name.
+        source: name of the text in errors, usually its file name.
 
     Raises:
         RecipeError: not YAML, an unknown or repeated key, or a value out of range.
     """
     content, places = read_yaml(text, source)
     if not isinstance(content, dict):
-        raise RecipeError(f"{source}: a recipe is a mapping of sections such as data: and training:")
+        raise RecipeError(f"{source}: a recipe must be a mapping of sections such as data: and training:")
     for override in overrides:
         path, value = split_override(override)
         _assign(content, path, value, override)
@@ -63,18 +63,18 @@ def _upgrade(content: dict[str, Any], places: Places, source: str) -> None:
         old = tuple(change.old.split("."))
         place = place_of(old, places, source)
         if change.new is None:
-            message = f"{place}: {change.old} was removed: leave it out"
+            message = f"{place}: {change.old} was removed; delete it"
         else:
             places[tuple(change.new.split("."))] = place
-            message = f"{place}: {change.old} is called {change.new} now"
+            message = f"{place}: {change.old} has been renamed to {change.new}"
         warnings.warn(message, FutureWarning, stacklevel=3)
 
 
 def read_yaml(text: str, source: str) -> tuple[Any, Places]:
-    """The content of a YAML text, and where each of its keys is.
+    """Parse YAML text, and note where each key is.
 
     Raises:
-        RecipeError: not YAML, or a key that is given twice.
+        RecipeError: not YAML, or a duplicate key.
     """
     places: Places = {}
     try:
@@ -84,7 +84,7 @@ def read_yaml(text: str, source: str) -> tuple[Any, Places]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: such as a date that does not exist
         raise RecipeError(f"{source}: not valid YAML: {_yaml_reason(error)}") from None
     except RecursionError:
-        raise RecipeError(f"{source}: not valid YAML: nested too deep, or inside itself") from None
+        raise RecipeError(f"{source}: not valid YAML: nested too deeply, or recursively") from None
     return content, places
 
 
@@ -109,15 +109,15 @@ def _note_places(node: yaml.Node | None, path: Path, source: str, places: Places
 
 
 def place_of(path: Path, places: Places, source: str) -> str:
-    """Where a key is, or what it is in, if it comes from somewhere else as by YAML's ``<<``."""
+    """Return the place of a key, or of its section if it has none, as with YAML's ``<<``."""
     return next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), source)
 
 
 def split_override(override: str) -> tuple[tuple[str, ...], Any]:
-    """The path of the key and the value of ``key=value``.
+    """Split ``key=value`` into the key's path and the value.
 
     Raises:
-        RecipeError: it is not of that form.
+        RecipeError: not of that form.
     """
     key, separator, value = override.partition("=")
     path = tuple(key.strip().split("."))
@@ -130,16 +130,16 @@ def split_override(override: str) -> tuple[tuple[str, ...], Any]:
 
 
 def to_override(key: str, value: Any) -> str:
-    """``key=value`` as on the command line, from a value as it is in a YAML file."""
+    """Format ``key=value`` for the command line from a value in a YAML file."""
     if _is_plain(value):
         return f"{key}={value}"
     text = json.dumps(value, ensure_ascii=False, default=str)
-    escaped = _NOT_IN_YAML.sub(lambda found: rf"\u{ord(found[0]):04x}", text)
+    escaped = _NOT_IN_YAML.sub(lambda match: rf"\u{ord(match[0]):04x}", text)
     return f"{key}={escaped}"
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a text stays what it is when it is read as a value on the command line."""
+    """Return whether a text is unchanged when parsed as a value on the command line."""
     if not isinstance(value, str):
         return False
     try:
@@ -162,20 +162,20 @@ def _assign(content: dict[str, Any], path: tuple[str, ...], value: Any, override
 
 
 def readable(error: ValidationError, places: Places, source: str, root: type[BaseModel] = Recipe) -> RecipeError:
-    """The first of pydantic's complaints in the user's terms.
+    """Convert the first of pydantic's errors into the user's terms.
 
     Args:
-        root: what was to be read.
+        root: the model that was validated.
     """
-    complaints = error.errors()
-    # A misspelt key is the reason why another one is missing.
-    first = next((found for found in complaints if found["type"] == "extra_forbidden"), complaints[0])
+    errors = error.errors()
+    # A misspelt key comes first: it is the reason why another one is missing.
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     path: Path = tuple(first["loc"])
     place = place_of(path, places, source)
     name = _dotted(path)
     if first["type"] == "extra_forbidden":
         if name in REMOVED:
-            hint = "docs/method.md says what it did and what was measured with it; leave it out"
+            hint = "delete it; docs/method.md describes what it did and how it measured"
             return RecipeError(f"{place}: {name} was removed", hint=hint)
         known = _known_keys(path[:-1], root)
         elsewhere = _section_with(str(path[-1])) if root is Recipe else ""
@@ -200,12 +200,12 @@ def _known_keys(path: Path, root: type[BaseModel]) -> list[str]:
 
 
 def known_keys() -> list[str]:
-    """The dotted names of all keys of a recipe."""
+    """List the dotted names of all keys of a recipe."""
     return list(Recipe.model_validate({"data": {"train": ""}}).settings)
 
 
 def _section_with(key: str) -> str:
-    """The dotted names of a key that was written in the wrong section."""
+    """Return the dotted names of a key that was given in the wrong section."""
     return " or ".join(name for name in known_keys() if name.rsplit(".", 1)[-1] == key)
 
 

@@ -148,7 +148,7 @@ class Phase:
     title: str
     target: str
     policy: str
-    seed: int
+    seed: int = 0
     iteration: int | None = None
 
     @property

@@ -1,6 +1,6 @@
-"""Plan a run: from a checked recipe to every phase, step and seed, with nothing left open. Pure.
+"""Plan a run: expand a recipe into every phase, with its steps, seeds, learning rate and objective. Pure.
 
-A recipe is what the user wrote; a plan is what follows from it, the model and the number of examples.
+A recipe is what the user wrote; a plan follows from it, the model and the number of examples.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .policy_names import BASE, INITIAL, iteration_folder, policy_before
 from .schema import ObjectiveSection, Recipe
 from .settings import nested
 
-#: Keys of a recipe that cannot change a result: names of things whose contents are digested, and wording.
+#: Keys of a recipe that cannot change a result: names of things that are digested by content, and descriptions.
 NO_INFLUENCE = frozenset(
     (
         "description",
@@ -39,7 +39,7 @@ NO_INFLUENCE = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Outline):
-    """A recipe with every consequence.
+    """A recipe with all its phases.
 
     Attributes:
         recipe: with all defaults filled in.
@@ -49,7 +49,7 @@ class Plan(Outline):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of everything that can change a result: contents of files count, not where they are, nor wording."""
+        """sha256 of everything that can change a result: the content of files, but not their paths, nor wording."""
         settings = {key: value for key, value in self.settings.items() if key not in NO_INFLUENCE}
         work = [phase.work() for phase in self.phases]
         content = [self.model_fingerprint, self.data_digests, self.counts, settings, work]
@@ -57,12 +57,12 @@ class Plan(Outline):
 
     @property
     def sizes(self) -> BatchSizes:
-        """How much is computed at once."""
+        """Batch sizes, and whether to use gradient checkpointing."""
         training = next((phase.train for phase in self.train_phases), self.recipe.training)
         return BatchSizes(training.grad_checkpoint, training.micro_batch_size, self.recipe.generation.batch_size)
 
     def with_sizes(self, sizes: BatchSizes) -> Plan:
-        """The same plan with at most so much computed at once; the optimiser's batches stay."""
+        """Return the same plan with these sizes as upper limits; the optimiser's batch size stays the same."""
         asked_for = self.recipe.training.grad_checkpoint
 
         def smaller(phase: Phase) -> Phase:
@@ -79,7 +79,7 @@ class Plan(Outline):
         return replace(self, recipe=recipe, settings=recipe.settings, phases=tuple(map(smaller, self.phases)))
 
     def to_row(self) -> dict[str, Any]:
-        """Plain values for ``plan.json``."""
+        """Convert to plain values for ``plan.json``."""
         return {
             "model_fingerprint": self.model_fingerprint,
             "data_digests": dict(self.data_digests),
@@ -95,94 +95,103 @@ def make_plan(
     model_fingerprint: str = "",
     data_digests: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Work out all phases of a recipe for a given number of examples."""
+    """Plan all phases of a recipe for a given number of examples."""
+    phases = _phases(recipe, counts)
     return Plan(
         recipe=recipe,
         settings=recipe.settings,
         counts=counts,
-        phases=tuple(_phases(recipe, counts)),
+        phases=tuple(replace(phase, seed=_seed(recipe.run.seed, phase)) for phase in phases),
         model_fingerprint=model_fingerprint,
         data_digests=data_digests or {},
     )
 
 
 def replan(outline: Outline) -> Plan:
-    """Plan the recipe of a stored plan as this version does; keys added to recipes since have their defaults.
+    """Plan the recipe of a stored plan as this version does; keys added since then get their defaults.
 
     Raises:
-        ValidationError: the recipe has keys or values that this version does not know.
+        ValidationError: the recipe has keys or values unknown to this version.
     """
     recipe = Recipe.model_validate(nested(outline.settings))
     return make_plan(recipe, outline.counts, outline.model_fingerprint, outline.data_digests)
 
 
 def _phases(recipe: Recipe, counts: Mapping[str, int]) -> list[Phase]:
-    seed, warmup = recipe.run.seed, recipe.warmup
-    if warmup.epochs:
-        phases = [_keep(BASE, seed), _evaluate(BASE, "evaluate the base model", seed), _warmup(recipe, counts["train"])]
+    """All phases in their order, without their seeds."""
+    if recipe.warmup.epochs:
+        phases = [_keep(BASE), _evaluate(BASE, "evaluate the base model"), _warmup(recipe, counts["train"])]
     else:
-        phases = [_keep(INITIAL, seed)]
-    phases.append(_evaluate(INITIAL, "evaluate the initial policy", seed))
+        phases = [_keep(INITIAL)]
+    phases.append(_evaluate(INITIAL, "evaluate the initial policy"))
     for iteration in range(recipe.training.iterations):
         phases += _iteration(recipe, counts["train"], iteration)
-    phases.append(Phase("choose", "choose the best policy", "result.json", BASE, derive(seed, "choose")))
+    phases.append(Phase("choose", "choose the best policy", "result.json", BASE))
     if counts["test"]:
-        phases += [_test(folder, seed) for folder in ((BASE, INITIAL) if warmup.epochs else (INITIAL,))]
-        phases.append(Phase("test_best", "test the chosen policy", "test.json", BASE, derive(seed, "test")))
+        if recipe.warmup.epochs:
+            phases.append(_test(BASE, "test the base model"))
+        phases.append(_test(INITIAL, "test the initial policy"))
+        phases.append(Phase("test_best", "test the chosen policy", "test.json", BASE))
     return phases
 
 
-def _warmup(recipe: Recipe, train: int) -> Phase:
-    """Supervised training before self-play."""
+def _seed(seed: int, phase: Phase) -> int:
+    """Derive the seed of a phase from that of the run, by name, so that other phases do not change it."""
+    if phase.iteration is not None:
+        return derive(seed, phase.kind, phase.iteration)
+    if phase.kind in ("evaluate", "test"):
+        return derive(seed, phase.kind, phase.policy)
+    return derive(seed, "test" if phase.kind == "test_best" else phase.kind)
+
+
+def _keep(folder: str) -> Phase:
+    return Phase("keep", "save the untrained adapter", f"{folder}/adapter", BASE)
+
+
+def _evaluate(folder: str, title: str) -> Phase:
+    return Phase("evaluate", title, f"{folder}/eval.json", folder)
+
+
+def _test(folder: str, title: str) -> Phase:
+    return Phase("test", title, f"{folder}/test.json", folder)
+
+
+def _warmup(recipe: Recipe, train: int) -> TrainPhase:
+    """Plan the supervised training before self-play."""
     warmup = recipe.warmup
     config = _train_config(recipe, min(train, warmup.prompts or train), warmup.epochs, warmup.learning_rate)
-    return TrainPhase(
-        kind="warmup",
-        title="warm up on the expert's answers",
-        target=f"{INITIAL}/adapter",
-        policy=BASE,
-        seed=derive(recipe.run.seed, "warmup"),
-        train=config,
-        objective=SUPERVISED,
-    )
+    title, target = "warm up on the expert's answers", f"{INITIAL}/adapter"
+    return TrainPhase("warmup", title, target, BASE, train=config, objective=SUPERVISED)
 
 
 def _iteration(recipe: Recipe, train: int, iteration: int) -> list[Phase]:
-    """Generate, pair, train, evaluate: one turn of the loop in :mod:`tspin_mlx.tspin`."""
+    """Plan one iteration: generate, pair, train, evaluate, as in :mod:`tspin_mlx.tspin`."""
     folder, policy = iteration_folder(iteration), policy_before(iteration)
-    prompts = min(train, recipe.generation.prompts or train)
 
-    def fields(kind: PhaseKind, title: str, target: str, start: str) -> dict[str, Any]:
-        return {
-            "kind": kind,
-            "title": f"iteration {iteration}: {title}",
-            "target": f"{folder}/{target}",
-            "policy": start,
-            "seed": derive(recipe.run.seed, kind, iteration),
-            "iteration": iteration,
-        }
+    def phase(kind: PhaseKind, title: str, target: str, policy: str = policy) -> Phase:
+        return Phase(kind, f"iteration {iteration}: {title}", f"{folder}/{target}", policy, iteration=iteration)
 
     def trained(kind: PhaseKind, title: str) -> TrainPhase:
+        prompts = min(train, recipe.generation.prompts or train)
         config = _train_config(recipe, prompts, recipe.training.epochs, recipe.training.learning_rate)
-        return TrainPhase(
-            **fields(kind, title, "adapter", policy), train=config, objective=_objective(recipe.objective, iteration)
-        )
+        objective = _objective(recipe.objective, iteration)
+        return TrainPhase(**vars(phase(kind, title, "adapter")), train=config, objective=objective)
 
-    reference = Phase(**fields("refer", "score the triplets", REFERENCE, policy))
-    evaluation = Phase(**fields("evaluate", "evaluate", "eval.json", folder))
+    evaluation = phase("evaluate", "evaluate", "eval.json", folder)
     if recipe.objective.kind == "sft":
         return [trained("supervise", "train on the expert's answers"), evaluation]
+    reference = [phase("refer", "score the triplets", REFERENCE)] if recipe.objective.has_reference else []
     return [
-        Phase(**fields("generate", "answer the prompts", samples_name(iteration), policy)),
-        Phase(**fields("pair", "build triplets", TRIPLETS, policy)),
-        *([reference] if recipe.objective.has_reference else []),
+        phase("generate", "answer the prompts", samples_name(iteration)),
+        phase("pair", "build triplets", TRIPLETS),
+        *reference,
         trained("train", "train on triplets"),
         evaluation,
     ]
 
 
 def _objective(section: ObjectiveSection, iteration: int) -> Objective:
-    """What one iteration minimises; the first has no historical term."""
+    """Return the objective of one iteration; the first has no historical term."""
     if section.kind == "sft":
         return replace(SUPERVISED, entropy_weight=section.entropy_weight)
     return Objective(
@@ -193,19 +202,6 @@ def _objective(section: ObjectiveSection, iteration: int) -> Objective:
         reference=section.has_reference,
         contrast_tokens=section.contrast_tokens,
     )
-
-
-def _keep(folder: str, seed: int) -> Phase:
-    return Phase("keep", "keep the model as it is", f"{folder}/adapter", BASE, derive(seed, "keep"))
-
-
-def _evaluate(folder: str, title: str, seed: int) -> Phase:
-    return Phase("evaluate", title, f"{folder}/eval.json", folder, derive(seed, "evaluate", folder))
-
-
-def _test(folder: str, seed: int) -> Phase:
-    what = "base model" if folder == BASE else "initial policy"
-    return Phase("test", f"test the {what}", f"{folder}/test.json", folder, derive(seed, "test", folder))
 
 
 def _train_config(recipe: Recipe, examples: int, epochs: int, learning_rate: float) -> TrainConfig:

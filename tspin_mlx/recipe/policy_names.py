@@ -1,4 +1,4 @@
-"""What the policies of a run are called: their folders, and the same in words."""
+"""Names of a run's policies (base, initial, iteration N, best) and their folders."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from __future__ import annotations
 BASE = "base"
 #: The folder of the policy at the start of self-play, after the warm-up if there is one.
 INITIAL = "initial"
-#: The name of the policy with the best held-out measure, and of a link to its adapter.
+#: The name of the policy with the best held-out measure, and of the link to its adapter.
 BEST = "best"
 
 
 def iteration_folder(iteration: int) -> str:
-    """``iterations/000`` and so on, relative to the run."""
+    """Return an iteration's folder, ``iterations/000`` and so on, relative to the run."""
     return f"iterations/{iteration:03}"
 
 
 def policy_before(iteration: int) -> str:
-    """The folder of the policy that an iteration starts from."""
+    """Return the folder of the policy that an iteration starts from."""
     return iteration_folder(iteration - 1) if iteration else INITIAL
 
 
 def policy_name(folder: str) -> str:
-    """A policy's folder in words: ``base``, ``initial`` or ``iteration 0``."""
+    """Return a policy's name from its folder: ``base``, ``initial`` or ``iteration 0``."""
     return f"iteration {int(folder.rsplit('/', 1)[-1])}" if "/" in folder else folder
 
 
 def wanted_policy(name: str, folder: str) -> str:
-    """A policy by the name that was asked for, with what that stands for: ``best (iteration 0)``, but ``base``."""
-    found = policy_name(folder)
-    return name if found == name else f"{name} ({found})"
+    """Return the name that was asked for, with the actual policy if it differs: ``best (iteration 0)``, ``base``."""
+    actual = policy_name(folder)
+    return name if actual == name else f"{name} ({actual})"
 
 
 def policy_label(folder: str, warm: bool) -> str:
-    """What a policy is called in tables.
+    """Return a policy's name in tables.
 
     Args:
         folder: ``base``, ``initial`` or ``iterations/NNN``.
-        warm: whether the run has a warm-up, after which the initial policy is not the model as it came.
+        warm: whether the run has a warm-up, after which the initial policy differs from the base model.
     """
     if "/" in folder:
         return policy_name(folder)

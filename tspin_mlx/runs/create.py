@@ -1,4 +1,4 @@
-"""A new run: its folder, complete or not at all, with what holds of another run."""
+"""Create a run's folder atomically; a fork copies the results of another run that are still valid."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ def create_run(
     origin: Run | None = None,
     recipe_path: Path | None = None,
 ) -> Run:
-    """Make a run's folder, complete or not at all.
+    """Create a run's folder, complete or not at all.
 
     Args:
+        path: of the folder.
         recipe_text: as the user wrote it.
         model: ``name``, ``path`` and ``fingerprint`` of the base model.
-        origin: a run whose results are copied as far as this plan would make the same.
-        recipe_path: where the recipe was, to make other runs of it.
+        prompts: the tokenised examples.
+        origin: a run to copy results from, if this plan would compute the same.
+        recipe_path: of the recipe's file, for other runs of it.
     """
     with storage.new_folder(path) as folder:
         store = Store(folder)
@@ -63,19 +65,19 @@ def create_run(
 
 
 def prompt_rows(prompts: Splits[Prompt]) -> list[dict[str, Any]]:
-    """The rows of ``prompts.jsonl``."""
+    """Build the rows of ``prompts.jsonl``."""
     return [{"split": name, **to_row(prompt)} for name in SPLITS for prompt in getattr(prompts, name)]
 
 
 def data_digests(prompts: Splits[Prompt]) -> dict[str, str]:
-    """sha256 of the rendered examples of each part."""
+    """Compute the sha256 of the tokenised examples of each split."""
     rows = {name: [to_row(prompt) for prompt in getattr(prompts, name)] for name in SPLITS}
     return {name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for name, part in rows.items()}
 
 
 def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
-    """Copy what ``plan`` would make again just as ``origin`` has it; targets of the phases that were copied."""
-    before = replace(origin.replan(), phases=origin.outline.phases)  # what was really done
+    """Copy the results of ``origin`` that ``plan`` would compute again identically; returns the copied targets."""
+    before = replace(origin.replan(), phases=origin.outline.phases)  # the phases as they were run
     same = shared(lineage(plan), lineage(before))
     reused = [target for target in same if origin.store.is_intact(target)]
     store = Store(folder)
@@ -97,8 +99,8 @@ def _reuse(origin: Run, plan: Plan, folder: Path) -> list[str]:
 
 
 def _steps(plan: Plan) -> list[Any]:
-    """All that decides how much memory a training step takes: what was measured holds as long as it is the same."""
+    """List everything that decides the memory of a training step: while it is equal, a measurement stays valid."""
     last = [(phase.kind, phase.objective) for phase in plan.train_phases][-1:]
     recipe = plan.recipe
-    world = [plan.model_fingerprint, plan.data_digests.get("train"), recipe.model.dtype, recipe.lora]
-    return [*world, recipe.generation.max_tokens, plan.sizes, last]
+    common = [plan.model_fingerprint, plan.data_digests.get("train"), recipe.model.dtype, recipe.lora]
+    return [*common, recipe.generation.max_tokens, plan.sizes, last]

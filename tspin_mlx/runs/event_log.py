@@ -1,4 +1,4 @@
-"""The run's event log: one JSON object per line, only ever appended to, and read while it grows."""
+"""The event log: append-only JSON lines, which can be followed while it grows."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..base import storage
 from ..view.events import FIELDS, Event, parse_event, parse_events
 from ..view.run_view import RunView, reduce_all
 
-_BLOCK = 1 << 20  # bytes that are taken apart at once; more is slower, because memory is new each time
+_BLOCK = 1 << 20  # bytes parsed at once; larger blocks are slower, since their memory is new each time
 
 
 class EventLog:
-    """Appends events to a file and hands each to a listener.
+    """Appends events to a file and passes each to a listener.
 
     Args:
-        path: ``events.jsonl``; created when missing. A line that a crash has left half-written is cut off.
-        listener: called with each event after it was written.
+        path: ``events.jsonl``; created if missing. A line that a crash left incomplete is cut off.
+        listener: called with each event after it is written.
     """
 
     def __init__(self, path: Path, listener: Callable[[Event], None] | None = None) -> None:
@@ -43,11 +43,11 @@ class EventLog:
 
 
 class EventTail:
-    """Reads a log from where it was left the last time.
+    """Reads the new lines of a log at each call.
 
     Args:
         path: ``events.jsonl``; it need not exist yet.
-        offset: bytes to leave out.
+        offset: bytes to skip.
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
@@ -55,48 +55,48 @@ class EventTail:
         self._offset = offset
 
     def read(self, most: int = -1) -> list[Event]:
-        """The events that have come since; a line that is not complete waits for the next time.
+        """Read the events since the last call; an incomplete line is left for the next call.
 
         Args:
-            most: bytes to look at, so that a long log can be shown while it is read; -1 for all.
+            most: bytes to read, so that a long log can be shown while it is read; -1 for all.
         """
-        found: list[Event] = []
+        events: list[Event] = []
         left = math.inf if most < 0 else most
         with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
             file.seek(self._offset)
-            # readline, so that the longest line is no obstacle
+            # readline, so that a block always contains at least one whole line
             while left > 0 and (content := file.read(int(min(_BLOCK, left))) + file.readline()):
                 left -= len(content)
                 complete = content[: content.rfind(b"\n") + 1]
                 self._offset += len(complete)
-                found += parse_events(complete)
+                events += parse_events(complete)
                 if complete != content:
                     break
-        return found
+        return events
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """All complete events of a log; what cannot be read is left out."""
+    """Read all complete events of a log; unreadable lines are skipped."""
     yield from EventTail(path).read()
 
 
 def view_of(path: Path) -> RunView:
-    """What there is to see of a run, from all of its log."""
+    """Build the view of a run from its whole log."""
     return reduce_all(RunView(), read_events(path))
 
 
 def last_events(path: Path, size: int = 1 << 16) -> list[Event]:
-    """The events in the last ``size`` bytes of a log."""
+    """Read the events in the last ``size`` bytes of a log."""
     try:
         offset = max(0, path.stat().st_size - size)
     except FileNotFoundError:
         return []
-    # A line that is cut at its beginning is no event.
+    # A first line without its beginning is not an event.
     return EventTail(path, offset).read()
 
 
 def offset_of_last_start(path: Path) -> int:
-    """Where in a log the present, or last, start of the run begins; in bytes."""
+    """Find where the last start of the run begins in its log, in bytes."""
     if not path.exists():
         return 0
     position = start = 0
@@ -109,5 +109,5 @@ def offset_of_last_start(path: Path) -> int:
 
 
 def log_size(path: Path) -> int:
-    """Bytes of a log, 0 if it is not there."""
+    """Return the size of a log in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0

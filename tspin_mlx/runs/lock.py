@@ -1,4 +1,4 @@
-"""One writer per run: a flock on ``lock``, which the system lets go when its holder ends, also after a crash."""
+"""File lock (flock) of a run: one writer at a time; the system releases it when its holder exits or crashes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from ..base.errors import BusyError, StorageError
 from ..base.paths import typed
 
-_PATIENCE_S = 0.3  # a look at the lock holds it for some microseconds
-_SIZE = 64  # bytes of what is written into it
+_PATIENCE_S = 0.3  # checking the lock holds it for some microseconds
+_SIZE = 64  # bytes of its content
 
 
 class RunLock:
@@ -29,11 +29,11 @@ class RunLock:
 
     @classmethod
     def acquire(cls, run: Path) -> RunLock:
-        """Become the only one that works on a run.
+        """Take the lock of a run.
 
         Raises:
-            BusyError: somebody else is; the process is named.
-            StorageError: the folder cannot be written to, or its disk has no locks.
+            BusyError: another process holds it; the message names it.
+            StorageError: the folder cannot be written to, or its disk does not support locks.
         """
         try:
             descriptor = os.open(_file(run), os.O_RDWR | os.O_CREAT, 0o644)
@@ -56,7 +56,7 @@ class RunLock:
             return cls(descriptor)
 
     def name_worker(self, pid: int) -> None:
-        """Write down which process to signal. Where that fails, the one before stays."""
+        """Write down which process to signal. If that fails, the previous one stays."""
         with contextlib.suppress(OSError):
             _write(self.descriptor, pid)
 
@@ -67,21 +67,21 @@ class RunLock:
         self.close()
 
     def close(self) -> None:
-        """Let go, as far as this process is concerned."""
+        """Release the lock, unless another process has the descriptor open too."""
         os.close(self.descriptor)
 
 
 def _write(descriptor: int, pid: int) -> None:
-    """Over what is there, and of the same length: a reader finds the old content or the new, never a mixture."""
+    """Overwrite the content with text of the same length: a reader sees the old or the new one, never a mixture."""
     content = json.dumps({"pid": pid, "since": round(time.time(), 3)})
     os.pwrite(descriptor, content.ljust(_SIZE).encode(), 0)
 
 
 def is_held(run: Path) -> bool:
-    """Whether some process works on the run."""
+    """Return whether some process holds the run's lock."""
     try:
         descriptor = os.open(_file(run), os.O_RDONLY)
-    except OSError:  # nobody ever worked on it, or nobody could
+    except OSError:  # never locked, or not lockable
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -96,26 +96,26 @@ def is_held(run: Path) -> bool:
 
 
 def holder(run: Path) -> dict[str, Any] | None:
-    """``pid`` and ``since`` (seconds since 1970) of who works on the run; None if nobody does."""
+    """Return ``pid`` and ``since`` (seconds since 1970) of the process that holds the lock; None if none does."""
     if not is_held(run):
         return None
     try:
-        found = json.loads(_file(run).read_text())
-        return {"pid": int(found["pid"]), "since": float(found["since"])}
+        content = json.loads(_file(run).read_text())
+        return {"pid": int(content["pid"]), "since": float(content["since"])}
     except (ValueError, KeyError, TypeError, OSError):
-        return None  # it is just being written
+        return None  # not written yet
 
 
 def who_holds(run: Path) -> str:
-    """The process that works on the run, in words."""
+    """Name the process that holds the lock, in words."""
     first = holder(run)
     return f"process {first['pid']}" if first else "another process"
 
 
 def busy(run: Path) -> BusyError:
-    """The error that a second process gets."""
+    """Return the error that a second process gets."""
     return BusyError(
-        f"the run {run.name!r} is being worked on by {who_holds(run)}",
+        f"the run {run.name!r} is in use by {who_holds(run)}",
         hint=f"`tspin-mlx watch {typed(run)}` shows it, `tspin-mlx stop {typed(run)}` stops it",
     )
 
@@ -123,7 +123,7 @@ def busy(run: Path) -> BusyError:
 def _unlockable(run: Path, error: OSError) -> StorageError:
     return StorageError(
         f"{run} cannot be locked: {error.strerror}",
-        hint="put runs on a disk of this machine, where you may write: run.folder=FOLDER",
+        hint="put runs on a local disk with write permission: run.folder=FOLDER",
     )
 
 

@@ -1,4 +1,4 @@
-"""The policies of a run by the names that people use: base, initial, iteration N, best."""
+"""Look up policies of a run by name (base, initial, iteration N, best), and choose the best by a held-out measure."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from .store import REPAIR
 
 
 def policies(run: Run) -> dict[str, str]:
-    """The policies that a run has so far: folders relative to the run by name, in the order they were made.
+    """List the policies that a run has so far: folders relative to the run, by name, in the order of training.
 
-    ``best`` comes last, once something was measured. Without a warm-up ``base`` is the initial policy.
+    ``best`` comes last, after the first evaluation. Without a warm-up ``base`` is the initial policy.
     """
-    made = [folder for folder in _planned(run) if run.store.has(f"{folder}/adapter")]
-    found = {policy_name(folder): folder for folder in made}
-    if INITIAL in found and BASE not in found:
-        found = {BASE: INITIAL, **found}
+    folders = [folder for folder in _planned(run) if run.store.has(f"{folder}/adapter")]
+    by_name = {policy_name(folder): folder for folder in folders}
+    if INITIAL in by_name and BASE not in by_name:
+        by_name = {BASE: INITIAL, **by_name}
     if run.evaluations():
-        found[BEST] = best_so_far(run)["best"]
-    return found
+        by_name[BEST] = best_so_far(run)["best"]
+    return by_name
 
 
 def known_name(run: Run, name: str | int) -> str:
-    """The name of a policy as it is in :func:`policies`.
+    """Return the name of a policy as in :func:`policies`.
 
     Args:
         name: ``base``, ``initial``, ``best``, or an iteration: ``2`` or ``iteration 2``.
 
     Raises:
-        UsageError: the run has no such policy, or not yet.
+        UsageError: the run has no such policy (yet).
     """
     wanted = f"iteration {int(name)}" if str(name).isdecimal() else str(name)
     known = policies(run)
@@ -45,35 +45,35 @@ def known_name(run: Run, name: str | int) -> str:
 
 
 def find_policy(run: Run, name: str | int) -> str:
-    """The folder of a policy, relative to the run; its adapter is in ``adapter/`` there.
+    """Return the folder of a policy, relative to the run; its adapter is in ``adapter/`` there.
 
     Args:
         name: see :func:`known_name`.
 
     Raises:
-        UsageError: the run has no such policy, or not yet.
-        DamagedError: its adapter is not what was written there.
+        UsageError: the run has no such policy (yet).
+        DamagedError: its adapter has changed since it was written.
     """
     folder = policies(run)[known_name(run, name)]
     if damaged := run.store.damaged(f"{folder}/adapter"):
-        raise DamagedError(f"{run.path / damaged[0]} is not what was written there", hint=REPAIR)
+        raise DamagedError(f"{run.path / damaged[0]} has changed since it was written", hint=REPAIR)
     return folder
 
 
 def best_so_far(run: Run) -> dict[str, Any]:
-    """The best policy by the recipe's held-out measure: ``best`` (its folder), ``metric``, ``value``, ``candidates``.
+    """Choose the best policy by the recipe's measure: ``best`` (its folder), ``metric``, ``value``, ``candidates``.
 
-    The initial policy and the untouched model are candidates, so that the best is never worse than the start.
+    The initial policy and the base model are candidates, so the best is never worse than the start.
     """
     measures = {folder: content["metrics"] for folder, content in run.evaluations().items()}
     return best_policy(run.outline.best_metric, measures)
 
 
 def best_policy(metric: str, measures: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """The best policy by one held-out measure, in the form of :func:`best_so_far`.
+    """Choose the best policy by one held-out measure, in the form of :func:`best_so_far`.
 
     Args:
-        measures: by the policy's folder, in the order in which the policies were made.
+        measures: by the policy's folder, in the order of training.
     """
     values = {folder: each[metric] for folder, each in measures.items()}
     best = choose(values, lower=better_is_lower(metric))
@@ -81,29 +81,28 @@ def best_policy(metric: str, measures: Mapping[str, Mapping[str, float]]) -> dic
 
 
 def _planned(run: Run) -> list[str]:
-    """Folders of the policies that the run is to make."""
+    """List the folders of all policies in the run's plan."""
     targets = [phase.target for phase in run.outline.phases]
     return [target.removesuffix("/adapter") for target in targets if target.endswith("/adapter")]
 
 
 def _hint(name: str, known: dict[str, str]) -> str:
     if not known:
-        return "wait for its first policy"
+        return "wait until the first policy is saved"
     near = known if not name.startswith("iteration") else ()
     return suggest(name, near, f"it has: {', '.join(known)}")
 
 
 def better_is_lower(metric: str) -> bool:
-    """Whether a smaller value of a held-out measure is better; true for the likelihood loss only."""
+    """Return whether a smaller value of a held-out measure is better; true for ``nll`` only."""
     return metric == "nll"
 
 
 def choose(values: dict[str, float], *, lower: bool) -> str:
-    """The best policy; among equals the earliest, which has moved least from the model it started as.
+    """Choose the best policy; among equals the earliest, which has moved least from the base model.
 
     Args:
-        values: measure by policy, in the order in which the policies came to be; not empty. What is not a
-            number is worse than any.
+        values: measure by policy, in the order of training; not empty. NaN is the worst value.
         lower: whether a smaller value is better.
     """
 

@@ -1,4 +1,4 @@
-"""A run is a folder. What has its final name in it is done; nothing else says so."""
+"""A run is a folder: recipe, plan, prompts and results. A phase is done if and only if its target exists."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..method.triplets import Prompt, prompt_from_row
 from ..recipe.phase import BatchSizes, Outline, Phase, outline_from_row
 from .store import REPAIR, Store
 
-if TYPE_CHECKING:  # recipes bring pydantic, which takes a quarter of a second to load; lists of runs do without
+if TYPE_CHECKING:  # recipes import pydantic, which takes a quarter of a second; lists of runs do not need it
     from ..data.read import Splits
     from ..recipe.plan import Plan
     from ..recipe.schema import Recipe
 
-#: The format of a run's folder. It gets another number wherever an older version could not read it, or would read it
-#: wrongly; this version reads all of ``_READABLE``.
+#: The format of a run's folder. It changes if older versions could not read the folder, or would read it wrongly; this
+#: version reads all of ``_READABLE``.
 FORMAT = 2
 _READABLE = (1, 2)
 
-#: The reason of a decision that no failure has led to.
+#: The reason of a decision that was not made after a failure.
 MEASURED = "measured"
 
 SPLITS = ("train", "validation", "test")
@@ -33,11 +33,11 @@ _MADE_AT_ONCE = ("run.json", "recipe.yaml", "plan.json", "prompts.jsonl")
 
 @dataclass(frozen=True)
 class Decision:
-    """What a run came to compute at once.
+    """A change of batch sizes after the run was created.
 
     Attributes:
         reason: ``MEASURED``, or the failure after which it was made.
-        sizes: from then on.
+        sizes: used from then on.
     """
 
     reason: str
@@ -52,8 +52,8 @@ class Run:
 
     Attributes:
         store: its files.
-        about: when, where and on which model it was made (``run.json``).
-        outline: the plan as it was written when the run was made.
+        about: when, where and with which model it was created (``run.json``).
+        outline: the plan as written when the run was created.
 
     Raises:
         UsageError: not a run.
@@ -64,15 +64,18 @@ class Run:
         self.path = path
         if not (path / "run.json").is_file():
             where = "" if path.parent in (Path("runs"), Path()) else f" --folder {path.parent}"
-            raise UsageError(f"{path}: no such run", hint=f"`tspin-mlx runs ls{where}` lists them")
+            raise UsageError(f"{path}: no such run", hint=f"`tspin-mlx runs ls{where}` lists the runs")
         self.store = Store(path)
         self.about: dict[str, Any] = self.store.read_json("run.json")
-        if (made := self.about.get("format")) not in _READABLE:
+        if (stored := self.about.get("format")) not in _READABLE:
             raise DamagedError(
-                f"{path}: made by another version of tspin-mlx: its folder has format {made}, this one reads "
+                f"{path}: made by another version of tspin-mlx: its folder has format {stored}, this version reads "
                 f"{' and '.join(map(str, _READABLE))}"
             )
-        self.outline = outline_from_row(self.store.read_json("plan.json"))
+        try:
+            self.outline = outline_from_row(self.store.read_json("plan.json"))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise DamagedError(f"{path / 'plan.json'} is not the plan of a run") from None
 
     @property
     def name(self) -> str:
@@ -81,7 +84,7 @@ class Run:
 
     @property
     def warm(self) -> bool:
-        """Whether it has a warm-up, after which the initial policy is not the model as it came."""
+        """Whether it has a warm-up, after which the initial policy differs from the base model."""
         return self.outline.warm
 
     @property
@@ -91,24 +94,24 @@ class Run:
 
     @property
     def engine_log(self) -> Path:
-        """What the engine's process wrote on its outputs; tracebacks, mostly."""
+        """The log of the engine's stdout and stderr; tracebacks, mostly."""
         return self.path / "engine.log"
 
     @property
     def exports(self) -> Store:
-        """What was made of the run for other programs. It has a manifest of its own: no lock is needed to export."""
+        """The exports for other programs. They have their own manifest, so exporting does not need the lock."""
         return Store(self.path / "exports")
 
     def recipe(self) -> Recipe:
-        """The recipe, with every default as it was when the run was made.
+        """Return the recipe, with every default as it was when the run was created.
 
         Raises:
-            UsageError: it has keys that this version of tspin-mlx does not know.
+            UsageError: it has keys unknown to this version of tspin-mlx.
         """
         return self.replan().recipe
 
     def plan(self) -> Plan:
-        """The plan, with what was decided since about the sizes of batches.
+        """Return the plan, with the batch sizes decided since then.
 
         Raises:
             UsageError: this version of tspin-mlx does not know the recipe's keys, or would plan other work for it.
@@ -116,15 +119,15 @@ class Run:
         plan = self.replan()
         if [phase.work() for phase in plan.phases] != [phase.work() for phase in self.outline.phases]:
             raise UsageError(
-                f"{self.path}: made by tspin-mlx {self._maker}, which planned other work for this recipe",
-                hint="finish it with that version, or start it anew with run.name=NAME",
+                f"{self.path}: made by tspin-mlx {self._maker}, which planned this recipe differently",
+                hint="finish it with that version, or start a new run with run.name=NAME",
             )
         if decisions := self.decisions():
             plan = plan.with_sizes(decisions[-1].sizes)
         return plan
 
     def replan(self) -> Plan:
-        """Plan the run's recipe and data as this version of tspin-mlx does, whatever was planned when it was made.
+        """Plan the run's recipe and data as this version of tspin-mlx does, regardless of the stored plan.
 
         Raises:
             UsageError: see :meth:`recipe`.
@@ -138,8 +141,8 @@ class Run:
         except ValidationError as error:
             key = ".".join(map(str, error.errors()[0]["loc"]))
             raise UsageError(
-                f"{self.path}: made by tspin-mlx {self._maker}, whose recipes were others ({key})",
-                hint="use that version for it, or start it anew with run.name=NAME",
+                f"{self.path}: made by tspin-mlx {self._maker}, whose recipes had other keys or values ({key})",
+                hint="use that version, or start a new run with run.name=NAME",
             ) from None
 
     @property
@@ -147,7 +150,7 @@ class Run:
         return str(self.about["versions"]["tspin-mlx"])
 
     def decisions(self) -> list[Decision]:
-        """What was decided about sizes since the plan was made; the last one counts."""
+        """List the decisions about batch sizes since the plan was made; the last one counts."""
         path = self.path / "decisions.jsonl"
         if not path.exists():
             return []
@@ -155,16 +158,17 @@ class Run:
             rows = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
             return [Decision(row["reason"], BatchSizes.from_row(row)) for row in rows]
         except (ValueError, TypeError, KeyError):
-            raise DamagedError(f"{path} cannot be read", hint="fix it, or start anew with run.name=NAME") from None
+            hint = "fix it, or start a new run with run.name=NAME"
+            raise DamagedError(f"{path} cannot be read", hint=hint) from None
 
     def decide(self, reason: str, sizes: BatchSizes) -> None:
-        """Continue with these sizes from now on."""
+        """Store the batch sizes to use from now on."""
         path = self.path / "decisions.jsonl"
         storage.cut_torn_tail(path)
         storage.append_line(path, {"reason": reason, **asdict(sizes)}, sync=True)
 
     def pending(self) -> list[str]:
-        """Targets of the phases that are still to do; iterations after a collapse are not, if the recipe says so."""
+        """List the targets of the phases still to do; with ``guard.stop``, without iterations after a collapse."""
         last = self.last_iteration()
         return [
             phase.target
@@ -173,7 +177,7 @@ class Run:
         ]
 
     def last_iteration(self) -> int | None:
-        """The iteration after which self-play ends since it collapsed, with ``guard.stop``; None if none has."""
+        """Return the iteration that collapsed, after which ``guard.stop`` ends self-play; None if none did."""
         if not self.outline.settings.get("guard.stop"):
             return None
         collapsed = (p.iteration for p in self._evaluations() if p.iteration is not None and self._has_collapsed(p))
@@ -185,7 +189,7 @@ class Run:
         return not self.pending()
 
     def recover(self) -> None:
-        """After a crash: tidy away what it left half-done. For the holder of the run's lock only."""
+        """Clean up after a crash. Only for the holder of the run's lock."""
         self.store.recover()
         for phase in self.outline.train_phases:
             checkpoints = checkpoints_of(phase.target)
@@ -193,10 +197,10 @@ class Run:
                 self.store.remove(checkpoints)
 
     def verify(self) -> None:
-        """Compare everything that is done with what was written.
+        """Check all finished files against their sha256.
 
         Raises:
-            DamagedError: names the files that differ.
+            DamagedError: some have changed; the message names them.
         """
         targets = [phase.target for phase in self.outline.phases]
         names = [*_MADE_AT_ONCE, *filter(self.store.has, targets)]
@@ -204,12 +208,12 @@ class Run:
         if damaged:
             more = f" (and {len(damaged) - 3} more)" if len(damaged) > 3 else ""
             raise DamagedError(
-                f"{self.path}: not what was written there: {', '.join(damaged[:3])}{more}",
+                f"{self.path}: files have changed since they were written: {', '.join(damaged[:3])}{more}",
                 hint=REPAIR,
             )
 
     def prompts(self) -> Splits[Prompt]:
-        """The rendered examples."""
+        """Read the tokenised examples."""
         from ..data.read import Splits
 
         parts: dict[str, list[Prompt]] = {name: [] for name in SPLITS}
@@ -218,30 +222,30 @@ class Run:
         return Splits(tuple(parts["train"]), tuple(parts["validation"]), tuple(parts["test"]))
 
     def system_prompt(self) -> str | None:
-        """The system prompt that all training examples have, if it is the same."""
-        found = {prompt.system for prompt in self.prompts().train}
-        return found.pop() if len(found) == 1 else None
+        """Return the system prompt of the training examples, if they all have the same."""
+        systems = {prompt.system for prompt in self.prompts().train}
+        return systems.pop() if len(systems) == 1 else None
 
     def evaluated(self) -> list[str]:
-        """Folders of the policies measured so far, in their order."""
+        """List the folders of the policies evaluated so far, in their order."""
         return [phase.policy for phase in self._evaluations()]
 
     def evaluation(self, policy: str) -> dict[str, Any]:
-        """``eval.json`` of one of them."""
+        """Read ``eval.json`` of one of them."""
         content: dict[str, Any] = self.store.read_json(f"{policy}/eval.json")
         return content
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
-        """``eval.json`` of every policy measured so far, by the policy's folder, in their order."""
+        """Read ``eval.json`` of every policy evaluated so far, by the policy's folder, in their order."""
         return {policy: self.evaluation(policy) for policy in self.evaluated()}
 
     def result(self) -> dict[str, Any] | None:
-        """Which policy was chosen, and why; None before the end."""
+        """Read which policy was chosen, and why; None before the end."""
         return self.store.read_json("result.json") if self.store.has("result.json") else None
 
     def test(self) -> dict[str, dict[str, Any]] | None:
-        """Measures and answers on the test examples by the policy's folder: the base model, the initial policy and the
-        chosen one; None before the end or without such examples."""
+        """Read measures and answers on the test examples, by policy folder: base, initial and chosen one; None before
+        the end or without test examples."""
         if not self.store.has("test.json"):
             return None
         phases = [phase for phase in self.outline.phases if phase.kind == "test"]
@@ -258,29 +262,28 @@ class Run:
 
 
 def checkpoints_of(target: str) -> str:
-    """The folder of the checkpoints of the phase that makes ``target``; both relative to the run."""
+    """Return the checkpoint folder of the phase with this target; both relative to the run."""
     return (Path(target).parent / "checkpoints").as_posix()
 
 
 def open_run(path: Path, plan: Plan) -> Run:
-    """An existing run, if it is one of this plan.
+    """Open an existing run, if it has this plan.
 
     Raises:
-        UsageError: the run was made from another recipe, model or data; the differences are named.
+        UsageError: the run has another recipe, model or data; the message lists the differences.
     """
     run = Run(path)
     if differences := _differences(run.outline, run.recipe(), plan):
         raise UsageError(
             "\n  ".join([f"the run {run.name!r} was made with other settings:", *differences]),
-            hint="start a new run, which keeps what is still valid, with --fork NAME; or give the settings it was "
-            "made with",
+            hint="start a new run that reuses the results still valid with --fork NAME, or use the original settings",
         )
-    run.plan()  # refuses a run that this version plans otherwise
+    run.plan()  # refuses a run that this version plans differently
     return run
 
 
 def find_run(name: str, folder: Path) -> Run:
-    """A run by its name in ``folder``, or by its path.
+    """Find a run by its name in ``folder``, or by its path.
 
     Raises:
         UsageError: no such run, or a name that leads elsewhere.
@@ -292,30 +295,30 @@ def find_run(name: str, folder: Path) -> Run:
 
 
 def named_path(name: str, folder: Path) -> Path:
-    """Where something of this name is: in ``folder``, unless the name is a path itself.
+    """Return the path of a name: in ``folder``, unless the name is a path itself.
 
     Raises:
-        UsageError: it cannot be a name of ours, or leads elsewhere.
+        UsageError: not a valid name, or it leads elsewhere.
     """
-    name = name.rstrip("/")  # of a completed word
+    name = name.rstrip("/")  # added by shell completion
     try:
         path = Path(name).expanduser() if "/" in name else folder / name
         leads_elsewhere = name in (".", "..", "") or path.is_symlink()
-    except (OSError, RuntimeError):  # longer than a name can be; nobody's home
+    except (OSError, RuntimeError):  # too long; the home of an unknown user
         leads_elsewhere = True
     if leads_elsewhere:
-        raise UsageError(f"{name!r} is not the name or the path of a run", hint="`tspin-mlx runs ls` lists them")
+        raise UsageError(f"{name!r} is not the name or path of a run", hint="`tspin-mlx runs ls` lists the runs")
     return path
 
 
 def run_paths(folder: Path) -> list[Path]:
-    """The runs in a folder, by name."""
-    found = [path.parent for path in folder.glob("*/run.json")]
-    return sorted(path for path in found if not path.name.startswith(".") and not path.is_symlink())
+    """List the runs in a folder, by name."""
+    paths = [path.parent for path in folder.glob("*/run.json")]
+    return sorted(path for path in paths if not path.name.startswith(".") and not path.is_symlink())
 
 
 def _differences(before: Outline, recipe: Recipe, now: Plan) -> list[str]:
-    """Lines that name everything that differs and can change a result."""
+    """Describe every difference that can change a result, a line each."""
     from ..recipe.plan import NO_INFLUENCE
 
     old, new = recipe.settings, now.recipe.settings

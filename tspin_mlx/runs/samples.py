@@ -1,4 +1,4 @@
-"""Prompts with the answers that were given to them, as a run has kept them, for people to read: no model is needed."""
+"""Samples of a run for people to read: prompts with stored answers, log-probabilities and advantages; no model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..method.triplets import SCORES, TRIPLETS, Prompt, Response, Score, Triplet
 from ..recipe.policy_names import INITIAL, iteration_folder
 from .run import Run
 
-#: What samples can be ordered by: as they are in the file, or an advantage, the smallest first.
+#: Order of samples: as in the file, or by an advantage, the smallest first.
 Order = Literal["file", "current", "historical"]
 
-#: Whose log-probabilities are kept, in their order.
+#: The responses whose log-probabilities are stored, in their order.
 _ROLES = ("annotated", "synthetic", "proto_synthetic")
 
 
@@ -24,10 +24,10 @@ class Sample:
     Attributes:
         prompt: with the expert's answer, y.
         synthetic: y'.
-        proto_synthetic: y0; None where the historical term is off.
-        answer: what the policy answered after the iteration; None for a training prompt.
-        logps: log-probabilities of y, y' and, if it is there, y0, in nats: of a held-out prompt under the policy after
-            the iteration, of a training prompt as its first epoch saw them. Empty if not known.
+        proto_synthetic: y0; None if the historical term is off.
+        answer: the policy's answer after the iteration; None for a training prompt.
+        logps: log-probabilities of y, y' and, if there is one, y0, in nats: of a held-out prompt under the policy after
+            the iteration, of a training prompt in its first epoch. Empty if not known.
     """
 
     prompt: Prompt
@@ -47,7 +47,7 @@ class Sample:
         return self.logps[1] - self.logps[2] if len(self.logps) > 2 else None
 
     def to_row(self) -> dict[str, Any]:
-        """Plain values for JSON: the texts, not the tokens."""
+        """Convert to plain values for JSON: the texts, not the tokens."""
         initial = self.proto_synthetic
         logps = dict(zip(_ROLES, self.logps, strict=False))
         return {
@@ -64,30 +64,30 @@ class Sample:
 
 
 def iterations_of(run: Run) -> list[int]:
-    """The iterations whose triplets are there."""
+    """List the iterations that have triplets."""
     pairs = [phase for phase in run.outline.phases if phase.kind == "pair" and run.store.has(phase.target)]
     return [phase.iteration for phase in pairs if phase.iteration is not None]
 
 
 def evaluated(run: Run) -> list[str]:
-    """The policies that were measured and have a part in self-play, in their order."""
+    """List the evaluated policies that take part in self-play, in their order."""
     return [policy for policy in run.evaluated() if policy == INITIAL or "/" in policy]
 
 
 def read_triplets(run: Run, iteration: int) -> list[Triplet]:
-    """The triplets of an iteration, in the order of the training examples.
+    """Read the triplets of an iteration, in the order of the training examples.
 
     Raises:
-        DamagedError: their file is not what was written.
+        DamagedError: their file has changed since it was written.
     """
     return [triplet_from_row(row) for row in run.store.read_jsonl(f"{iteration_folder(iteration)}/{TRIPLETS}")]
 
 
 def trained_on(run: Run, iteration: int) -> list[Sample]:
-    """The triplets of an iteration with what training saw of them, in the order of the training examples.
+    """Read the triplets of an iteration with their log-probabilities in training, in the order of the examples.
 
     Raises:
-        DamagedError: a file is not what was written.
+        DamagedError: a file has changed since it was written.
     """
     file, logps = f"{iteration_folder(iteration)}/{SCORES}", {}
     if run.store.has(file):
@@ -99,16 +99,16 @@ def trained_on(run: Run, iteration: int) -> list[Sample]:
 
 
 def held_out(run: Run, policy: str) -> list[Sample]:
-    """The validation prompts, answered greedily by a policy, by the one before it (y') and by the initial one (y0).
+    """Read the validation prompts with greedy answers of a policy, of the one before it (y') and the initial one (y0).
 
     Raises:
-        DamagedError: a file is not what was written.
+        DamagedError: a file has changed since it was written.
     """
-    found, order = run.evaluations(), evaluated(run)
-    answers = {name: [response_from_row(row) for row in found[name]["responses"]] for name in order}
+    evaluations, order = run.evaluations(), evaluated(run)
+    answers = {name: [response_from_row(row) for row in evaluations[name]["responses"]] for name in order}
     before = answers[order[max(0, order.index(policy) - 1)]]
-    kept = found[policy].get("logps", {})
-    logps = list(zip(*(kept[role] for role in _ROLES if role in kept), strict=True))
+    stored = evaluations[policy].get("logps", {})
+    logps = list(zip(*(stored[role] for role in _ROLES if role in stored), strict=True))
     return [
         Sample(prompt, before[i], answers[INITIAL][i], answers[policy][i], logps[i] if logps else ())
         for i, prompt in enumerate(run.prompts().validation)
@@ -116,7 +116,7 @@ def held_out(run: Run, policy: str) -> list[Sample]:
 
 
 def ordered(samples: Sequence[Sample], order: Order) -> list[Sample]:
-    """Those whose advantage is not known come last."""
+    """Sort samples; those whose advantage is not known come last."""
     if order == "file":
         return list(samples)
     values = {"current": lambda sample: sample.current, "historical": lambda sample: sample.historical}

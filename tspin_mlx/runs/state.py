@@ -1,4 +1,4 @@
-"""What a run is doing, derived from its lock and its files."""
+"""The state of a run (running, stalled, interrupted, failed, finished), derived from its lock and files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _PATIENCE_STEPS = 6
 
 
 def state_of(run: Run, now: float) -> State:
-    """The state of a run.
+    """Determine the state of a run.
 
     Args:
         now: seconds since 1970.
 
     Returns:
-        ``stalled`` if a process works on it but has said nothing for longer than 90 s and six of its recent steps;
+        ``stalled`` if a process holds its lock but has been silent for longer than 90 s and six of its recent steps;
         ``interrupted`` if none does, although it neither finished nor failed.
     """
     if is_held(run.path):

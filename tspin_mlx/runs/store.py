@@ -1,4 +1,4 @@
-"""The files of one run: written durably, each with its sha256 in ``manifest.jsonl``, and read with that in mind."""
+"""The files of one run: written atomically, with their sha256 in ``manifest.jsonl``, and verified when read."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 from ..base import storage
 from ..base.errors import DamagedError
 
-#: The file of the digests.
+#: The file with the digests.
 MANIFEST = "manifest.jsonl"
 
 
 class Store:
-    """What is kept below one folder. Names are relative to it; a file is written once and not changed.
+    """The files below one folder. Names are relative to it; a file is written once and never changed.
 
-    A file's digest is in the manifest before the file has its name, so that a crash between the two leaves a line
-    too many and never a file without one.
+    The digest is in the manifest before the file gets its name, so a crash between the two leaves an extra line, never
+    a file without one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -29,85 +29,85 @@ class Store:
         self._manifest = _Manifest(root / MANIFEST)
 
     def recover(self) -> None:
-        """After a crash, before the first write: cut what it left half-written off the manifest."""
+        """Cut an incomplete last line off the manifest after a crash, before the first write."""
         storage.cut_torn_tail(self.root / MANIFEST)
 
     def has(self, name: str) -> bool:
-        """Whether something is complete under this name."""
+        """Return whether a complete file or folder has this name."""
         return (self.root / name).exists()
 
     # --- writing
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a file in UTF-8."""
+        """Write a UTF-8 text file."""
         self._record({name: hashlib.sha256(text.encode()).hexdigest()})
         storage.write_text(self.root / name, text)
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write one JSON document, indented."""
+        """Write an indented JSON document."""
         self.write_text(name, storage.to_json(content))
 
     def write_jsonl(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Write one JSON object per line."""
+        """Write JSON lines."""
         self.write_text(name, storage.to_jsonl(rows))
 
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
-        """A folder to fill, which gets its name when the block ends without an error."""
+        """Yield a temporary folder to fill, which gets its name if the block ends without an error."""
         with storage.new_folder(self.root / name) as aside:
             yield aside
             self._record_folder(aside, name)
 
     def commit_folder(self, aside: str, name: str) -> None:
-        """Give a folder that was filled by this store its final name."""
+        """Rename a folder that this store has filled to its final name."""
         self._record_folder(self.root / aside, name)
         storage.commit_folder(self.root / aside, self.root / name)
 
     def point(self, link: str, target: str) -> None:
-        """Make a symbolic link within the run."""
+        """Create a symbolic link within the run."""
         storage.point(self.root / link, self.root / target)
 
     def remove(self, name: str) -> None:
-        """Remove a file or folder, if it is there."""
+        """Remove a file or folder, if it exists."""
         storage.remove(self.root / name)
 
     # --- reading
 
     def read_json(self, name: str) -> Any:
-        """The document in a file, if the file is what was written.
+        """Read a JSON file and verify its sha256.
 
         Raises:
-            DamagedError: it is not.
+            DamagedError: it has changed since it was written.
         """
         return json.loads(self._read(name))
 
     def read_jsonl(self, name: str) -> list[dict[str, Any]]:
-        """The rows of a file, if the file is what was written.
+        """Read a file of JSON lines and verify its sha256.
 
         Raises:
-            DamagedError: it is not.
+            DamagedError: it has changed since it was written.
         """
-        # Not str.splitlines: it would also split at U+2028 and others, which JSON leaves unescaped.
+        # Not str.splitlines, which also splits at U+2028 and others, which JSON does not escape.
         return [json.loads(line) for line in self._read(name).split("\n") if line]
 
     def damaged(self, name: str) -> list[str]:
-        """Names of the files at or below ``name`` that are not what was written, or are missing."""
+        """List the files at or below ``name`` that have changed since they were written, or are missing."""
         path, written = self.root / name, self.digests(name)
         files = [path] if path.is_file() else _files_below(path)
-        found = {file.relative_to(self.root).as_posix(): storage.sha256_of(file) for file in files}
-        return sorted(file for file in found.keys() | written.keys() if found.get(file) != written.get(file))
+        actual = {file.relative_to(self.root).as_posix(): storage.sha256_of(file) for file in files}
+        return sorted(file for file in actual.keys() | written.keys() if actual.get(file) != written.get(file))
 
     def digests(self, name: str) -> dict[str, str]:
-        """The sha256 of each file at or below ``name``, as it was written."""
+        """Return the recorded sha256 of each file at or below ``name``."""
         known = self._digests()
         return {file: known[file] for file in known if file == name or file.startswith(f"{name}/")}
 
     def digest(self, name: str) -> str | None:
-        """The sha256 with which a file was written."""
+        """Return the recorded sha256 of a file."""
         return self._digests().get(name)
 
     def is_intact(self, name: str) -> bool:
-        """Whether something is there, and is what was written."""
+        """Return whether a file or folder exists and is unchanged."""
         return self.has(name) and not self.damaged(name)
 
     def _read(self, name: str) -> str:
@@ -116,7 +116,7 @@ class Store:
         except OSError as error:
             raise DamagedError(f"{self.root / name} cannot be read: {error.strerror}") from None
         if self._digests().get(name) != hashlib.sha256(content).hexdigest():
-            raise DamagedError(f"{self.root / name} is not what was written there (its sha256 differs)", hint=REPAIR)
+            raise DamagedError(f"{self.root / name} has changed since it was written (sha256 differs)", hint=REPAIR)
         return content.decode()
 
     # --- the manifest
@@ -131,19 +131,19 @@ class Store:
         self._record({f"{name}/{file.relative_to(aside).as_posix()}": storage.sha256_of(file) for file in files})
 
     def _digests(self) -> dict[str, str]:
-        """sha256 by name; of several lines for a name the last counts."""
+        """Return sha256 by name; the last line for a name counts."""
         return self._manifest.read()
 
 
 #: What to do about a damaged file.
 REPAIR = (
-    "a result can be made again exactly: remove it and resume; or start anew from what is intact with "
-    "`tspin-mlx run RECIPE --fork NAME`"
+    "remove it and resume, which computes exactly the same result again; or start a new run from the intact results "
+    "with `tspin-mlx run RECIPE --fork NAME`"
 )
 
 
 class _Manifest:
-    """The manifest, of which only lines that were added since are read again."""
+    """The manifest; only lines added since the last read are parsed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -151,14 +151,14 @@ class _Manifest:
 
     def _forget(self) -> None:
         self._digests: dict[str, str] = {}
-        self._lines = self._length = 0  # what was read, without a last line that has no end yet
+        self._lines = self._length = 0  # read so far, without an incomplete last line
         self._seen: tuple[int, int, int] | None = None  # inode, size and time of the file then
 
     def read(self) -> dict[str, str]:
-        """sha256 by name.
+        """Return sha256 by name.
 
         Raises:
-            DamagedError: it is missing, or a line is none.
+            DamagedError: the manifest is missing, or a line is damaged.
         """
         try:
             with self._path.open("rb") as file:
@@ -188,5 +188,5 @@ class _Manifest:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """All files but hidden ones, which are never ours; macOS's Finder leaves some in folders that one looks into."""
+    """List all files except hidden ones: those are never ours, but macOS's Finder creates some."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))

@@ -1,4 +1,4 @@
-"""A run in one line of a list."""
+"""Summarise a run for a list: state, progress, model, best policy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .state import state_of
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """``name``, ``state``, ``done``, ``phases``, ``model``, ``warm`` (it has a warm-up), and the ``best`` policy with
-    its ``metric`` and ``value``.
+    """Return ``name``, ``state``, ``done``, ``phases``, ``model``, ``warm`` (it has a warm-up), and the ``best`` policy
+    with its ``metric`` and ``value``.
 
-    A run that cannot be read is ``damaged``, and ``message`` says why.
+    The state of an unreadable run is ``damaged``, and ``message`` says why.
     """
     nothing = dict.fromkeys(("best", "metric", "value"))
     try:

@@ -1,8 +1,8 @@
-"""From triplets to the arrays of one micro-batch: rows of tokens, and where in them the responses are scored.
+"""Collate examples into a micro-batch: padded rows of token ids with shared prompt prefixes, and scored positions.
 
-Pure; numpy only. The beginnings of the prompts are computed once for all their responses, in parts of prompts of
-similar lengths; what follows of each prompt and its response is a row of its own, without the last token, padded at the
-end: under causal attention padding after a row's end cannot be seen by it, so no mask is needed.
+Pure; numpy only. The beginning of each prompt is computed once for all its responses, together with prompts of similar
+lengths. The rest of the prompt and each response form a row, without the last token and padded at the end: under
+causal attention a row cannot see the padding after its end, so no mask is needed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..method.triplets import Prompt, Response
 #: One training example: a prompt and the responses that are scored for it.
 Example = tuple[Prompt, tuple[Response, ...]]
 
-#: All that decides the shapes of a micro-batch's arrays.
+#: Everything that decides the shapes of a micro-batch's arrays.
 Signature = tuple[tuple[int, ...], ...]
 
-#: What one more call of the model costs on a CPU, in tokens; padding may cost as much before a group is split.
+#: Cost of one more call of the model on a CPU, in tokens: a group is split if its padding costs more.
 CALL_COST = 24
 
 
@@ -37,7 +37,7 @@ class Rows:
     """Rows of similar lengths.
 
     Attributes:
-        tokens: (g, Q) int32, what follows the prefix, padded with 0.
+        tokens: (g, Q) int32, the tokens after the prefix, padded with 0.
         prompt_index: (g,) int32, the prompt of each row, counted within the part.
     """
 
@@ -47,12 +47,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Part:
-    """Prompts of similar lengths whose beginnings are computed together.
+    """Prompts of similar lengths whose prefixes are computed together.
 
     Attributes:
         prefix: (m, S) int32, the first S tokens of each prompt; S is 0 if nothing is shared.
-        groups: the rows, each for one response: the rest of the prompt, then the response without its last token.
-            Their ``prompt_index`` counts within the part.
+        groups: one row per response: the rest of the prompt, then the response without its last token. Their
+            ``prompt_index`` counts within the part.
     """
 
     prefix: np.ndarray
@@ -65,8 +65,8 @@ class MicroBatch:
 
     Attributes:
         parts: the tokens that the model sees.
-        positions: (N,) int32, where the next token is scored: flat indices into the rows of all groups of all parts,
-            one after another; padded with 0.
+        positions: (N,) int32, where the next token is scored: flat indices into the concatenated rows of all groups of
+            all parts; padded with 0.
         targets: (N,) int32, the scored tokens; padded with 0.
         response_index: (N,) int32, the response of each scored token; -1 is padding.
         lengths: (k, n) float32, scored tokens per response.
@@ -80,7 +80,7 @@ class MicroBatch:
 
     @property
     def signature(self) -> Signature:
-        """All that decides the shapes of the arrays."""
+        """Everything that decides the shapes of the arrays."""
         arrays = [array for part in self.parts for array in (part.prefix, *(rows.tokens for rows in part.groups))]
         return (self.lengths.shape, self.targets.shape, *(array.shape for array in arrays))
 
@@ -97,17 +97,18 @@ class MicroBatch:
 
 
 def collate(examples: Sequence[Example], *, share: bool = True, call_cost: int = CALL_COST) -> MicroBatch:
-    """The arrays of some examples, which must all have the same number of responses.
+    """Collate examples, all with the same number of responses, into the arrays of a micro-batch.
 
     Args:
-        share: compute the beginnings of the prompts once for all their responses.
-        call_cost: what one more call of the model costs, in tokens: one for each group, and one for each prefix.
+        examples: prompts with their responses.
+        share: compute the beginning of each prompt once for all its responses.
+        call_cost: cost of one more call of the model, in tokens; each group and each prefix is a call.
     """
     count, responses = len(examples), len(examples[0][1])
     lengths = [len(prompt.tokens) for prompt, _ in examples]
     share = share and responses > 1
     parts: list[Part] = []
-    placed: list[tuple[_Row, int]] = []  # every row, and where among all tokens of rows it begins
+    placed: list[tuple[_Row, int]] = []  # every row with its offset among the tokens of all rows
     begin = 0
     for members in split_prompts(lengths, responses, call_cost) if share else [list(range(count))]:
         shared = shared_length([lengths[i] for i in members]) if share else 0
@@ -119,10 +120,10 @@ def collate(examples: Sequence[Example], *, share: bool = True, call_cost: int =
         groups = [[rows[n] for n in group] for group in group_rows([len(row.tokens) for row in rows], call_cost)]
         prefix = np.array([examples[i][0].tokens[:shared] for i in members], np.int32).reshape(len(members), shared)
         parts.append(Part(prefix, tuple(map(_rows, groups))))
-        for group, made in zip(groups, parts[-1].groups, strict=True):
-            width = made.tokens.shape[1]
+        for group, padded in zip(groups, parts[-1].groups, strict=True):
+            width = padded.tokens.shape[1]
             placed += [(row, begin + place * width) for place, row in enumerate(group)]
-            begin += made.tokens.size
+            begin += padded.tokens.size
     scored = [
         (begin + row.first + i, token, row.number) for row, begin in placed for i, token in enumerate(row.response)
     ]
@@ -138,8 +139,8 @@ def collate(examples: Sequence[Example], *, share: bool = True, call_cost: int =
 
 
 class _Row(NamedTuple):
-    """One response: its number, its prompt's number in the part, what the model sees, the column at which the first
-    token is predicted, and the tokens."""
+    """One response: its index, its prompt's index in the part, the tokens that the model sees, the column at which its
+    first token is predicted, and its tokens."""
 
     number: int
     owner: int
@@ -149,7 +150,7 @@ class _Row(NamedTuple):
 
 
 def _row(number: int, owner: int, rest: tuple[int, ...], response: tuple[int, ...]) -> _Row:
-    """The token after position p is predicted at p: the first scored one at the prompt's last position."""
+    """Build a row. The token after position p is predicted at p: the first scored one at the prompt's last position."""
     return _Row(number, owner, (*rest, *response[:-1]), len(rest) - 1, response)
 
 
@@ -161,13 +162,16 @@ def _rows(group: Sequence[_Row]) -> Rows:
 
 
 def split_prompts(lengths: Sequence[int], responses: int, call_cost: int = CALL_COST) -> list[list[int]]:
-    """Indices of prompts in parts of similar lengths: what a part shares is as long as its shortest prompt, and the
-    rest of the longer ones is computed for every response.
+    """Split prompts into parts of similar lengths. A part shares a prefix as long as its shortest prompt; the rest of
+    the longer ones is computed for every response.
 
     Args:
         lengths: of the prompts, in tokens.
-        responses: of each prompt.
-        call_cost: what a call of the model costs beside its tokens, in tokens.
+        responses: number of responses to each prompt.
+        call_cost: fixed cost of a call of the model, in tokens.
+
+    Returns:
+        Indices of the prompts in each part.
     """
     order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
 
@@ -179,9 +183,9 @@ def split_prompts(lengths: Sequence[int], responses: int, call_cost: int = CALL_
 
 
 def shared_length(lengths: Sequence[int]) -> int:
-    """How much of each prompt to compute once: less than any of them, since its last token belongs to the rows.
+    """Choose how many tokens of each prompt to share: fewer than the shortest has, as its last token is in the rows.
 
-    What is left of the prompt is computed for every response, so the steps are finer here than on the ladder.
+    The rest of the prompt is computed for every response, so this rounds more finely than :func:`bucket`.
     """
     shortest = min(lengths) - 1
     step = max(2, _step(shortest) // 4)
@@ -189,7 +193,7 @@ def shared_length(lengths: Sequence[int]) -> int:
 
 
 def group_rows(lengths: Sequence[int], call_cost: int = CALL_COST) -> list[list[int]]:
-    """Indices of rows in groups of similar lengths, so that padding and the number of groups cost least together."""
+    """Group rows of similar lengths so that padding and calls together cost least; returns indices of rows."""
     order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
 
     def cost(start: int, end: int) -> int:
@@ -199,8 +203,8 @@ def group_rows(lengths: Sequence[int], call_cost: int = CALL_COST) -> list[list[
 
 
 def cheapest_cuts(count: int, cost: Callable[[int, int], int]) -> list[tuple[int, int]]:
-    """Cut a row of things into stretches (start, end), so that the sum of their costs is least."""
-    best = [0] + [0] * count  # cost of the first so many things
+    """Cut ``range(count)`` into stretches (start, end) with the least total cost, by dynamic programming."""
+    best = [0] + [0] * count  # least cost of the first n items
     cut = [0] * (count + 1)
     for end in range(1, count + 1):
         costs = [best[start] + cost(start, end) for start in range(end)]
@@ -215,23 +219,25 @@ def cheapest_cuts(count: int, cost: Callable[[int, int], int]) -> list[tuple[int
 
 
 def bucket(length: int) -> int:
-    """The next of a ladder of sizes, 10, 12, ..., 64, 68, ..., 128, 136, ...: few shapes, and from 10 tokens on padding
-    of one token or below 7 %."""
+    """Round a length up to one of 10, 12, ..., 64, 68, ..., 128, 136, ...: few shapes to compile, and from 10 tokens on
+    one token of padding or less than 7 %."""
     step = _step(length - 1)
     return max(_LEAST, -(-length // step) * step)
 
 
 def _step(length: int) -> int:
-    """The distance between neighbours on the ladder."""
+    """Return the distance between neighbouring sizes of :func:`bucket`."""
     return max(2, 1 << max(0, length.bit_length() - 5))
 
 
 def batch_order(count: int, epochs: int, batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Indices of the examples of each optimiser step: every epoch is a permutation of its own seed.
+    """Yield the indices of the examples of each optimiser step; every epoch is shuffled with its own seed.
 
     Args:
-        count: of examples.
+        count: number of examples.
+        epochs: passes over them.
         batch_size: examples per step; the last step of an epoch may have fewer.
+        seed: of the phase.
     """
     for epoch in range(epochs):
         order = list(range(count))
@@ -241,7 +247,7 @@ def batch_order(count: int, epochs: int, batch_size: int, seed: int) -> Iterator
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> Iterator[list[Example]]:
-    """Split an optimiser batch into micro-batches of prompts of similar lengths, longest first."""
+    """Split a batch into micro-batches of at most ``size`` prompts of similar lengths, longest first."""
     by_length = sorted(examples, key=_lengths, reverse=True)
     for start in range(0, len(by_length), size):
         yield by_length[start : start + size]

@@ -1,4 +1,4 @@
-"""The vocabulary head on scored positions only: log-probabilities and entropies, chunk by chunk, and their gradient."""
+"""The LM head on scored positions only: log-probabilities, entropies and their gradient, in chunks of logits."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Any, Literal
 
 import mlx.core as mx
 
-#: From hidden states (N, d) to logits (N, vocabulary).
+#: Maps hidden states (N, d) to logits (N, vocabulary).
 Head = Callable[[mx.array], mx.array]
 
 
-#: Of which results a gradient will be asked.
+#: Which outputs will be differentiated: the log-probabilities, or the entropies as well.
 Differentiate = Literal["logps", "both"]
 
 
-#: Logits of one chunk of scored positions. MLX works on up to ten operations at a time, so that some fifteen arrays of
-#: this many float32 live at once.
+#: Logits in one chunk of scored positions. MLX works on up to ten operations at a time, so about fifteen float32 arrays
+#: of this size live at once.
 LOGITS_AT_ONCE = 2**23
 
 
-#: The same where memory is dearer than time.
+#: The same when saving memory matters more than speed.
 FEW_LOGITS_AT_ONCE = 2**21
 
 
 def frozen_head_logps(
     head: Head, features: mx.array, targets: mx.array, chunk: int, differentiate: Differentiate = "logps"
 ) -> tuple[mx.array, mx.array]:
-    """Log-probabilities and entropies through a head that is not trained, with the gradient made in the forward pass.
+    """Compute log-probabilities and entropies through a frozen head, and their gradient in the same forward pass.
 
-    At each position d logp / d features does not depend on the loss, so that it is found while the logits are there;
+    At each position d logp / d features does not depend on the loss, so it is computed while the logits are in memory;
     the backward pass only scales it, and no logits are kept.
 
     Args:
-        head: from features to logits.
-        features: (N, d).
+        head: maps features to logits.
+        features: (N, d) hidden states.
         targets: (N,) token ids.
-        chunk: positions whose logits are held at once.
-        differentiate: ``logps``, and nothing flows back from the entropies; or ``both``.
+        chunk: positions whose logits are in memory at once.
+        differentiate: ``logps`` (no gradient flows back from the entropies) or ``both``.
 
     Returns:
         Two arrays (N,) float32, see :func:`token_logps`.
@@ -60,7 +60,7 @@ def frozen_head_logps(
 
     def backward(primals: Any, cotangents: Any, outputs: Any) -> mx.array:
         slopes = outputs[2:]
-        return sum(_settled(c)[:, None].astype(s.dtype) * s for c, s in zip(cotangents, slopes, strict=False))
+        return sum(_flush_tiny(c)[:, None].astype(s.dtype) * s for c, s in zip(cotangents, slopes, strict=False))
 
     scored = mx.custom_function(forward)
     scored.vjp(backward)
@@ -69,7 +69,7 @@ def frozen_head_logps(
 
 
 def _with_slopes(logits: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
-    """:func:`token_logps`, and its derivatives by the logits, both (N, vocabulary): ``1[target] - p`` for the
+    """Compute :func:`token_logps` and its derivatives by the logits, both (N, vocabulary): ``1[target] - p`` for the
     log-probability and ``-p (log p + H)`` for the entropy H."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     weights = mx.exp(shifted)
@@ -84,13 +84,13 @@ def _with_slopes(logits: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
 
 
 def chunked_logps(head: Head, features: mx.array, targets: mx.array, chunk: int) -> mx.array:
-    """The log-probabilities alone, (N,) float32, in nats, where nothing is differentiated.
+    """Compute the log-probabilities alone, (N,) float32, in nats, without a gradient.
 
     Args:
-        head: from features to logits.
-        features: (N, d).
+        head: maps features to logits.
+        features: (N, d) hidden states.
         targets: (N,) token ids.
-        chunk: positions whose logits are held at once.
+        chunk: positions whose logits are in memory at once.
     """
     (logps,) = _by_chunks(lambda x, y: token_logps(head(x), y)[:1], features, targets, chunk)
     return logps
@@ -99,23 +99,23 @@ def chunked_logps(head: Head, features: mx.array, targets: mx.array, chunk: int)
 def _by_chunks(
     function: Callable[..., tuple[mx.array, ...]], features: mx.array, targets: mx.array, chunk: int
 ) -> tuple[mx.array, ...]:
-    """One chunk after another: left to itself, MLX may begin them all before it has finished any."""
-    found: list[tuple[mx.array, ...]] = []
+    """Compute one chunk after another: otherwise MLX may begin them all before it has finished any."""
+    results: list[tuple[mx.array, ...]] = []
     for start in range(0, features.shape[0], chunk):
         piece = features[start : start + chunk]
-        if found:
-            piece = mx.depends([piece], list(found[-1]))[0]
-        found.append(function(piece, targets[start : start + chunk]))
-    return tuple(mx.concatenate(parts) for parts in zip(*found, strict=True))
+        if results:
+            piece = mx.depends([piece], list(results[-1]))[0]
+        results.append(function(piece, targets[start : start + chunk]))
+    return tuple(mx.concatenate(parts) for parts in zip(*results, strict=True))
 
 
-def _settled(cotangents: mx.array) -> mx.array:
-    """Without what a saturated triplet leaves: x86 computes several times slower with numbers as small as these."""
+def _flush_tiny(cotangents: mx.array) -> mx.array:
+    """Set the tiny gradients of saturated triplets to 0: x86 is several times slower with denormal numbers."""
     return mx.where(mx.abs(cotangents) < 1e-30, 0, cotangents)
 
 
 def token_logps(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-    """log pi(target) and the entropy at each position, in float32 whatever the model computes in.
+    """Compute log pi(target) and the entropy at each position, in float32 whatever the model's dtype.
 
     Args:
         logits: (N, vocabulary).

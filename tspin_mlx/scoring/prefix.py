@@ -1,7 +1,7 @@
-"""Prompts computed once for all their responses, through the cache that mlx-lm's models take.
+"""Prompt prefix sharing: compute a prompt once for all its responses, through a differentiable KV cache.
 
-The prompt's keys and values are recorded in one call of the model and put in front of the responses' in the next.
-Both calls are plainly causal, so no array mask is needed, and gradients flow through the recorded values.
+One call of the model records the prompt's keys and values, the next one puts them before those of the responses. Both
+calls are causal, so no array mask is needed, and gradients flow through the recorded values.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import mlx.core as mx
 
 
 class UnshareableError(Exception):
-    """The model asks its cache for something that a shared prompt cannot give."""
+    """The model asks its cache for something that a shared prompt cannot provide."""
 
 
 class PrefixCache:
-    """The keys and values of one layer, as mlx-lm's models see them.
+    """The KV cache of one layer, with the interface that mlx-lm's models expect.
 
     Args:
-        prefix: keys and values (rows, heads, S, head size) that stand before those of the call; empty to record.
-        windows: takes the sizes of sliding windows that the model asks for.
+        prefix: keys and values (rows, heads, S, head size) to put before those of the call; empty to record.
+        windows: set to which the sizes of the model's sliding windows are added.
     """
 
     def __init__(self, prefix: tuple[mx.array, ...], windows: set[int]) -> None:
@@ -30,21 +30,22 @@ class PrefixCache:
 
     @property
     def offset(self) -> int:
-        """Tokens before those of the call; decides their positions."""
+        """Number of tokens before those of the call; decides their positions."""
         return self.prefix[0].shape[2] if self.prefix else 0
 
     def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> mx.array | str:
-        """Causal, aligned at the last key. A window is as good as none for what is shorter than it.
+        """Return a causal mask, aligned at the last key; a sliding window does not matter for shorter sequences.
 
-        An array is for models that compute their attention themselves (Gemma 2, to cap its logits); MLX's own needs
-        none, and with one loses the backward pass that keeps little memory.
+        An array is for models that compute attention themselves (Gemma 2, to cap its logits); MLX's own needs none,
+        and with one it would lose the memory-efficient backward pass.
 
         Args:
             count: tokens of the call.
-            window_size: of sliding attention, in tokens.
+            return_array: return an array instead of ``"causal"``.
+            window_size: of sliding-window attention, in tokens.
 
         Returns:
-            ``"causal"``, or (count, tokens before + count) bool, true where a key is seen.
+            ``"causal"``, or (count, tokens before + count) bool, true where a key is visible.
 
         Raises:
             UnshareableError: the sequence is longer than the window.
@@ -58,7 +59,7 @@ class PrefixCache:
         return "causal"
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """All keys and values up to and including those of the call."""
+        """Return all keys and values up to and including those of the call."""
         if not self.prefix:
             self.recorded = (keys, values)
             return keys, values
@@ -73,31 +74,31 @@ def shared_features(
     groups: Sequence[tuple[mx.array, mx.array]],
     windows: set[int],
 ) -> mx.array:
-    """Last hidden states of rows that share the beginnings of prompts; differentiable.
+    """Compute the last hidden states of rows that share prompt prefixes; differentiable.
 
     Args:
         body: the model without its head; takes ``cache``.
-        layers: how many caches it wants.
+        layers: number of layers, each of which takes a cache.
         prefix: (m, S) token ids, S at least 1.
-        groups: rows (g, Q) of token ids that follow a prefix, and (g,) which of the m prefixes.
-        windows: takes the sizes of sliding windows that the model asks for.
+        groups: pairs of rows of token ids that follow a prefix, (g, Q), and the index of each row's prefix, (g,).
+        windows: set to which the sizes of the model's sliding windows are added.
 
     Returns:
-        (sum of g * Q, hidden size): the rows of all groups, one after another.
+        (sum of g * Q, hidden size): the rows of all groups, concatenated.
 
     Raises:
-        UnshareableError: the model cannot be used in this way.
+        UnshareableError: the model does not allow it.
     """
     recorders = [PrefixCache((), windows) for _ in range(layers)]
     body(prefix, cache=recorders)
-    found = []
+    hidden = []
     for tokens, prompt_index in groups:
-        # A product with ones and zeros, not a gather: its gradient adds up in one order on every backend.
+        # A one-hot product, not a gather: its gradient is summed in the same order on every backend.
         chosen = prompt_index[:, None] == mx.arange(prefix.shape[0])[None]
         caches = [PrefixCache(tuple(_rows(chosen, part) for part in r.recorded), windows) for r in recorders]
         features = body(tokens, cache=caches)
-        found.append(features.reshape(-1, features.shape[-1]))
-    return mx.concatenate(found)
+        hidden.append(features.reshape(-1, features.shape[-1]))
+    return mx.concatenate(hidden)
 
 
 def _rows(chosen: mx.array, values: mx.array) -> mx.array:

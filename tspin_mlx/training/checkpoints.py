@@ -1,7 +1,4 @@
-"""Checkpoints inside a training phase: the adapter, the optimiser's state and what was seen of each prompt.
-
-Randomness is derived, never stored.
-"""
+"""Training checkpoints: adapter, optimiser state and the first log-probabilities of each prompt; no random state."""
 
 from __future__ import annotations
 
@@ -14,15 +11,16 @@ from ..runs.store import Store
 from ..view.events import Emit
 from .trainer import Trainer
 
-_KEPT = 2  # the newest, and one more in case that is damaged
+_KEPT = 2  # the newest, and one more in case it is damaged
 
 
 class Checkpoints:
-    """The checkpoints of one phase, ``checkpoints/step-000012`` and so on beside its result.
+    """The checkpoints of one phase, ``checkpoints/step-000012`` and so on next to its result.
 
     Args:
+        store: of the run.
         target: of the phase, relative to the run.
-        emit: hears about checkpoints that cannot be used.
+        emit: called with a warning if a checkpoint is damaged.
     """
 
     def __init__(self, store: Store, target: str, emit: Emit) -> None:
@@ -30,7 +28,7 @@ class Checkpoints:
         self._folder = checkpoints_of(target)
 
     def save(self, trainer: Trainer, step: int) -> None:
-        """Keep the state after ``step`` updates."""
+        """Save the state after ``step`` updates, and remove old checkpoints."""
         with self._store.new_folder(f"{self._folder}/step-{step:06}") as folder:
             save_adapter(trainer.policy, folder)
             save_tensors(folder / "optimizer.safetensors", trainer.optimizer_state())
@@ -40,14 +38,14 @@ class Checkpoints:
             self._store.remove(name)
 
     def restore(self, trainer: Trainer) -> int:
-        """Go back to the newest intact checkpoint.
+        """Restore the newest intact checkpoint.
 
         Returns:
-            The number of updates made before it; 0 if there is none, and nothing was changed.
+            The number of updates made before it; 0 if there is none, and then nothing is changed.
         """
         for name in self._names():
             if damaged := self._store.damaged(name):
-                self._emit("warning", message=f"{damaged[0]} is damaged: going on from the checkpoint before it")
+                self._emit("warning", message=f"{damaged[0]} is damaged: resuming from the checkpoint before it")
                 self._store.remove(name)  # its name will be needed again
                 continue
             folder = self._store.root / name
@@ -58,10 +56,10 @@ class Checkpoints:
         return 0
 
     def clear(self) -> None:
-        """Remove them all: the phase is done."""
+        """Remove all checkpoints when the phase is done."""
         self._store.remove(self._folder)
 
     def _names(self) -> list[str]:
-        """Newest first."""
-        found = (self._store.root / self._folder).glob("step-*")
-        return [f"{self._folder}/{path.name}" for path in sorted(found, reverse=True)]
+        """List the checkpoints, newest first."""
+        paths = (self._store.root / self._folder).glob("step-*")
+        return [f"{self._folder}/{path.name}" for path in sorted(paths, reverse=True)]

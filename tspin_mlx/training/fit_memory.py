@@ -1,4 +1,4 @@
-"""What fits: measures the memory of a training step, and picks the fastest way that has room."""
+"""Fit training into memory: measure a training step, then choose micro-batch size and gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from ..view.events import Emit
 from .grad_checkpoint import can_grad_checkpoint
 from .trainer import Trainer
 
-#: Share of the budget that a step may fill; the rest is for generation's caches and for what else the machine does.
-_ROOM = 0.8
+#: Share of the memory budget that a step may use; the rest is for KV caches of generation and for other programs.
+_USABLE = 0.8
 
 
 def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
-    """Decide ``training.grad_checkpoint=auto`` in a plan. The run keeps the decision: resumed, it computes the same.
+    """Resolve ``training.grad_checkpoint=auto`` in a plan. The run stores the decision, so a resumed run computes the
+    same.
 
     Raises:
-        SetupError: the recipe asks for gradient checkpointing, and the model cannot be trained so.
+        SetupError: the recipe asks for gradient checkpointing, which the model does not allow.
     """
     if not plan.train_phases:
         return plan
     if plan.sizes.grad_checkpoint is True and not can_grad_checkpoint(policy):
         if (
             plan.recipe.training.grad_checkpoint is not True
-        ):  # sizes are halved after a failure without a look at the model
+        ):  # the supervisor halves sizes after a failure without knowing the model
             return plan.with_sizes(replace(plan.sizes, grad_checkpoint=False))
         raise SetupError(
-            "this model's layers cannot be computed twice: one uses what another has left beside its result",
-            hint="training.grad_checkpoint=false, with a smaller training.micro_batch_size if it does not fit",
+            "gradient checkpointing does not work with this model: its layers share more than their outputs",
+            hint="set training.grad_checkpoint=false, and a smaller training.micro_batch_size if memory runs out",
         )
     if plan.sizes.grad_checkpoint != "auto":
         return plan
@@ -48,29 +49,30 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
     if expected > budget:
         emit(
             "warning",
-            message=f"it may not fit: the longest triplet takes about {expected / 1e9:.1f} GB with the model, and "
-            f"{budget / 1e9:.1f} GB can be used: shorter data.max_tokens or generation.max_tokens, fewer lora.layers, "
-            "or a smaller model need less",
+            message=f"memory may run out: the longest triplet needs about {expected / 1e9:.1f} GB with the model, but "
+            f"only {budget / 1e9:.1f} GB are available; reduce data.max_tokens or generation.max_tokens, use fewer "
+            "lora.layers, or a smaller model",
         )
     elif sizes != replace(plan.sizes, grad_checkpoint=False):
         how = " with gradient checkpointing" if sizes.grad_checkpoint else ""
         emit(
             "warning",
-            message=f"to fit into {budget / 1e9:.1f} GB, {sizes.micro_batch_size} triplets are trained on at once"
+            message=f"to fit into {budget / 1e9:.1f} GB, the micro-batch size is {sizes.micro_batch_size}"
             f"{how}: about {expected / 1e9:.1f} GB",
         )
     return plan.with_sizes(sizes)
 
 
 def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget: int) -> tuple[BatchSizes, int]:
-    """Decide ``training.grad_checkpoint=auto``: all triplets at once if they fit, else fewer, else with checkpointing.
+    """Choose batch sizes for ``training.grad_checkpoint=auto``: the recipe's micro-batch if it fits, else a smaller
+    one, else gradient checkpointing.
 
     Args:
-        prompts: all that will be trained on.
+        prompts: all prompts that will be trained on.
         budget: bytes that may be used, see :func:`tspin_mlx.base.machine.memory_budget`.
 
     Returns:
-        The sizes, and the bytes that training is expected to take with them at its most.
+        The sizes, and the expected peak memory of training with them, in bytes.
     """
     resting, wanted = resting_bytes(policy), plan.sizes
     phase = plan.train_phases[-1]
@@ -80,13 +82,13 @@ def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget
             break
         each = triplet_bytes(policy, phase, prompts, plan.recipe.generation.max_tokens, grad_checkpoint)
         count = wanted.micro_batch_size
-        while count > 1 and resting + count * each > _ROOM * budget:
+        while count > 1 and resting + count * each > _USABLE * budget:
             count //= 2
         sizes, expected = (
             replace(wanted, grad_checkpoint=grad_checkpoint, micro_batch_size=count),
             resting + count * each,
         )
-        if expected <= _ROOM * budget:
+        if expected <= _USABLE * budget:
             break
     return sizes, expected
 
@@ -94,20 +96,22 @@ def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget
 def triplet_bytes(
     policy: Policy, phase: TrainPhase, prompts: Sequence[Prompt], max_tokens: int, grad_checkpoint: bool
 ) -> int:
-    """Bytes that the gradients of the largest possible triplet take, at their peak, beside the model.
+    """Estimate the peak memory of the gradients of the largest possible triplet in bytes, without the model.
 
-    Measured at a quarter and at half of its length, so that measuring needs no more room than training, and carried
-    on as ``b x + c x^2``.
+    It is measured at a quarter and at half of the length, so that measuring needs no more memory than training, and
+    extrapolated as ``b x + c x^2``.
 
     Args:
-        phase: whose objective decides how many responses there are.
+        phase: its objective decides how many responses there are.
+        prompts: all prompts that will be trained on.
         max_tokens: longest sampled response.
+        grad_checkpoint: recompute the activations of layers in the backward pass.
     """
     config = replace(phase.train, grad_checkpoint=grad_checkpoint, micro_batch_size=1)
     trainer = Trainer(policy, phase.objective, config, seed=0)
     scorer, shares = policy.scorer, policy.scorer.shares
     largest = largest_prompt(phase, prompts, shares)
-    try:  # a whole one may be too long for a sliding window to share its prompt, where parts of it would
+    try:  # the whole triplet may be too long for a sliding window to share its prompt, though parts of it are not
         scorer.shares = bool(scorer.collate([_triplet(phase, largest, max_tokens, 1)]).parts[0].prefix.size)
         quarter, half = (trainer.peak_bytes([_triplet(phase, largest, max_tokens, share)]) for share in (1 / 4, 1 / 2))
     finally:
@@ -117,24 +121,24 @@ def triplet_bytes(
 
 
 def resting_bytes(policy: Policy) -> int:
-    """What is there while gradients are computed: the model; of the adapter's size the optimiser's two moments, the
-    gradients that they are added to, and the untouched adapter."""
+    """Return the bytes in use while gradients are computed: the model, and four times the adapter's size for the
+    optimiser's two moments, the accumulated gradients and the untouched adapter."""
     adapter = sum(value.nbytes for value in policy.adapter().values())
     return int(mx.get_active_memory() + 4 * adapter)
 
 
 def largest_prompt(phase: TrainPhase, prompts: Sequence[Prompt], shared: bool) -> Prompt:
-    """The prompt whose triplet has the most tokens.
+    """Return the prompt whose triplet has the most tokens.
 
     Args:
-        shared: the prompt is computed once for all responses; else each brings its own.
+        shared: the prompt is computed once for all responses, not once for each.
     """
     times = 1 if shared else 1 + phase.own_responses
     return max(prompts, key=lambda prompt: times * len(prompt.tokens) + len(prompt.annotated.tokens))
 
 
 def _triplet(phase: TrainPhase, longest: Prompt, max_tokens: int, share: float) -> Example:
-    """A triplet as long as any can be, cut to this share of its length."""
+    """Make a triplet of the greatest possible length, cut to this share of it."""
     prompt = replace(longest, tokens=longest.tokens[: max(2, int(share * len(longest.tokens)))])
     lengths = [len(longest.annotated.tokens), *[max_tokens] * phase.own_responses]
     token = longest.annotated.tokens[0]

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: layers keep only their input for the backward pass, where they are computed once more."""
+"""Gradient checkpointing: keep only each layer's input for the backward pass, and recompute its activations there."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ _ROUNDING = 0.05  # of a gradient's norm
 
 
 class LayerSeeds:
-    """A seed for every call of a layer, so that computed a second time it drops the same inputs."""
+    """A dropout seed for every call of a layer, so that recomputing it drops the same inputs."""
 
     def __init__(self) -> None:
         self.begin(0)
 
     def begin(self, seed: int) -> None:
-        """The calls from now on are those of a step with this seed."""
+        """Start a step with this seed; calls are counted from 0 again."""
         self._seed, self._calls = seed, count()
 
     def next(self) -> int:
-        """The next call's."""
+        """Return the seed of the next call."""
         return derive(self._seed, "layer", next(self._calls))
 
 
 @contextmanager
 def grad_checkpointed(model: nn.Module, enabled: bool, seeds: LayerSeeds | None = None) -> Iterator[None]:
-    """Within the block, layers keep only their input for the backward pass and compute the rest again.
+    """Apply gradient checkpointing to a model's layers within the block.
+
+    The layers' ``__call__`` is patched on their class and restored: doing it per phase would nest the recomputation.
 
     Args:
-        seeds: of what a layer draws, dropout.
-
-    The layers' class is changed once and put back: doing it per phase would nest the recomputation.
+        model: an mlx-lm model.
+        enabled: if False, do nothing.
+        seeds: of the layers' dropout.
     """
     if not enabled:
         yield
@@ -60,8 +62,10 @@ def grad_checkpointed(model: nn.Module, enabled: bool, seeds: LayerSeeds | None 
 
 
 def can_grad_checkpoint(policy: Policy) -> bool:
-    """Whether a model's gradients are the same when its layers are computed a second time: not where one layer leaves
-    something for another beside its result. Tried on two short examples."""
+    """Return whether gradient checkpointing leaves a model's gradients unchanged, tried on two short examples.
+
+    It does not if a layer passes something to another layer besides its output.
+    """
     model, scorer = policy.model, policy.scorer
     answers = tuple(Response(tuple(range(start, start + 4)), "") for start in (2, 8))
     prompts = [Prompt("", tuple(range(start, start + 12)), "", answers[0], "") for start in (3, 5)]
@@ -69,18 +73,18 @@ def can_grad_checkpoint(policy: Policy) -> bool:
 
     def gradients(grad_checkpoint: bool) -> dict[str, mx.array]:
         with grad_checkpointed(model, grad_checkpoint):
-            _, found = nn.value_and_grad(model, lambda: scorer(batch, "logps")[0].sum())()
-            mx.eval(found)
-        return dict(tree_flatten(found))
+            _, grads = nn.value_and_grad(model, lambda: scorer(batch, "logps")[0].sum())()
+            mx.eval(grads)
+        return dict(tree_flatten(grads))
 
     model.train()  # some models use kernels that cannot be differentiated otherwise
     model.apply_to_modules(lambda _, module: module.eval() if isinstance(module, nn.Dropout) else None)
     try:
-        expected, found = gradients(False), gradients(True)
+        expected, actual = gradients(False), gradients(True)
     finally:
         model.eval()
-    wrong = sum((found[name] - expected[name]).square().sum().item() for name in expected)
-    return bool(wrong <= _ROUNDING**2 * sum(value.square().sum().item() for value in expected.values()))
+    error = sum((actual[name] - expected[name]).square().sum().item() for name in expected)
+    return bool(error <= _ROUNDING**2 * sum(value.square().sum().item() for value in expected.values()))
 
 
 def _checkpointing(original: Callable[..., Any], seeds: LayerSeeds) -> Callable[..., Any]:
@@ -90,7 +94,7 @@ def _checkpointing(original: Callable[..., Any], seeds: LayerSeeds) -> Callable[
         others = [list(args), kwargs]  # such as keys and values that layers share
         given = {name: leaf for name, leaf in tree_flatten(others) if _is_differentiable(leaf)}
 
-        # A checkpoint differentiates only what it is handed, and what comes out of it must be returned, once.
+        # mx.checkpoint differentiates only its arguments, and all outputs must be returned, each once.
         def inner(
             parameters: dict[str, Any], prefix: tuple[mx.array, ...], given: dict[str, mx.array], x: mx.array
         ) -> Any:
@@ -99,15 +103,15 @@ def _checkpointing(original: Callable[..., Any], seeds: LayerSeeds) -> Callable[
                 cache.prefix = prefix
             mx.random.seed(seed)
             positional, named = tree_map_with_path(lambda name, leaf: given.get(name, leaf), others)
-            found = original(layer, x, *positional, **named)
-            return found, tuple(part + 0 for part in cache.recorded) if cache else ()
+            output = original(layer, x, *positional, **named)
+            return output, tuple(part + 0 for part in cache.recorded) if cache else ()
 
         parameters = layer.trainable_parameters()
-        found, recorded = mx.checkpoint(inner)(parameters, prefix, given, x)
-        layer.update(parameters)  # a second call of the layer must not find what belongs to the first
+        output, recorded = mx.checkpoint(inner)(parameters, prefix, given, x)
+        layer.update(parameters)  # a second call of the layer must not see the tracers of the first
         if cache:
             cache.prefix, cache.recorded = prefix, recorded
-        return found
+        return output
 
     return call
 

@@ -1,4 +1,4 @@
-"""The learning rate of each step, as a plain function of the step's number."""
+"""Learning-rate schedules: linear warm-up, then constant, linear or cosine decay."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ..recipe.phase import Schedule
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup_steps: int, schedule: Schedule) -> float:
-    """The learning rate of an optimiser step, at least 0.
+    """Compute the learning rate of an optimiser step, at least 0.
 
     It rises linearly to ``peak`` at step ``warmup_steps + 1`` and then falls, so that the step after the last
-    would have rate 0: no step is spent on a rate of 0.
+    would have rate 0: no step is wasted on a rate of 0.
 
     Args:
-        step: from 1.
-        steps: of the phase.
+        step: number of the step, from 1.
+        steps: number of steps in the phase.
         peak: the highest rate.
-        warmup_steps: in which the rate rises.
+        warmup_steps: steps in which the rate rises.
         schedule: how it falls after them.
     """
     if step <= warmup_steps:

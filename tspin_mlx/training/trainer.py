@@ -1,4 +1,4 @@
-"""The training loop: compiled gradients of micro-batches, accumulated, checked, clipped, applied."""
+"""The training loop: gradient accumulation over compiled micro-batches, finite check, clipping, optimiser step."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ OPTIMIZERS = {"adamw": optim.AdamW, "adam": optim.Adam, "rmsprop": optim.RMSprop
 _COMPILED_SHAPES = 32  # at most
 _LOOKED_AT = 2000  # micro-batches, to find the frequent shapes
 
-#: A micro-batch with the log-probabilities, entropies and reference found for it, each (k, m).
+#: A micro-batch with its log-probabilities, entropies and reference log-probabilities, each (k, m) float32.
 Seen = tuple[MicroBatch, np.ndarray, np.ndarray, np.ndarray]
 
 
 #: Loss share, log-probabilities, entropies; and the gradients.
 GradientResult = tuple[tuple[mx.array, mx.array, mx.array], Any]
 
-#: From batch, reference and counts.
+#: Takes a batch, reference log-probabilities (k, m), and counts (3,).
 Gradient = Callable[[BatchArrays, mx.array, mx.array], GradientResult]
 
 
 class Gradients:
-    """Gradients of a policy's loss by its adapter, for all the phases that train it."""
+    """Gradient functions of a policy's loss with respect to its adapter, shared by all phases that train it."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._compiled: dict[Objective, tuple[Gradient, frozenset[Signature]]] = {}
 
     def plain(self, objective: Objective, logits_at_once: int = LOGITS_AT_ONCE) -> Gradient:
-        """The gradient function, not compiled."""
+        """Return the gradient function, not compiled."""
         scorer, scale = self._policy.scorer, self._policy.loss_scale
         differentiate: Differentiate = "both" if objective.entropy_weight else "logps"
 
@@ -73,7 +73,7 @@ class Gradients:
         return scaled if scale == 1 else unscaled
 
     def compiled(self, objective: Objective, shapes: frozenset[Signature]) -> Gradient:
-        """Compiled at the first call with each shape; a new one when the old would come to hold too many of them."""
+        """Return the gradient function, compiled at the first call with each shape; a new one once it has too many."""
         function, known = self._compiled.get(objective, (None, frozenset()))
         if function is None or len(known | shapes) > _COMPILED_SHAPES:
             state = [self._policy.model.state, mx.random.state]
@@ -86,12 +86,13 @@ class Trainer:
     """Trains a policy's adapter in place, one optimiser step at a time.
 
     Args:
-        objective: what is minimised.
-        config: how.
+        policy: a model with an adapter.
+        objective: the weights of the loss.
+        config: batch sizes, optimiser and schedule.
         seed: of the examples' order and of dropout.
-        gradients: of this policy, from an earlier phase; with them no shape is traced twice.
+        gradients: of this policy, from an earlier phase, so that no shape is traced twice.
         reference: log-probabilities of each prompt's responses at the start of the iteration, by the prompt's id; for
-            an objective that has a reference.
+            an objective with a reference.
     """
 
     def __init__(
@@ -111,19 +112,19 @@ class Trainer:
         self._gradients = gradients or Gradients(policy)
         self._plain = self._gradients.plain(objective, FEW_LOGITS_AT_ONCE if self._grad_checkpoint else LOGITS_AT_ONCE)
         self._compiled, self._worth_compiling = self._plain, frozenset[Signature]()
-        #: Log-probabilities of each prompt's responses, by the prompt's id, when it was first trained on.
+        #: Log-probabilities of each prompt's responses when it was first trained on, by the prompt's id, in nats.
         self.first_logps: dict[str, list[float]] = {}
 
     def run(self, examples: Sequence[Example], on_step: Callable[[int, dict[str, float]], None], done: int = 0) -> None:
-        """All steps.
+        """Run all steps.
 
         Args:
             examples: prompts with their responses, y first; all with the same number of responses.
             on_step: called after each update with the step's number, from 1, and its metrics.
-            done: steps made already, whose adapter and optimiser state are in place.
+            done: steps already made; adapter and optimiser state are restored.
 
         Raises:
-            DivergedError: a loss or gradient is not finite. The adapter is as it was after the step before.
+            DivergedError: a loss or gradient is not finite. The adapter is as it was after the previous step.
         """
         config, model = self.config, self.policy.model
         model.train()
@@ -138,11 +139,11 @@ class Trainer:
             model.eval()
 
     def compile_for(self, batches: Iterable[Sequence[Example]]) -> None:
-        """Compile the shapes that come more than once, the most frequent ones: MLX keeps every compiled graph.
+        """Compile the most frequent shapes, of those that occur more than once: MLX keeps every compiled graph.
 
-        Others are computed as they come. It follows from the batches alone, so that a resumed run does the same.
+        Other shapes run uncompiled. The choice depends on the batches alone, so that a resumed run makes the same.
         """
-        if self._grad_checkpoint:  # with shared prompts MLX 0.32.4 loses an array when it compiles this
+        if self._grad_checkpoint:  # MLX 0.32.4 loses an array when it compiles this with shared prompts
             return
         micros = (micro for batch in batches for micro in micro_batches(batch, self.config.micro_batch_size))
         shapes = Counter(self.policy.scorer.collate(micro).signature for micro in islice(micros, _LOOKED_AT))
@@ -150,14 +151,14 @@ class Trainer:
         self._compiled = self._gradients.compiled(self.objective, self._worth_compiling)
 
     def step(self, number: int, batch: Sequence[Example]) -> dict[str, float]:
-        """One update, and what was seen on the way (see :func:`tspin_mlx.method.step_metrics.step_metrics`).
+        """Make one update and return its metrics (see :func:`tspin_mlx.method.step_metrics.step_metrics`).
 
         Args:
             number: of the step, from 1; decides its learning rate and its dropout.
             batch: prompts with their responses, y first.
 
         Raises:
-            DivergedError: the loss or the gradient is not finite; nothing was updated.
+            DivergedError: the loss or the gradient is not finite; nothing is updated.
         """
         started = time.perf_counter()
         self._seed(number)
@@ -188,12 +189,12 @@ class Trainer:
         return {name: significant(value) for name, value in metrics.items()}
 
     def peak_bytes(self, batch: Sequence[Example]) -> int:
-        """Memory that the gradients of a batch take at their peak, beside what is there already; updates nothing."""
-        gc.collect()  # what is freed meanwhile would be subtracted
+        """Measure the peak memory of a batch's gradients in bytes, beyond the memory in use; updates nothing."""
+        gc.collect()  # memory freed meanwhile would be subtracted
         mx.clear_cache()
         mx.reset_peak_memory()
         before = mx.get_active_memory()
-        self.policy.model.train()  # some models use kernels that cannot be differentiated otherwise
+        self.policy.model.train()  # in eval mode some models use kernels without a gradient
         try:
             with grad_checkpointed(self.policy.model, self._grad_checkpoint):
                 self._accumulated(batch)
@@ -202,26 +203,26 @@ class Trainer:
         return int(mx.get_peak_memory() - before)
 
     def optimizer_state(self) -> dict[str, mx.array]:
-        """All that the optimiser remembers, by name."""
+        """Return the optimiser's state, by name."""
         return dict(tree_flatten(self.optimizer.state))
 
     def restore_optimizer(self, tensors: dict[str, mx.array]) -> None:
-        """Let the optimiser remember what :meth:`optimizer_state` once gave.
+        """Restore a state returned by :meth:`optimizer_state`.
 
         Raises:
-            SetupError: not the state of this optimiser for this adapter.
+            SetupError: not a state of this optimiser for this adapter.
         """
         if wrong := differing(self.optimizer_state(), tensors):
-            raise SetupError(f"not the optimiser's state of this run: {len(wrong)} tensors differ, such as {wrong[0]}")
+            raise SetupError(f"not this run's optimiser state: {len(wrong)} tensors differ, such as {wrong[0]}")
         self.optimizer.state = tree_map_with_path(lambda name, _: tensors[name], self.optimizer.state)
 
     def _seed(self, number: int) -> None:
-        """All randomness of a step, dropout, follows from its number."""
+        """Seed dropout, the only randomness of a step, by the step's number."""
         mx.random.seed(seed := derive(self.seed, "step", number))
         self._layer_seeds.begin(seed)
 
     def _accumulated(self, batch: Sequence[Example]) -> tuple[mx.array, Any, list[Seen]]:
-        """Loss and gradients of a whole batch, computed by micro-batches."""
+        """Compute loss and gradients of a whole batch, accumulated over its micro-batches."""
         counts = batch_counts(batch)
         loss, grads, seen = mx.array(0.0), None, []
         for chosen in micro_batches(batch, self.config.micro_batch_size):
@@ -233,18 +234,18 @@ class Trainer:
             grads = share_grads if grads is None else tree_map(mx.add, grads, share_grads)
             mx.eval(loss, grads, logps, entropies)
             seen.append((micro, np.array(logps), np.array(entropies), reference))
-            for (prompt, _), found in zip(chosen, np.array(logps).T, strict=True):
-                self.first_logps.setdefault(prompt.id, found.tolist())
+            for (prompt, _), own_logps in zip(chosen, np.array(logps).T, strict=True):
+                self.first_logps.setdefault(prompt.id, own_logps.tolist())
         return loss, grads, seen
 
     def _reference_of(self, examples: Sequence[Example]) -> np.ndarray:
-        """(k, n) float32; zeros where the objective has no reference."""
+        """Return the reference log-probabilities, (k, n) float32; zeros if the objective has no reference."""
         nothing = [0.0] * len(examples[0][1])
         return np.array([self._reference.get(prompt.id, nothing) for prompt, _ in examples], np.float32).T
 
 
 def make_optimizer(config: TrainConfig) -> optim.Optimizer:
-    """A fresh optimiser; its rate is set before each step."""
+    """Create an optimiser; its learning rate is set before each step."""
     options: dict[str, Any] = {}
     if config.optimizer in ("adam", "adamw"):
         options["bias_correction"] = True
@@ -254,9 +255,9 @@ def make_optimizer(config: TrainConfig) -> optim.Optimizer:
 
 
 def batch_counts(batch: Sequence[Example]) -> mx.array:
-    """(3,) float32: triplets, tokens of y, and tokens of all responses, of a whole batch.
+    """Count triplets, tokens of y, and tokens of all responses in a whole batch, (3,) float32.
 
-    Its micro-batches' losses are divided by them, so that accumulation is exact.
+    The losses of its micro-batches are divided by them, so that accumulation is exact.
     """
     annotated_tokens = sum(len(responses[0].tokens) for _, responses in batch)
     scored_tokens = sum(len(response.tokens) for _, responses in batch for response in responses)
@@ -264,34 +265,34 @@ def batch_counts(batch: Sequence[Example]) -> mx.array:
 
 
 def grad_norm(grads: Any) -> mx.array:
-    """Euclidean norm over all gradients, scalar float32."""
+    """Compute the Euclidean norm of all gradients together, scalar float32."""
     squares = [gradient.astype(mx.float32).square().sum() for _, gradient in tree_flatten(grads)]
     return mx.sqrt(mx.stack(squares).sum())
 
 
 def check_finite(loss: float, norm: float, step: int, batch: Sequence[Example]) -> None:
-    """Refuse to update from a loss or gradient that is not finite.
+    """Check that loss and gradient norm are finite, before an update.
 
     Raises:
-        DivergedError: names the step and its examples.
+        DivergedError: one is not; the message names the step and its examples.
     """
     if math.isfinite(loss) and math.isfinite(norm):
         return
     names = ", ".join(prompt.id for prompt, _ in batch)
     what = "loss" if not math.isfinite(loss) else "gradient"
     raise DivergedError(
-        f"step {step}: the {what} is not finite (examples: {names}); no update was made from it",
+        f"step {step}: the {what} is not finite (examples: {names}); no update was made",
         hint="try a smaller training.learning_rate, or model.dtype=float32",
     )
 
 
 def _stops(batch: Sequence[Example]) -> dict[str, float]:
-    """The share of the y' that ended by themselves, if there are any."""
+    """Compute the share of the y' that ended by themselves, if there are any."""
     own = [responses[1] for _, responses in batch if len(responses) > 1]
     return {"stops/rejected": sum(y.finish_reason == "stop" for y in own) / len(own)} if own else {}
 
 
 def _measured(seen: list[Seen], objective: Objective) -> dict[str, float]:
     lengths = np.concatenate([micro.lengths for micro, *_ in seen], axis=1)
-    logps, entropies, reference = (np.concatenate([found[i] for found in seen], axis=1) for i in (1, 2, 3))
+    logps, entropies, reference = (np.concatenate([micro[i] for micro in seen], axis=1) for i in (1, 2, 3))
     return step_metrics(logps, entropies, lengths, objective.alpha, reference)

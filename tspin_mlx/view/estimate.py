@@ -1,4 +1,4 @@
-"""What a plan will cost, as far as the data and an earlier run with the same model can tell. Pure."""
+"""Estimate a plan's cost (steps, tokens, time, disk) from its data and an earlier run with the same model. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _CHARACTERS_PER_TOKEN = 4  # of English text, roughly; code and other languages 
 
 @dataclass(frozen=True)
 class Speed:
-    """What an earlier run took. Seconds are per example.
+    """The speed of an earlier run, in seconds per example.
 
     Attributes:
         run: its name.
-        train_s: of a triplet, forward and backward.
-        answer_s: of one answer, sampled or greedy.
-        peak_bytes: the most memory it held.
+        train_s: seconds per triplet, forward and backward.
+        answer_s: seconds per answer, sampled or greedy.
+        peak_bytes: its peak memory.
     """
 
     run: str
@@ -33,10 +33,10 @@ class Estimate:
     """The cost of a plan.
 
     Attributes:
-        steps: of the optimiser.
-        answers: that are generated.
-        train_tokens: that go through the model while training, roughly.
-        seconds: None without an earlier run with the same model.
+        steps: optimiser steps.
+        answers: answers to generate.
+        train_tokens: approximate number of tokens processed in training.
+        seconds: duration; None without an earlier run with the same model.
     """
 
     steps: int
@@ -46,7 +46,7 @@ class Estimate:
 
 
 def speed_of(view: RunView, plan: Outline) -> Speed | None:
-    """What a run took; None if it has not trained and answered yet."""
+    """Compute the speed of a run; None if it has not trained and generated yet."""
     sizes = {phase.target: phase.train.batch_size for phase in plan.train_phases}
     trained = [step["elapsed_s"] / sizes[step["phase"]] for step in view.steps if step["phase"] in sizes]
     answered = [
@@ -61,10 +61,10 @@ def speed_of(view: RunView, plan: Outline) -> Speed | None:
 
 
 def estimate(plan: Outline, characters: tuple[float, float] | None, speed: Speed | None) -> Estimate:
-    """The cost of a plan.
+    """Estimate the cost of a plan.
 
     Args:
-        characters: mean length of the prompts and of the expert's answers; None if the data was not seen.
+        characters: mean length of the prompts and of the expert's answers; None if the data was not read.
         speed: of an earlier run.
     """
     prompt, answer = (length / _CHARACTERS_PER_TOKEN for length in characters or (0, 0))
@@ -79,6 +79,6 @@ def estimate(plan: Outline, characters: tuple[float, float] | None, speed: Speed
 
 
 def disk_bytes(iterations: int, adapter_bytes: int) -> int:
-    """What a run may need on the disk: an adapter per policy, checkpoints with the optimiser's two moments, and as much
-    again of text."""
+    """Estimate the disk space of a run in bytes: an adapter per policy, checkpoints with the optimiser's two moments,
+    and as much again for text."""
     return adapter_bytes * (2 + iterations + 9) + (16 << 20)

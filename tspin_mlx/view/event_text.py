@@ -1,4 +1,4 @@
-"""Events as plain lines, for pipes, log files and screens. Pure."""
+"""Format events as plain lines of text, for pipes, log files and screens. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from ..base.text import duration, signed
 from ..recipe.policy_names import policy_name
 from .events import Event
 
-#: Seconds; what took less needs no line to say so.
+#: In seconds; shorter phases get no line about their duration.
 WORTH_A_LINE = 0.5
 
 
 def event_text(event: Event) -> str | None:
-    """One line for an event, or None if it is not worth one."""
+    """Return the line for an event, or None if it gets no line."""
     kind = event["kind"]
     if kind == "phase_started":
         return str(event["title"])
@@ -19,8 +19,8 @@ def event_text(event: Event) -> str | None:
         return "  " + step_line(event)
     if kind == "generated":
         return (
-            f"  {event['generate/stop_rate']:.0%} ended by themselves, "
-            f"{event['generate/identical']:.0%} equal the expert's, {event['generate/tokens_per_s']:.0f} tokens/s"
+            f"  {event['generate/stop_rate']:.0%} ended on their own, "
+            f"{event['generate/identical']:.0%} match the expert's, {event['generate/tokens_per_s']:.0f} tokens/s"
         )
     if kind == "evaluated":
         return "  " + measures_line(event)
@@ -29,14 +29,14 @@ def event_text(event: Event) -> str | None:
     if kind == "warning":
         return f"warning: {event['message']}"
     if kind == "resumed":
-        return f"  going on after {event['done']} of {event['total']}"
+        return f"  resuming after {event['done']} of {event['total']}"
     if kind == "stopping":
         return f"stopping after this {event['after']}"
     if kind == "restarted":
         return (
-            f"warning: {event['reason']}: started again from the last checkpoint with less at once "
+            f"warning: {event['reason']}: restarted from the last checkpoint with smaller batches "
             f"(training.micro_batch_size {event['micro_batch_size']}, "
-            f"generation.batch_size {event['generation_batch_size']}); the rounding of results may differ from now on"
+            f"generation.batch_size {event['generation_batch_size']}); from now on, results may differ by rounding"
         )
     if kind == "chosen":
         return f"best: {policy_name(event['policy'])} ({event['metric']} {event['value']:.3f})"
@@ -44,7 +44,7 @@ def event_text(event: Event) -> str | None:
 
 
 def step_line(event: Event) -> str:
-    """A training step: loss and the advantages that it has."""
+    """Format a training step: its loss, and the advantages if it has any."""
     parts = [f"step {event['step']}/{event['steps']}", f"loss {event['loss']:.4f}"]
     if "advantage/current" in event:
         parts.append(f"current {signed(event['advantage/current'])}")
@@ -55,7 +55,7 @@ def step_line(event: Event) -> str:
 
 
 def measures_line(event: Event) -> str:
-    """The held-out measures of a policy."""
+    """Format the held-out metrics of a policy."""
     parts = []
     for name, value in event.items():
         if name.startswith("eval/") and name != "eval/length":

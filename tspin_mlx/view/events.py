@@ -1,6 +1,6 @@
-"""What the engine says while it works: one flat JSON object per event, for people, screens and tools.
+"""Events of a run: one flat JSON object each, with the fields of its kind, for logs, screens and tools.
 
-Events never decide what is done next; the names of finished files do.
+Events never decide what is done next; finished files do.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pydantic_core import from_json
 #: One event: ``time`` (seconds since 1970), ``kind``, and the fields of its kind.
 Event = dict[str, Any]
 
-#: How the engine speaks: the kind, and its fields.
+#: Emits an event: takes its kind, and its fields as keywords.
 Emit = Callable[..., None]
 
 _NUMBER = (int, float)
 _NUMBER_OR_NONE = (int, float, type(None))
 
-#: The fields that every event of a kind has, and their types. Metrics of ``step`` (all of them numbers),
-#: ``generate/*`` and ``eval/*`` come beside them.
+#: The required fields of each kind of event, with their types. Metrics come on top: those of ``step`` (all numbers),
+#: ``generate/*`` and ``eval/*``.
 FIELDS: dict[str, dict[str, Any]] = {
     "run_started": {"name": str, "phases": int, "phases_done": int, "steps": int, "counts": dict},
-    "machine": {"device": str, "memory_bytes": int},  # where MLX computes, and the memory of the whole machine
+    "machine": {"device": str, "memory_bytes": int},  # MLX's device, and the total memory of the machine
     "phase_started": {"phase": str, "title": str, "iteration": (int, type(None))},
-    "resumed": {"phase": str, "done": int, "total": int},  # within a phase, from what was kept of it
+    "resumed": {"phase": str, "done": int, "total": int},  # within a phase, from a checkpoint or shards
     "progress": {"phase": str, "done": int, "total": int, "tokens_per_s": _NUMBER_OR_NONE},
     "step": {
         "phase": str, "iteration": (int, type(None)), "step": int, "steps": int, "loss": _NUMBER,
@@ -40,7 +40,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "evaluated": {"policy": str},
     "phase_finished": {"phase": str, "elapsed_s": _NUMBER},
     "warning": {"message": str},
-    "stopping": {"after": str},  # "step" or "iteration": somebody asked for it
+    "stopping": {"after": str},  # "step" or "iteration": a stop was requested
     "restarted": {"reason": str, "micro_batch_size": int, "generation_batch_size": int},
     "chosen": {"policy": str, "metric": str, "value": _NUMBER},
     "run_finished": {"elapsed_s": _NUMBER},
@@ -51,39 +51,39 @@ FIELDS: dict[str, dict[str, Any]] = {
 _NUMBERS = ("advantage/", "eval/", "generate/", "memory/")
 _STEP_NAMES = {"time", *FIELDS["step"]}
 
-#: Kinds after which nothing comes until the run is started again.
+#: Kinds of the last event, until the run is started again.
 LAST = ("run_finished", "run_stopped", "run_failed")
 
 
 def parse_event(line: bytes) -> Event | None:
-    """An event from its line in the log; None if it is not one, as after a damage to the file."""
+    """Parse a line of the log; None if it is not an event, as in a damaged file."""
     return next(iter(parse_events(line)), None)
 
 
 def parse_events(lines: bytes) -> list[Event]:
-    """The events of some whole lines of the log; what is not one is left out."""
-    found: list[Event] = []
+    """Parse complete lines of the log; lines that are not events are skipped."""
+    events: list[Event] = []
     names: list[str] | None = None
     types: list[type] = []
     for row in _rows(lines):
         if not isinstance(row, dict):
             continue
         if list(row) == names and list(map(type, row.values())) == types and row["kind"] == "step":
-            found.append(row)  # as the one before: most are
+            events.append(row)  # same fields as the row before: most lines are
         elif _is_plain_step(row):
             names, types = list(row), list(map(type, row.values()))
-            found.append(row)
+            events.append(row)
         elif _is_event(row):
-            found.append(row)
-    return found
+            events.append(row)
+    return events
 
 
 def _rows(lines: bytes) -> Iterator[Any]:
-    """Each line's JSON, where it is any. Rows share their names: pydantic's parser keeps short strings."""
+    """Yield each line's JSON, skipping invalid lines. Rows share their keys: pydantic's parser caches short strings."""
     for line in lines.split(b"\n"):
         try:
             yield from_json(line)
-        except ValueError:  # damaged; or half of a surrogate pair, as from a file's name, which only json takes
+        except ValueError:  # damaged; or an unpaired surrogate, as from a file name, which only json accepts
             with contextlib.suppress(ValueError, RecursionError):
                 yield json.loads(line)
 
@@ -98,7 +98,7 @@ def _is_event(row: dict[str, Any]) -> bool:
 
 
 def _is_plain_step(event: Event) -> bool:
-    """Whether an event is a step with nothing but numbers in it: most lines of a log are, and this is quick to see."""
+    """Return whether an event is a step with numbers only: a fast check, as most lines of a log are."""
     types = list(map(type, event.values()))
     return (
         event.get("kind") == "step"

@@ -1,4 +1,4 @@
-"""What there is to see of a run: a pure fold over its events, shared by every screen."""
+"""The run view: the state of a run for display, reduced from its events by pure functions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .steps import Steps
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of the run's optimiser steps: those of one phase.
+    """The optimiser steps of one phase, as a part of all steps.
 
     Attributes:
-        phase: its target.
+        phase: the phase's target.
         iteration: None outside self-play, as in the warm-up.
-        start: index of its first step among all.
-        first: the step of the phase that was seen first; 1 unless the log lacks its beginning.
+        start: index of its first step among all steps.
+        first: the number of that step within the phase; 1 unless the log lacks its beginning.
     """
 
     phase: str
@@ -40,22 +40,22 @@ class RunView:
         title: of the current phase, in words.
         iteration: of the current phase; None outside self-play.
         phase_begun: when the current phase began.
-        done, total: progress within the current phase, in steps or prompts; of an evaluation what is answered and not
-            scored counts half.
-        kept: how much of that was there before the run was started again.
+        done, total: progress within the current phase, in steps or prompts; in an evaluation, a prompt that is
+            answered but not scored counts half.
+        kept: how much of ``done`` was kept from before the run was started again.
         tokens_per_s: of the current phase.
         steps: all optimiser steps; one that was repeated after a crash counts once.
-        parts: which of them belong to which phase.
+        parts: the phases they belong to.
         generated: ``generate/*`` of each iteration, without the prefix.
         evaluations: held-out measures by policy.
         best: chosen policy.
-        stopping: the run stops after this, ``step`` or ``iteration``; None while nobody asked.
+        stopping: the run stops after this ``step`` or ``iteration``; None without a request.
         finished, failed: how it ended, if it did; ``hint`` is what to do about a failure.
-        phases, phases_done: how many there are, and how many are finished.
-        durations: seconds that each finished phase took.
-        machine: ``device`` and ``memory_bytes`` of where it runs, as far as told.
-        warnings: in the order they came.
-        news: all events that are not about a single step, in the order they came.
+        phases, phases_done: number of all phases, and of finished ones.
+        durations: duration of each finished phase, in seconds.
+        machine: ``device`` and ``memory_bytes``; empty if not known yet.
+        warnings: in their order.
+        news: all events except ``step`` and ``progress``, in their order.
     """
 
     name: str = ""
@@ -96,15 +96,15 @@ class RunView:
         return tuple(part for part in self.parts if part.iteration is not None)
 
     def phase_remaining_s(self) -> float | None:
-        """Seconds until the current phase is done, at the speed it has had; None while that is not known."""
-        made = self.done - self.kept
-        if not self.total or made <= 0:
+        """Estimate the seconds until the current phase is done from its speed so far; None if it is not known."""
+        progress = self.done - self.kept
+        if not self.total or progress <= 0:
             return None
-        return (self.total - self.done) * (self.time - self.phase_begun) / made
+        return (self.total - self.done) * (self.time - self.phase_begun) / progress
 
 
 def remaining_s(view: RunView, phases: Sequence[Phase]) -> float | None:
-    """Seconds until the run is done; None before each kind of phase that is left has been seen.
+    """Estimate the seconds until the run is done; None until each kind of phase that is left has been done once.
 
     Args:
         phases: all phases of the plan.
@@ -122,18 +122,17 @@ def remaining_s(view: RunView, phases: Sequence[Phase]) -> float | None:
 
 
 def reduce(view: RunView, event: Event) -> RunView:
-    """The view after one more event."""
-    kind = event["kind"]
-    if kind not in _REDUCERS:
+    """Return the view after one more event."""
+    changes = _changes(view, event)
+    if changes is None:
         return view
-    changes = _REDUCERS[kind](view, event)
-    if kind not in ("step", "progress"):
+    if event["kind"] not in ("step", "progress"):
         changes["news"] = (*view.news, event)
     return replace(view, time=event["time"], **changes)
 
 
 def reduce_all(view: RunView, events: Iterable[Event]) -> RunView:
-    """The view after some more events: the same as :func:`reduce` for each, but quick where steps follow steps."""
+    """Return the view after more events: the same as :func:`reduce` for each, but faster for consecutive steps."""
     waiting: list[Event] = []
     for event in events:
         if waiting and _follows(waiting[-1], event):
@@ -155,7 +154,7 @@ def _follows(step: Event, event: Event) -> bool:
 
 
 def _after_steps(view: RunView, steps: list[Event]) -> RunView:
-    """The view after steps of one phase, each of which follows the one before."""
+    """Return the view after consecutive steps of one phase."""
     if not steps:
         return view
     first, *others = steps
@@ -173,44 +172,54 @@ def _after_steps(view: RunView, steps: list[Event]) -> RunView:
     )
 
 
-Changes = dict[str, Any]
-
-
-def _run_started(view: RunView, event: Event) -> Changes:
-    return {
-        "name": event["name"], "begun": event["time"], "phase": None, "stopping": None, "finished": False,
-        "failed": None, "hint": None, "phases": event["phases"], "phases_done": event["phases_done"],
-    }  # fmt: skip
-
-
-def _machine(view: RunView, event: Event) -> Changes:
-    return {"machine": {"device": event["device"], "memory_bytes": event["memory_bytes"]}}
-
-
-def _phase_started(view: RunView, event: Event) -> Changes:
-    return {
-        "phase": event["phase"], "title": event["title"], "iteration": event["iteration"],
-        "phase_begun": event["time"], "done": 0, "total": 0, "kept": 0, "tokens_per_s": None,
-    }  # fmt: skip
-
-
-def _progress(view: RunView, event: Event) -> Changes:
-    return {"done": event["done"], "total": event["total"], "tokens_per_s": event["tokens_per_s"]}
-
-
-def _step(view: RunView, event: Event) -> Changes:
-    parts, at = _placed(view, event)
-    return {
-        "done": event["step"],
-        "total": event["steps"],
-        "tokens_per_s": event["tokens_per_s"],
-        "steps": view.steps.followed_by(event, at),
-        "parts": parts,
-    }
+def _changes(view: RunView, event: Event) -> dict[str, Any] | None:
+    """Return the fields of the view that an event changes; None for an unknown kind of event."""
+    match event["kind"]:
+        case "run_started":
+            fresh = {"phase": None, "stopping": None, "finished": False, "failed": None, "hint": None}
+            counts = {"phases": event["phases"], "phases_done": event["phases_done"]}
+            return {"name": event["name"], "begun": event["time"], **fresh, **counts}
+        case "machine":
+            return {"machine": {"device": event["device"], "memory_bytes": event["memory_bytes"]}}
+        case "phase_started":
+            begun = {"phase": event["phase"], "title": event["title"], "iteration": event["iteration"]}
+            return {**begun, "phase_begun": event["time"], "done": 0, "total": 0, "kept": 0, "tokens_per_s": None}
+        case "progress":
+            return {"done": event["done"], "total": event["total"], "tokens_per_s": event["tokens_per_s"]}
+        case "step":
+            parts, at = _placed(view, event)
+            progress = {"done": event["step"], "total": event["steps"], "tokens_per_s": event["tokens_per_s"]}
+            return {**progress, "steps": view.steps.followed_by(event, at), "parts": parts}
+        case "resumed":
+            return {"done": event["done"], "total": event["total"], "kept": event["done"]}
+        case "generated":
+            return {"generated": {**view.generated, event["iteration"]: _measures(event, "generate/")}}
+        case "evaluated":
+            return {"evaluations": {**view.evaluations, event["policy"]: _measures(event, "eval/")}}
+        case "phase_finished":
+            durations = {**view.durations, event["phase"]: event["elapsed_s"]}
+            return {"phase": None, "phases_done": view.phases_done + 1, "durations": durations}
+        case "warning":
+            return {"warnings": (*view.warnings, event["message"])}
+        case "stopping":
+            return {"stopping": event["after"]}
+        case "restarted":
+            message = f"{event['reason']}: restarted with training.micro_batch_size {event['micro_batch_size']}"
+            return {"warnings": (*view.warnings, message)}
+        case "chosen":
+            return {"best": event["policy"]}
+        case "run_finished":
+            return {"finished": True, "phase": None}
+        case "run_stopped":
+            return {"phase": None}
+        case "run_failed":
+            return {"failed": event["message"], "hint": event.get("hint"), "phase": None}
+        case _:
+            return None
 
 
 def _placed(view: RunView, event: Event) -> tuple[tuple[Part, ...], int]:
-    """Where a step belongs. A run that was killed repeats what it had done since its last checkpoint."""
+    """Find the part and index of a step. A run that was killed repeats the steps since its last checkpoint."""
     last = view.parts[-1] if view.parts else None
     if last is None or event["phase"] != last.phase:
         start = len(view.steps)
@@ -221,72 +230,5 @@ def _placed(view: RunView, event: Event) -> tuple[tuple[Part, ...], int]:
     return view.parts, min(len(view.steps), last.start + event["step"] - last.first)
 
 
-def _generated(view: RunView, event: Event) -> Changes:
-    iteration = event["iteration"]
-    return {"generated": {**view.generated, iteration: _measures(event, "generate/")}}
-
-
-def _resumed(view: RunView, event: Event) -> Changes:
-    return {"done": event["done"], "total": event["total"], "kept": event["done"]}
-
-
-def _stopping(view: RunView, event: Event) -> Changes:
-    return {"stopping": event["after"]}
-
-
-def _restarted(view: RunView, event: Event) -> Changes:
-    message = f"{event['reason']}: started again with training.micro_batch_size {event['micro_batch_size']}"
-    return {"warnings": (*view.warnings, message)}
-
-
-def _evaluated(view: RunView, event: Event) -> Changes:
-    return {"evaluations": {**view.evaluations, event["policy"]: _measures(event, "eval/")}}
-
-
-def _phase_finished(view: RunView, event: Event) -> Changes:
-    durations = {**view.durations, event["phase"]: event["elapsed_s"]}
-    return {"phase": None, "phases_done": view.phases_done + 1, "durations": durations}
-
-
-def _warning(view: RunView, event: Event) -> Changes:
-    return {"warnings": (*view.warnings, event["message"])}
-
-
-def _chosen(view: RunView, event: Event) -> Changes:
-    return {"best": event["policy"]}
-
-
-def _run_finished(view: RunView, event: Event) -> Changes:
-    return {"finished": True, "phase": None}
-
-
-def _run_stopped(view: RunView, event: Event) -> Changes:
-    return {"phase": None}
-
-
-def _run_failed(view: RunView, event: Event) -> Changes:
-    return {"failed": event["message"], "hint": event.get("hint"), "phase": None}
-
-
 def _measures(event: Event, prefix: str) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in event.items() if name.startswith(prefix)}
-
-
-_REDUCERS: dict[str, Any] = {
-    "run_started": _run_started,
-    "machine": _machine,
-    "phase_started": _phase_started,
-    "progress": _progress,
-    "resumed": _resumed,
-    "step": _step,
-    "generated": _generated,
-    "evaluated": _evaluated,
-    "phase_finished": _phase_finished,
-    "warning": _warning,
-    "stopping": _stopping,
-    "restarted": _restarted,
-    "chosen": _chosen,
-    "run_finished": _run_finished,
-    "run_stopped": _run_stopped,
-    "run_failed": _run_failed,
-}

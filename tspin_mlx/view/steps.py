@@ -1,4 +1,4 @@
-"""The optimiser steps of a run: a sequence that grows at its end, while older copies stay as they were. Pure."""
+"""The optimiser steps of a run: an append-only sequence with columns, whose older copies do not change. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .events import Event
 if TYPE_CHECKING:
     import numpy as np
 
-#: Fields of a ``step`` event that tell where it belongs; all others are metrics.
+#: Fields of a ``step`` event that identify the step; all others are metrics.
 _PLACE = frozenset(("time", "kind", "phase", "iteration", "step", "steps"))
 _NUMBERS = frozenset((float, int, bool, type(None)))
 
@@ -19,8 +19,7 @@ _NUMBERS = frozenset((float, int, bool, type(None)))
 class Steps(Sequence[Event]):
     """``step`` events in the order of the steps.
 
-    Views of a run share their rows: adding one costs the same however many there are, and an older view goes on
-    seeing what it saw.
+    Copies share their rows: appending takes constant time, and an older copy does not see later rows.
     """
 
     __slots__ = ("_count", "_shared")
@@ -29,9 +28,9 @@ class Steps(Sequence[Event]):
         self._shared, self._count = _Shared(list(rows)), len(rows)
 
     def followed_by(self, row: Event, at: int) -> Steps:
-        """The first ``at`` steps, and ``row`` after them."""
+        """Return the first ``at`` steps, followed by ``row``."""
         shared = self._shared
-        if at != len(shared.rows):  # what came after is replaced, or another view has gone on from here
+        if at != len(shared.rows):  # later rows are replaced, or another copy has appended rows here
             shared = _Shared(shared.rows[: min(at, self._count)])
         shared.rows.append(row)
         grown = Steps.__new__(Steps)
@@ -39,7 +38,7 @@ class Steps(Sequence[Event]):
         return grown
 
     def followed_by_all(self, rows: Sequence[Event]) -> Steps:
-        """These steps, and ``rows`` after them."""
+        """Return these steps, followed by ``rows``."""
         if not rows:
             return self
         grown = self.followed_by(rows[0], self._count)
@@ -48,11 +47,11 @@ class Steps(Sequence[Event]):
         return grown
 
     def column(self, name: str) -> np.ndarray:
-        """One metric of all steps, shape (steps,), float64; NaN where a step does not have it. Not to be changed."""
+        """Return one metric of all steps, (steps,) float64, read-only; NaN where a step does not have it."""
         return self._shared.column(name)[: self._count]
 
     def names(self) -> list[str]:
-        """The metrics that any step has, in the order in which they came up."""
+        """List the metrics that any step has, in the order of their first appearance."""
         return self._shared.names()
 
     def __len__(self) -> int:
@@ -77,7 +76,7 @@ class Steps(Sequence[Event]):
 
 
 class _Shared:
-    """The rows, and their columns as far as they were asked for."""
+    """The rows, and the columns that were asked for."""
 
     def __init__(self, rows: list[Event]) -> None:
         self.rows = rows
@@ -91,11 +90,11 @@ class _Shared:
         values, filled = self._columns.get(name, (np.empty(0), 0))
         count = len(self.rows)
         if filled < count:
-            if count > len(values):  # grows by doubling; what was handed out keeps the old array
+            if count > len(values):  # grow by doubling; columns returned earlier keep the old array
                 values = np.concatenate([values[:filled], np.full(max(64, 2 * count) - filled, np.nan)])
-            found = [row.get(name) for row in islice(self.rows, filled, count)]
-            # NumPy makes NaN of None itself, and many times as quickly.
-            values[filled:count] = found if _NUMBERS.issuperset(map(type, found)) else list(map(_number, found))
+            new = [row.get(name) for row in islice(self.rows, filled, count)]
+            # NumPy itself turns None into NaN, many times faster.
+            values[filled:count] = new if _NUMBERS.issuperset(map(type, new)) else list(map(_number, new))
             self._columns[name] = (values, count)
         return values[:count]
 

@@ -1,1 +1,1 @@
-"""The panes of the screen of a run."""
+"""The panes (tabs) of the run screen."""

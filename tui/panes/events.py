@@ -1,8 +1,9 @@
-"""5 Events: what happened, in words and in its order."""
+"""Events pane: the event log as lines of text, oldest first."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import ClassVar
 
 from rich.table import Table
@@ -17,15 +18,16 @@ from tspin_mlx.view.event_text import event_text
 from tspin_mlx.view.events import Event
 from tspin_mlx.view.run_view import RunView
 
-from ..keys import bound
-from ..state.status import Now
-from ..theme import words_of
+from ..keys import binding
+from ..state.status import RunStatus
+from ..theme import theme_colours
 from .pane import Pane
 
-_MOST = 1000  # lines
+_MAX_LINES = 1000
 
-_MORE = {
-    "run_started": lambda event: f"started: {event['phases_done']} of {event['phases']} phases were done",
+#: Formats for the kinds of events that `event_text` leaves out.
+_FORMATS: dict[str, Callable[[Event], str]] = {
+    "run_started": lambda event: f"started with {event['phases_done']} of {event['phases']} phases done",
     "machine": lambda event: f"on {event['device']}, {event['memory_bytes'] / 1e9:.0f} GB",
     "run_finished": lambda event: "finished",
     "run_stopped": lambda event: f"stopped: {event['message']}",
@@ -34,11 +36,11 @@ _MORE = {
 
 
 class EventsPane(Pane):
-    """A log; steps are left out unless asked for."""
+    """A scrolling log; optimiser steps are hidden unless asked for."""
 
-    HELP = "What the engine has said, from events.jsonl."
+    HELP = "The event log of the engine, from events.jsonl."
     BINDINGS: ClassVar[list[BindingType]] = [
-        bound("data", "steps", "steps", tooltip="Show optimiser steps, too"),
+        binding("data", "steps", "steps", tooltip="Show or hide optimiser steps"),
     ]
 
     def __init__(self, run: Run, *, id: str) -> None:
@@ -48,16 +50,16 @@ class EventsPane(Pane):
         self._width = 0
 
     def compose(self) -> ComposeResult:
-        """The log."""
-        yield RichLog(id="log", wrap=True, markup=False, highlight=False, max_lines=_MOST)
+        """Yield the log."""
+        yield RichLog(id="log", wrap=True, markup=False, highlight=False, max_lines=_MAX_LINES)
 
     def take_focus(self) -> None:
-        """The keys that scroll belong to the log."""
+        """Focus the log, so that the cursor keys scroll it."""
         self.query_one(RichLog).focus()
 
-    def show(self, now: Now) -> None:
-        """Add what is new, or begin anew after a look at another moment."""
-        events, log = self._chosen(now.view), self.query_one(RichLog)
+    def show(self, status: RunStatus) -> None:
+        """Append new events; write all of them again if the status is not a continuation of the last one."""
+        events, log = self._selected(status.view), self.query_one(RichLog)
         width = log.scrollable_content_region.width
         if width != self._width:  # lines are wrapped when they are written
             self._width, self._shown = width, []
@@ -68,47 +70,48 @@ class EventsPane(Pane):
             log.clear()
             kept = []
         follow = not kept or log.is_vertical_scroll_end
-        log.max_lines = _MOST if follow else None  # whoever reads further up keeps the place
+        log.max_lines = _MAX_LINES if follow else None  # dropping old lines would move the text of somebody reading
         for event in events[len(kept) :]:
-            line = describe(event)
-            if line is not None:
-                log.write(_line(event, line, words_of(self.app)), width=width, scroll_end=follow)
+            text = describe(event)
+            if text is not None:
+                log.write(_line(event, text, theme_colours(self.app)), width=width, scroll_end=follow)
         self._shown = events
 
     def recolour(self) -> None:
-        """Write all lines anew."""
+        """Write all lines again on the next update."""
         self._shown = []
 
     def on_resize(self) -> None:
-        """Wrap anew."""
-        self.call_after_refresh(self.screen.refresh_view)  # type: ignore[attr-defined]
+        """Wrap the lines to the new width."""
+        self.call_after_refresh(self.post_message, self.RedrawRequested())
 
-    def _chosen(self, view: RunView) -> list[Event]:
+    def _selected(self, view: RunView) -> list[Event]:
         if not self._with_steps:
-            return list(view.news[-_MOST:])
-        both = [*view.news[-_MOST:], *view.steps[max(0, len(view.steps) - _MOST) :]]
-        return sorted(both, key=lambda event: event["time"])[-_MOST:]
+            return list(view.news[-_MAX_LINES:])
+        events = [*view.news[-_MAX_LINES:], *view.steps[max(0, len(view.steps) - _MAX_LINES) :]]
+        return sorted(events, key=lambda event: event["time"])[-_MAX_LINES:]
 
     def action_steps(self) -> None:
-        """With or without steps."""
+        """Show or hide optimiser steps."""
         self._with_steps = not self._with_steps
         self._shown = []
-        self.screen.refresh_view()  # type: ignore[attr-defined]
+        self.post_message(self.RedrawRequested())
 
 
 def describe(event: Event) -> str | None:
-    """An event in words, also those that a pipe is not told of."""
-    told = _MORE[event["kind"]](event) if event["kind"] in _MORE else event_text(event)
-    return None if told is None else printable(told, keep_newlines=True)
+    """Return the text for an event; None if it has none."""
+    kind = event["kind"]
+    text = _FORMATS[kind](event) if kind in _FORMATS else event_text(event)
+    return None if text is None else printable(text, keep_newlines=True)
 
 
-def _line(event: Event, told: str, colours: dict[str, str]) -> Table:
-    """The time, and beside it the words, which are wrapped where they begin."""
+def _line(event: Event, text: str, colours: dict[str, str]) -> Table:
+    """Return a row with the time and the text; wrapped text stays in its column."""
     kind = event["kind"]
     colour = {"warning": "warning", "restarted": "warning", "run_failed": "error", "run_finished": "success"}.get(kind)
-    at = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-    line = Table.grid(padding=(0, 2, 0, 0))
-    line.add_column(no_wrap=True)
-    line.add_column()
-    line.add_row(Text(at, style=colours["dim"]), Text(told, style=colours[colour] if colour else ""))
-    return line
+    clock_time = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(no_wrap=True)
+    row.add_column()
+    row.add_row(Text(clock_time, style=colours["dim"]), Text(text, style=colours[colour] if colour else ""))
+    return row

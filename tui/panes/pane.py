@@ -1,4 +1,4 @@
-"""What the panes of a run have in common."""
+"""Base class of the panes of the run screen."""
 
 from __future__ import annotations
 
@@ -6,41 +6,45 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 from textual.containers import Container
+from textual.message import Message
 
 from tspin_mlx.runs.run import Run
 
-from ..state.status import Now
-from ..widgets.paging import PAGE_KEYS, scroll_pages
+from ..state.status import RunStatus
+from ..widgets.paging import PAGE_BINDINGS, scroll_pages
 
 
 class Pane(Container):
-    """A part of the run's screen.
+    """One of the panes; only the visible one is updated.
 
     Args:
-        run: whose.
+        run: the run it shows.
     """
 
     DEFAULT_CSS = "Pane { width: 1fr; height: 1fr; }"
     HELP = ""
-    BINDINGS: ClassVar[list[BindingType]] = [*PAGE_KEYS]
+    BINDINGS: ClassVar[list[BindingType]] = [*PAGE_BINDINGS]
 
     can_focus = True
+
+    class RedrawRequested(Message):
+        """Asks the screen to call :meth:`show` again."""
 
     def __init__(self, run: Run, *, id: str) -> None:
         super().__init__(id=id)
         self.run = run
 
-    def show(self, now: Now) -> None:
-        """Show a moment of the run; called only while the pane is seen."""
+    def show(self, status: RunStatus) -> None:
+        """Show a run status; called only while the pane is visible."""
         raise NotImplementedError
 
     def recolour(self) -> None:
-        """The colours have changed: what is kept in the old ones is out of date."""
+        """Drop what is cached in the colours of the old theme."""
 
-    def action_page(self, by: int) -> None:
-        """Scroll what is longer than the screen."""
-        scroll_pages(self, by)
+    def action_page(self, pages: int) -> None:
+        """Scroll by some pages."""
+        scroll_pages(self, pages)
 
     def take_focus(self) -> None:
-        """Come to the front."""
+        """Focus the part of the pane that the keys should go to."""
         self.focus()

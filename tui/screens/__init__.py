@@ -1,1 +1,1 @@
-"""The screens that fill the terminal, and the dialogs over them."""
+"""Full screens, and the modal dialogs above them."""

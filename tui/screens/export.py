@@ -1,4 +1,4 @@
-"""A form over ``fuse``, ``export`` and ``push``: it shows the command, runs it, and shows what it says."""
+"""Export screen: a form for the commands ``fuse``, ``export`` and ``push``, and their output."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from tspin_mlx.base.text import printable
 from tspin_mlx.jobs.control import reference
 from tspin_mlx.runs.run import Run
 
-from ..keys import bound
-from ..state.processes import lines_of, shown
-from ..theme import words_of
-from ..widgets.form import Choice, Field, FormRow, Line
+from ..keys import binding
+from ..state.processes import command_line, stream_command
+from ..theme import theme_colours
+from ..widgets.form import Choice, Field, FieldInput, FormRow
 from ..widgets.key_line import KeyLine
 from .app_screen import AppScreen
 
-_WHAT = Field(
-    "what", "what", "export: the adapter for mlx-lm or PEFT, a GGUF model, or the triplets. fuse: one model with the "
-    "adapter in it. push: upload to the Hugging Face Hub. ← and → choose.",
+_COMMAND = Field(
+    "what", "command", "export: the adapter for mlx-lm or PEFT, a GGUF model, or the triplets. fuse: one model with "
+    "the adapter merged in. push: upload to the Hugging Face Hub. ← and → choose.",
 )  # fmt: skip
-_LINES = (
-    Field("iteration", "iteration", "Whose adapter, the best one if empty; or whose triplets, all if empty."),
-    Field("out", "name", "Of the folder below exports/ of the run; chosen for you if empty."),
-    Field("repo", "repository", "On the Hub, such as me/my-model. It is made if it does not exist."),
+_INPUTS = (
+    Field("iteration", "iteration", "Export its adapter (empty: the best one) or its triplets (empty: all)."),
+    Field("out", "name", "Name of the folder under exports/ in the run; empty for a default."),
+    Field("repo", "repository", "On the Hub, such as me/my-model; created if it does not exist."),
 )
 _CHOICES = (
-    (Field("format", "format", "mlx and peft are adapters, both is a folder for either, gguf a whole model; triplets "
-           "are preference data with TRL's columns."),
+    (Field("format", "format", "mlx and peft are adapters, both is a folder for either, gguf is a whole model; "
+           "triplets are preference data with TRL's columns."),
      ("mlx", "peft", "both", "gguf", "triplets")),
-    (Field("visibility", "visible to", "What everybody sees can be downloaded by everybody."), ("you", "everybody")),
-    (Field("fused", "upload", "The adapter is small and needs its base model; the fused model stands alone."),
+    (Field("visibility", "visibility", "Anyone can download a public model."), ("private", "public")),
+    (Field("fused", "upload", "The adapter is small but needs its base model; the fused model needs nothing else."),
      ("adapter", "fused model")),
 )  # fmt: skip
-_ROWS = {
+#: The fields of each command.
+_FIELDS = {
     "export": ("iteration", "format", "out"),
     "fuse": ("iteration", "out"),
     "push": ("repo", "visibility", "fused"),
@@ -46,127 +47,127 @@ _ROWS = {
 
 
 class ExportScreen(AppScreen):
-    """The form and, below it, what the command has said.
+    """The form, and the output of the command below it.
 
     Args:
-        run: whose adapter.
+        run: the run to export.
     """
 
-    HELP = "The command is what the form does: it can be typed in a terminal as well. Nothing is uploaded but by push."
+    HELP = "The form runs this command, which you can also type in a terminal. Only push uploads anything."
     BINDINGS: ClassVar[list[BindingType]] = [
-        bound("start", "start", "run it", tooltip="Run the command that is shown", priority=True),
-        bound("back", "dismiss", "back"),
+        binding("start", "start", "run it", tooltip="Run the command shown", priority=True),
+        binding("back", "dismiss", "back"),
     ]
 
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
-        self._working = self._asked = False
+        self.is_busy = False  # a command is running
+        self._confirmed: list[str] | None = None  # an upload whose files were shown
 
     def compose(self) -> ComposeResult:
-        """The form, the command, the output."""
+        """Yield the form, the command and its output."""
         yield Static(
             Text.assemble(("Export ", "bold"), (printable(self.run.name), "bold")), classes="line", id="form-title"
         )
         with Vertical(id="export-form"):
-            yield FormRow(Choice(_WHAT, tuple(_ROWS)))
-            rows: dict[str, Line | Choice] = {field.id: Line(field) for field in _LINES}
-            rows |= {field.id: Choice(field, words) for field, words in _CHOICES}
-            for name in dict.fromkeys(name for names in _ROWS.values() for name in names):
-                yield FormRow(rows[name])
+            yield FormRow(Choice(_COMMAND, tuple(_FIELDS)))
+            controls: dict[str, FieldInput | Choice] = {field.id: FieldInput(field) for field in _INPUTS}
+            controls |= {field.id: Choice(field, options) for field, options in _CHOICES}
+            for name in dict.fromkeys(name for names in _FIELDS.values() for name in names):
+                yield FormRow(controls[name])
             yield Static(id="field-help")
         yield Static(id="command")
         yield RichLog(id="export-log", wrap=True, markup=False, highlight=False, max_lines=2000)
         yield KeyLine()
 
     def on_mount(self) -> None:
-        """Begin with what to do."""
+        """Focus the choice of the command."""
         self.query_one("#what", Choice).focus()
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
-        self._show()
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._update())
+        self._update()
 
     @property
-    def what(self) -> str:
+    def command(self) -> str:
         """The chosen command."""
         return self.query_one("#what", Choice).value
 
     @property
     def arguments(self) -> list[str]:
-        """The command that the form makes."""
-        typed = {field.id: self.query_one(f"#{field.id}", Line).value.strip() for field in _LINES}
+        """The arguments of ``tspin-mlx`` that the form stands for."""
+        typed = {field.id: self.query_one(f"#{field.id}", FieldInput).value.strip() for field in _INPUTS}
         chosen = {field.id: self.query_one(f"#{field.id}", Choice).value for field, _ in _CHOICES}
-        made = [self.what, reference(self.run)]
-        if self.what == "push":
-            made.append(typed["repo"] or "REPOSITORY")
-            made += ["--public"] if chosen["visibility"] == "everybody" else []
-            return made + (["--fused"] if chosen["fused"] != "adapter" else [])
-        made += ["--format", chosen["format"]] if self.what == "export" else []
-        made += ["--iteration", typed["iteration"]] if typed["iteration"] else []
-        return made + (["--out", typed["out"]] if typed["out"] else [])
+        arguments = [self.command, reference(self.run)]
+        if self.command == "push":
+            arguments.append(typed["repo"] or "REPOSITORY")
+            arguments += ["--public"] if chosen["visibility"] == "public" else []
+            return arguments + (["--fused"] if chosen["fused"] != "adapter" else [])
+        arguments += ["--format", chosen["format"]] if self.command == "export" else []
+        arguments += ["--iteration", typed["iteration"]] if typed["iteration"] else []
+        return arguments + (["--out", typed["out"]] if typed["out"] else [])
 
     def on_input_changed(self) -> None:
-        """Another command."""
-        self._asked = False
-        self._show()
+        """Show the changed command; an upload has to be confirmed again."""
+        self._confirmed = None
+        self._update()
 
     def on_choice_changed(self) -> None:
-        """Another command."""
-        self._asked = False
-        self._show()
+        """Show the changed command; an upload has to be confirmed again."""
+        self._confirmed = None
+        self._update()
 
     def on_descendant_focus(self) -> None:
-        """The help is about the line that has the focus."""
-        self._show()
+        """Show the help of the focused field."""
+        self._update()
 
-    def _show(self) -> None:
-        colours = words_of(self.app)
+    def _update(self) -> None:
+        colours = theme_colours(self.app)
         for row in self.query(FormRow):
-            line = row.query_one("Line, Choice")
-            row.display = line.id == "what" or line.id in _ROWS[self.what]
-        whole = self.what == "export" and self.query_one("#format", Choice).value == "triplets"
-        self.query_one("#iteration", Line).placeholder = "all" if whole else "best"
-        if isinstance(self.focused, Line | Choice):
+            control = row.query_one("FieldInput, Choice")
+            row.display = control.id == "what" or control.id in _FIELDS[self.command]
+        all_iterations = self.command == "export" and self.query_one("#format", Choice).value == "triplets"
+        self.query_one("#iteration", FieldInput).placeholder = "all" if all_iterations else "best"
+        if isinstance(self.focused, FieldInput | Choice):
             self.query_one("#field-help", Static).update(Text(self.focused.help_text, style=colours["dim"]))
-        command = Text.assemble(("$ ", colours["accent"]), printable(shown(self.arguments)))
+        command = Text.assemble(("$ ", colours["accent"]), printable(command_line(self.arguments)))
         self.query_one("#command", Static).update(command)
 
     def action_start(self) -> None:
-        """Run the command; of an upload, show first what it would send."""
-        if self._working:
+        """Run the command; for an upload, first show which files it would send."""
+        if self.is_busy:
             return
-        if self.what == "push" and not self.query_one("#repo", Line).value.strip():
-            self.tspin.say("name the repository first", warning=True)
-            return
-        if self.what == "push" and not self._asked:
-            self.run_worker(self._look(), exclusive=True)
-            return
-        self._asked = False
-        self.run_worker(self._work([*self.arguments, *(["--yes"] if self.what == "push" else [])]), exclusive=True)
-
-    async def _look(self) -> None:
-        """What an upload would send, before it is asked about."""
         arguments = self.arguments
-        if await self._work([*arguments, "--dry-run"]) and self.arguments == arguments:
-            self._asked = True
-            self._say("The same key again sends these files.", "warning")
+        if self.command != "push":
+            self.run_worker(self._run(arguments), exclusive=True)
+        elif not self.query_one("#repo", FieldInput).value.strip():
+            self.app.show_message("name the repository first", warning=True)
+        elif self._confirmed != arguments:
+            self.run_worker(self._ask_to_confirm(arguments), exclusive=True)
+        else:
+            self._confirmed = None
+            self.run_worker(self._run([*arguments, "--yes"]), exclusive=True)
 
-    async def _work(self, arguments: list[str]) -> bool:
-        """Run a command, and say whether it has done what it should."""
-        self._working, code = True, -1
-        self._say(f"$ {shown(arguments)}", "dim")
+    async def _ask_to_confirm(self, arguments: list[str]) -> None:
+        """Show the files that an upload would send; the same key then starts it."""
+        if await self._run([*arguments, "--dry-run"]) and self.arguments == arguments:
+            self._confirmed = arguments
+            self._log("Press the same key again to upload these files.", "warning")
+
+    async def _run(self, arguments: list[str]) -> bool:
+        """Run a command and log its output; return whether it succeeded."""
+        self.is_busy = True
+        self._log(f"$ {command_line(arguments)}", "dim")
         try:
-            async for line in lines_of(arguments):
-                if isinstance(line, str):
-                    self._say(line)
-                else:
-                    code = line
-            if "--dry-run" not in arguments or code:
-                self._say("done" if code == 0 else f"ended with exit code {code}", "error" if code else "success")
+            exit_code = await stream_command(arguments, self._log)
+            if "--dry-run" not in arguments or exit_code:
+                succeeded = exit_code == 0
+                text = "done" if succeeded else f"failed with exit code {exit_code}"
+                self._log(text, "success" if succeeded else "error")
         finally:
-            self._working = False
-        return code == 0
+            self.is_busy = False
+        return exit_code == 0
 
-    def _say(self, text: str, colour: str = "") -> None:
-        style = words_of(self.app)[colour] if colour else ""
-        for log in self.query(RichLog):  # there is none any more when the app closes while a command ends
+    def _log(self, text: str, colour: str = "") -> None:
+        style = theme_colours(self.app)[colour] if colour else ""
+        for log in self.query(RichLog):  # none is left if the app closes while a command ends
             log.write(Text(printable(text), style=style), width=log.scrollable_content_region.width or 80)

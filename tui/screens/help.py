@@ -1,37 +1,35 @@
-"""Says what the keys do where the focus is."""
+"""Help screen: help text and key bindings for the widget that has the focus."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from ..keys import KEYS, bound
-from ..theme import words_of
+from ..keys import KEYS, binding
+from ..theme import theme_colours
 
-if TYPE_CHECKING:
-    from ..app import TspinApp
-
-_KNOWN = KEYS.keys() - {"line-up", "line-down"} | {"command-palette"}
+#: The bindings to list: ours and the command palette, but not those that Textual's widgets add.
+_LISTED_IDS = KEYS.keys() - {"line-up", "line-down"} | {"command-palette"}
 
 
 class HelpScreen(ModalScreen[None]):
-    """What can be done, and what is to be seen.
+    """A help text and a table of keys.
 
     Args:
-        text: about what has the focus.
-        keys: key, and what it does.
+        text: the help text.
+        keys: pairs of keys and what they do.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        bound("back", "dismiss", "close", show=False),
-        bound("help", "dismiss", "close", show=False),
+        binding("back", "dismiss", "close", show=False),
+        binding("help", "dismiss", "close", show=False),
     ]
 
     def __init__(self, text: str, keys: list[tuple[str, str]]) -> None:
@@ -39,31 +37,30 @@ class HelpScreen(ModalScreen[None]):
         self._text, self._keys = text, keys
 
     @classmethod
-    def about(cls, app: TspinApp) -> HelpScreen:
-        """Help for the widget that has the focus, and for what is around it."""
-        screen = app.screen
-        around = [screen] if screen.focused is None else list(screen.focused.ancestors_with_self)
-        text = next((text for node in around if (text := _help_of(node))), "")
+    def about(cls, screen: Screen[Any]) -> HelpScreen:
+        """Return the help for a screen: the text of the focused widget or its nearest ancestor, and all active keys."""
+        nodes = [screen] if screen.focused is None else list(screen.focused.ancestors_with_self)
+        text = next((text for node in nodes if (text := _help_text(node))), "")
         keys: dict[str, list[str]] = {}
-        for _, binding, enabled, tooltip in screen.active_bindings.values():
-            if enabled and binding.description and binding.id in _KNOWN:
-                told = tooltip or binding.tooltip or binding.description
-                keys.setdefault(told, []).append(app.get_key_display(binding))
-        return cls(text, [(" ".join(dict.fromkeys(shown)), told) for told, shown in keys.items()])
+        for active in screen.active_bindings.values():
+            if active.enabled and active.binding.description and active.binding.id in _LISTED_IDS:
+                description = active.tooltip or active.binding.tooltip or active.binding.description
+                keys.setdefault(description, []).append(screen.app.get_key_display(active.binding))
+        return cls(text, [(" ".join(dict.fromkeys(names)), description) for description, names in keys.items()])
 
     def compose(self) -> ComposeResult:
-        """The text, then the keys."""
-        colours = words_of(self.app)
+        """Yield the text and the table of keys."""
+        colours = theme_colours(self.app)
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(justify="right", no_wrap=True)
         table.add_column()
-        for key, told in self._keys:
-            table.add_row(Text(key, style=colours["accent"]), Text(told))
+        for key, description in self._keys:
+            table.add_row(Text(key, style=colours["accent"]), Text(description))
         with VerticalScroll(classes="box"):
             yield Static(Text(self._text + "\n"))
             yield Static(table)
-            yield Static(Text("\nesc closes this; every key can be changed, see docs/tui.md", style=colours["dim"]))
+            yield Static(Text("\nesc closes this; docs/tui.md shows how to change keys", style=colours["dim"]))
 
 
-def _help_of(node: object) -> str:
+def _help_text(node: object) -> str:
     return str(getattr(node, "help_text", "") or getattr(node, "HELP", "") or "")

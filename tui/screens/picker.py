@@ -1,4 +1,4 @@
-"""Choose a file."""
+"""File picker: a modal tree of the files of some types."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import DirectoryTree, Static
 
-from ..keys import bound
+from ..keys import binding
 
 
 class _Files(DirectoryTree):
-    """Folders, and the files of some kinds."""
+    """The tree of folders and of files with some suffixes."""
 
-    def __init__(self, folder: Path, endings: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, suffixes: tuple[str, ...]) -> None:
         super().__init__(folder)
-        self._endings = endings
+        self._suffixes = suffixes
 
     def filter_paths(self, paths: Iterable[Path]) -> Iterable[Path]:
-        """What may be chosen, and the way there."""
-        seen = [path for path in paths if not path.name.startswith(".")]
-        return [path for path in seen if path.is_dir() or path.suffix in self._endings]
+        """Keep folders and matching files that are not hidden."""
+        visible = [path for path in paths if not path.name.startswith(".")]
+        return [path for path in visible if path.is_dir() or path.suffix in self._suffixes]
 
 
 class FilePicker(ModalScreen[Path | None]):
-    """A file, or None.
+    """Returns the chosen file, or None.
 
     Args:
-        folder: where to begin.
-        endings: of the files that are shown, such as ``.jsonl``.
+        folder: the root of the tree.
+        suffixes: of the files to show, such as ``.jsonl``.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [bound("back", "dismiss", "none")]
+    BINDINGS: ClassVar[list[BindingType]] = [binding("back", "dismiss", "cancel")]
 
-    def __init__(self, folder: Path, endings: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, suffixes: tuple[str, ...]) -> None:
         super().__init__()
-        self._folder, self._endings = folder, endings
+        self._folder, self._suffixes = folder, suffixes
 
     def compose(self) -> ComposeResult:
-        """A title and the tree."""
+        """Yield a title and the tree."""
         with Vertical(classes="box"):
-            yield Static(f"Choose a file ({', '.join(self._endings)}); esc for none", classes="dim line")
-            yield _Files(self._folder, self._endings)
+            yield Static(f"Choose a file ({', '.join(self._suffixes)}); esc cancels", classes="dim line")
+            yield _Files(self._folder, self._suffixes)
 
     def on_mount(self) -> None:
-        """Begin in the tree."""
+        """Focus the tree."""
         self.query_one(_Files).focus()
 
     def on_directory_tree_file_selected(self, event: DirectoryTree.FileSelected) -> None:
-        """Taken."""
+        """Close the dialog with the selected file."""
         self.dismiss(event.path)

@@ -1,1 +1,1 @@
-"""What the screens show, without any widget: drafts, lists, followed runs, processes."""
+"""State behind the screens, free of widgets: drafts, the run list, data sources, subprocesses."""

@@ -1,4 +1,4 @@
-"""The process that holds the model of a chat: JSON lines to it, and from it. No widget in here."""
+"""Chat subprocess: holds the models of a chat and speaks JSON lines on stdin and stdout. No widgets."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from .processes import end, spawned
+from .processes import spawn, terminate
 
-#: Tests put a program of their own in its place.
+#: Tests replace it with a program of their own.
 COMMAND: list[str] = [sys.executable, "-P", "-m", "tspin_mlx.generation.chat_server"]
 
-_LONGEST_LINE = 1 << 24
-_LAST_WORDS = 2000  # characters
+_MAX_LINE_BYTES = 1 << 24
+_STDERR_TAIL = 2000  # characters
 
 
 class ChatProcess:
-    """Answers of some policies of a run, as they are generated.
+    """Streams the answers of some policies of a run.
 
     Args:
         run: the folder.
@@ -31,35 +31,35 @@ class ChatProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Start it, and give what it says: ``ready``, pieces of ``text`` by ``policy``, ``done``, ``error``.
+        """Start the process and yield its messages: ``ready``, pieces of ``text`` by ``policy``, ``done``, ``error``.
 
-        The last message is an ``error`` that tells how it ended, unless it was closed. It can then be started anew.
+        The last message is an ``error`` with ``ended`` and the reason, unless :meth:`close` was called. The process
+        can then be started again.
         """
-        process = self._process = await spawned(
+        process = self._process = await spawn(
             [*COMMAND, str(self._run)],
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            limit=_LONGEST_LINE,
+            limit=_MAX_LINE_BYTES,
         )
         assert process.stdout is not None and process.stderr is not None
-        errors = asyncio.ensure_future(process.stderr.read())
+        stderr = asyncio.ensure_future(process.stderr.read())
         try:
             async for line in process.stdout:
-                with contextlib.suppress(ValueError):  # what a library prints is no message
+                with contextlib.suppress(ValueError):  # a line that a library printed
                     message = json.loads(line)
                     if isinstance(message, dict):
                         yield message
-            code = await process.wait()
-        except BaseException:  # nobody listens any more
+            exit_code = await process.wait()
+        except BaseException:  # cancelled: nobody reads the messages any more
             self._process = None
-            await end(process)
+            await terminate(process)
             raise
-        said = (await errors).decode(errors="replace").strip()[-_LAST_WORDS:]
+        tail = (await stderr).decode(errors="replace").strip()[-_STDERR_TAIL:]
         if self._process is not None:
             self._process = None
-            last = said.splitlines()[-1] if said else f"exit code {code}"
-            yield {"error": f"the chat's process has ended: {last}", "ended": True}
+            reason = tail.splitlines()[-1] if tail else f"exit code {exit_code}"
+            yield {"error": f"the chat process ended: {reason}", "ended": True}
 
     def ask(self, messages: list[dict[str, str]], policies: list[str]) -> None:
         """Ask policies to answer a conversation."""
@@ -68,7 +68,7 @@ class ChatProcess:
             self._process.stdin.write(line.encode())
 
     def close(self) -> None:
-        """End it."""
+        """Terminate the process, without waiting for it."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             process.terminate()

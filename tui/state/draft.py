@@ -1,4 +1,4 @@
-"""A run that is being thought of: its recipe, what was changed, its data and its cost. No widget in here."""
+"""Draft of a new run: recipe and overrides as typed, with a preview of its data and its likely cost. No widgets."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from tspin_mlx.runs.event_log import view_of
 from tspin_mlx.runs.run import Run, run_paths
 from tspin_mlx.view.estimate import Speed, speed_of
 
-_ROWS = 20  # that are read for the preview
-_LOG_BYTES = 8 << 20  # of an earlier run, that are worth reading for its speed
+_PREVIEW_ROWS = 20
+_MAX_LOG_BYTES = 8 << 20  # a longer log takes too long to read for an estimate
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What was typed.
+    """A run that is not created yet.
 
     Attributes:
         recipe: a name or a file.
-        changes: ``key=value``, in the order of the form.
-        fork: name of the new run, if it is a fork.
+        overrides: ``key=value``, in the order of the form.
+        fork: the name of the new run, if it is a fork.
     """
 
     recipe: str
-    changes: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     fork: str | None = None
 
     @property
     def arguments(self) -> list[str]:
-        """Of ``tspin-mlx run``."""
-        return ["run", self.recipe, *self.changes, *(["--fork", self.fork] if self.fork else [])]
+        """The arguments of ``tspin-mlx`` that start the run."""
+        return ["run", self.recipe, *self.overrides, *(["--fork", self.fork] if self.fork else [])]
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What can be known of a draft without the model.
+class DraftPreview:
+    """The preview of a draft, read without loading a model.
 
     Attributes:
         defaults: the recipe's own value of each key.
-        rows: place, prompt and answer of the first rows, or the reason why a row is none.
+        rows: place, prompt and answer of the first rows; for an invalid row, the reason instead of the prompt.
         characters: mean lengths of prompts and answers.
-        error: what is wrong, in words.
+        error: why the recipe or its data cannot be read, or empty.
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -58,20 +58,20 @@ class Outlook:
     error: str = ""
 
 
-def look_at(draft: Draft) -> Outlook:
+def preview_draft(draft: Draft) -> DraftPreview:
     """Read the recipe and the first rows of its data."""
     defaults: dict[str, Any] = {}
     try:
         source = find_recipe(draft.recipe)
         defaults = parse_source(source).settings
-        recipe = parse_source(source, draft.changes)
+        recipe = parse_source(source, draft.overrides)
         if is_remote(recipe.data.train):
-            return Outlook(defaults, (("", f"{recipe.data.train} is read when the run is made", ""),))
-        found = first_rows(recipe.data, source.path.parent, _ROWS)
+            return DraftPreview(defaults, (("", f"{recipe.data.train} is read when the run is created", ""),))
+        examples = first_rows(recipe.data, source.path.parent, _PREVIEW_ROWS)
     except TspinError as error:
-        return Outlook(defaults, error="\n→ ".join(filter(None, (error.message, error.hint))))
+        return DraftPreview(defaults, error="\n→ ".join(filter(None, (error.message, error.hint))))
     rows, lengths = [], []
-    for place, example in found:
+    for place, example in examples:
         if isinstance(example, Exception):
             rows.append((place, str(example), ""))
         else:
@@ -79,17 +79,17 @@ def look_at(draft: Draft) -> Outlook:
             rows.append((place, shorten(prompt, 400), shorten(example.response, 400)))
             lengths.append((sum(len(turn["content"]) for turn in example.messages), len(example.response)))
     means = (fmean(a for a, _ in lengths), fmean(b for _, b in lengths)) if lengths else None
-    return Outlook(defaults, tuple(rows), means)
+    return DraftPreview(defaults, tuple(rows), means)
 
 
-def earlier_speed(folder: Path, model: str) -> tuple[Speed, int] | None:
-    """What the latest run with a model took, and the bytes of its adapter; None without such a run."""
+def latest_speed(folder: Path, model: str) -> tuple[Speed, int] | None:
+    """Return the speed of the latest run with a model, and the bytes of its adapter; None without such a run."""
     for path in sorted(run_paths(folder), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             run = Run(path)
         except DamagedError:
             continue
-        if run.outline.settings["model.path"] != model or not 0 < _size(run.events_path) < _LOG_BYTES:
+        if run.outline.settings["model.path"] != model or not 0 < _size(run.events_path) < _MAX_LOG_BYTES:
             continue
         if (speed := speed_of(view_of(run.events_path), run.outline)) is not None:
             adapter = next(iter(sorted(path.glob("**/adapter/adapters.safetensors"))), None)
@@ -97,11 +97,11 @@ def earlier_speed(folder: Path, model: str) -> tuple[Speed, int] | None:
     return None
 
 
-def changes_of(run: Run) -> tuple[str, tuple[str, ...]]:
-    """The recipe of a run, and what was changed of it on the command line.
+def overrides_of(run: Run) -> tuple[str, tuple[str, ...]]:
+    """Return the recipe of a run, and the overrides it was started with.
 
     Raises:
-        TspinError: the recipe is not known, or not there any more.
+        TspinError: the recipe is unknown, or no longer there.
     """
     name = run.about.get("recipe") or f"{run.path / 'recipe.yaml'}"
     recipe = parse_source(find_recipe(name)).settings

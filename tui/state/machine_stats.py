@@ -1,4 +1,4 @@
-"""What the machine says of the engine's process, without rights that a user lacks. No widget in here."""
+"""Process statistics of a running engine, from ``ps`` and ``ioreg``, which need no root. No widgets."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from tspin_mlx.runs.lock import holder
 
-_PATIENCE_S = 2.0
+_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
-class Stats:
-    """The engine's process at a moment.
+class ProcessStats:
+    """The engine's process at one moment.
 
     Attributes:
-        pid: of the engine.
-        resident_bytes: its memory as the system counts it.
-        cpu_percent: of one core.
-        gpu_percent: of the whole GPU, by all programs; None where the system does not tell.
+        pid: its process id.
+        resident_bytes: its resident memory.
+        cpu_percent: CPU use, in percent of one core.
+        gpu_percent: GPU use by all programs; None where the system does not report it.
     """
 
     pid: int
@@ -30,29 +30,29 @@ class Stats:
     gpu_percent: float | None = None
 
 
-def stats_of(run: Path) -> Stats | None:
-    """The engine of a run; None if nobody works on it, or on another machine."""
+def process_stats(run: Path) -> ProcessStats | None:
+    """Return the statistics of the engine of a run; None if no process on this machine works on it."""
     engine = holder(run)
     if engine is None:
         return None
-    told = _output(["ps", "-o", "rss=,%cpu=", "-p", str(engine["pid"])])
-    gpu = parse_gpu(_output(["ioreg", "-r", "-d", "1", "-w", "0", "-c", "IOAccelerator"])) if _on_mac() else None
-    return parse_process(engine["pid"], told, gpu)
+    ps = _output(["ps", "-o", "rss=,%cpu=", "-p", str(engine["pid"])])
+    gpu = parse_ioreg(_output(["ioreg", "-r", "-d", "1", "-w", "0", "-c", "IOAccelerator"])) if _on_mac() else None
+    return parse_ps(engine["pid"], ps, gpu)
 
 
-def parse_process(pid: int, told: str, gpu: float | None = None) -> Stats | None:
-    """What ``ps -o rss=,%cpu=`` says: kilobytes, and percent of a core."""
-    words = told.replace(",", ".").split()
+def parse_ps(pid: int, output: str, gpu_percent: float | None = None) -> ProcessStats | None:
+    """Parse the output of ``ps -o rss=,%cpu=``: kilobytes, and percent of a core; None if it is something else."""
+    words = output.replace(",", ".").split()
     try:
-        return Stats(pid, int(words[0]) * 1024, float(words[1]), gpu)
+        return ProcessStats(pid, int(words[0]) * 1024, float(words[1]), gpu_percent)
     except (IndexError, ValueError):
         return None
 
 
-def parse_gpu(told: str) -> float | None:
-    """The busiest GPU's "Device Utilization %" in what ``ioreg`` says of its accelerators."""
-    found = re.findall(r'"Device Utilization %"\s*=\s*(\d+)', told)
-    return max(map(float, found), default=None)
+def parse_ioreg(output: str) -> float | None:
+    """Return the "Device Utilization %" of the busiest GPU in the output of ``ioreg``; None if there is none."""
+    percentages = re.findall(r'"Device Utilization %"\s*=\s*(\d+)', output)
+    return max(map(float, percentages), default=None)
 
 
 def _on_mac() -> bool:
@@ -61,6 +61,6 @@ def _on_mac() -> bool:
 
 def _output(command: list[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""

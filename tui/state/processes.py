@@ -1,4 +1,4 @@
-"""Commands of tspin-mlx in processes of their own: they may load a model, this app never does. No widget in here."""
+"""Subprocesses: tspin-mlx commands that may load a model, which the app itself never does. No widgets."""
 
 from __future__ import annotations
 
@@ -6,88 +6,105 @@ import asyncio
 import os
 import shlex
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-#: Tests put a program of their own in its place.
+#: Tests replace it with a program of their own.
 COMMAND: list[str] = [sys.executable, "-P", "-m", "tspin_mlx"]
 
-_LONGEST_LINE = 1 << 24
+_MAX_LINE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a command ended.
+class CommandResult:
+    """The result of a command.
 
     Attributes:
-        code: its exit code.
-        output, errors: what it wrote.
+        exit_code: 0 if it succeeded.
+        stdout, stderr: its output.
     """
 
-    code: int
-    output: str
-    errors: str
+    exit_code: int
+    stdout: str
+    stderr: str
 
     @property
-    def complaint(self) -> str:
-        """Its message and advice, as it told them; else its last words."""
-        lines = [line for line in self.errors.splitlines() if line.strip()]
+    def error_message(self) -> str:
+        """The error message and hint that the command printed; else the last line of its stderr."""
+        lines = [line for line in self.stderr.splitlines() if line.strip()]
         first = next((i for i, line in enumerate(lines) if line.startswith("error: ")), max(0, len(lines) - 1))
-        return "\n".join(lines[first:]).removeprefix("error: ") or f"it ended with exit code {self.code}"
+        return "\n".join(lines[first:]).removeprefix("error: ") or f"the command failed with exit code {self.exit_code}"
 
 
-def shown(arguments: Sequence[str]) -> str:
-    """A command as a person would type it."""
+def command_line(arguments: Sequence[str]) -> str:
+    """Return a command as one would type it in a shell."""
     return shlex.join(["tspin-mlx", *arguments])
 
 
-async def finished(arguments: Sequence[str]) -> Done:
-    """Run a command to its end. Cancelled, it ends the command, too."""
-    process = await _started(arguments)
+async def run_command(arguments: Sequence[str]) -> CommandResult:
+    """Run a command to its end; terminate it when cancelled."""
+    process = await _start(arguments, stderr=asyncio.subprocess.PIPE)
     try:
-        output, errors = await process.communicate()
+        stdout, stderr = await process.communicate()
     except asyncio.CancelledError:
-        await end(process)
+        await terminate(process)
         raise
-    return Done(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
+    return CommandResult(process.returncode or 0, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
-async def lines_of(arguments: Sequence[str]) -> AsyncIterator[str | int]:
-    """The lines that a command writes, on either output, as they come; last its exit code."""
-    process = await _started(arguments, joined=True)
+async def stream_command(arguments: Sequence[str], on_line: Callable[[str], None]) -> int:
+    """Run a command to its end and return its exit code; terminate it when cancelled.
+
+    Args:
+        on_line: called with each line of stdout and stderr as it arrives.
+    """
+    process = await _start(arguments, stderr=asyncio.subprocess.STDOUT)
     assert process.stdout is not None
     try:
         async for line in process.stdout:
-            yield line.decode(errors="replace").rstrip("\r\n")
-        yield await process.wait()
+            on_line(line.decode(errors="replace").rstrip("\r\n"))
+        return await process.wait()
     finally:
-        await end(process)
+        await terminate(process)
 
 
-async def _started(arguments: Sequence[str], *, joined: bool = False) -> asyncio.subprocess.Process:
-    return await spawned(
+async def _start(arguments: Sequence[str], *, stderr: int) -> asyncio.subprocess.Process:
+    return await spawn(
         [*COMMAND, *arguments],
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT if joined else asyncio.subprocess.PIPE,
+        stderr=stderr,
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
-        limit=_LONGEST_LINE,
+        limit=_MAX_LINE_BYTES,
     )
 
 
-async def spawned(command: Sequence[str], **options: Any) -> asyncio.subprocess.Process:
-    """A process. Cancelled while it is being started, it is ended: nobody else would know of it."""
-    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*command, **options))
+async def spawn(
+    command: Sequence[str],
+    *,
+    stdin: int | None = None,
+    stderr: int | None = None,
+    env: Mapping[str, str] | None = None,
+    limit: int = 1 << 16,
+) -> asyncio.subprocess.Process:
+    """Start a process whose stdout is a pipe; if cancelled meanwhile, terminate it, since nobody else has a handle.
+
+    Args:
+        limit: the longest line in bytes.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command, stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=stderr, env=env, limit=limit
+        )
+    )
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        await end(await starting)
+        await terminate(await starting)
         raise
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Ask a process to end, and wait until it has: even if cancelled meanwhile, as when the app is left."""
+async def terminate(process: asyncio.subprocess.Process) -> None:
+    """Terminate a process and wait until it has ended, even if cancelled meanwhile, as on quitting the app."""
     cancelled = None
     if process.returncode is None:
         process.terminate()

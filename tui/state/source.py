@@ -1,4 +1,4 @@
-"""Where a screen gets its run from: followed while it grows, or played again. No widget in here."""
+"""Data sources of the run screen: the event log followed live, or replayed. No widgets."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from tspin_mlx.view.run_view import RunView, reduce_all
 
 Clock = Callable[[], float]
 
-_CHUNK = 1 << 23  # bytes of a log that are taken in at once, so that a long one can be seen growing
+#: Bytes of a log that one poll reads at most, so that the screen shows a long log while it is being read.
+CHUNK_BYTES = 1 << 23
+
 _STATE_EVERY_S = 1.0
-_LONGEST_PAUSE_S = 5.0  # between two events that are played again
-_REPLAY_S = 30.0  # how long a replay takes at first
+_MAX_PAUSE_S = 5.0  # between two events of a replay
+_REPLAY_S = 30.0  # the initial speed is such that a replay takes about this long
 
 
 class LiveSource:
-    """Follows a run's log.
+    """Follows the event log of a run.
 
     Args:
-        run: running, finished, crashed, or a copy from elsewhere.
-        clock: seconds since 1970.
+        run: running, finished, crashed, or copied from another machine.
+        clock: returns seconds since 1970.
 
     Attributes:
-        view: what was read so far.
-        state: of the run, looked at about once a second.
-        caught_up: whether the end of the log was reached at the last look.
+        view: the run as far as its log was read.
+        state: of the run, checked about once a second.
+        caught_up: whether the last poll reached the end of the log.
     """
 
     def __init__(self, run: Run, clock: Clock = time.time) -> None:
@@ -43,36 +45,36 @@ class LiveSource:
         self.view = RunView(name=run.name, evaluations=_known_evaluations(run), phases=len(run.outline.phases))
         self.state: State = state_of(run, clock())
         self.caught_up = False
-        self._looked = clock()
+        self._checked = clock()
 
     def poll(self) -> bool:
-        """Take in what has come, a part of it if that is much; whether anything has changed."""
-        events = self._tail.read(_CHUNK)
+        """Read new events, at most a chunk of them; return whether anything has changed."""
+        events = self._tail.read(CHUNK_BYTES)
         self.caught_up = not events
         self.view = reduce_all(self.view, events)
-        return self._look() or bool(events)
+        return self._check_state() or bool(events)
 
-    def _look(self) -> bool:
-        """Look at the run's state, more often than now and then only when it may have ended."""
+    def _check_state(self) -> bool:
+        """Update the state if the last check was long enough ago; return whether it has changed."""
         now = self._clock()
-        if now - self._looked < _STATE_EVERY_S:
+        if now - self._checked < _STATE_EVERY_S:
             return False
-        before, self._looked = self.state, now
-        # The log is asked for its silence only while somebody holds the run.
+        before, self._checked = self.state, now
+        # A run that has ended changes only if a process takes it up again; until then its log need not be read.
         self.state = state_of(self.run, now) if is_held(self.run.path) or before in ("running", "stalled") else before
         return self.state != before
 
 
 class ReplaySource:
-    """Plays the log of a run again.
+    """Replays the event log of a run.
 
     Args:
-        run: with a log.
-        clock: seconds of any beginning.
+        run: a run with an event log.
+        clock: returns seconds, from any starting point.
 
     Attributes:
-        view: the run at the moment that is played.
-        speed: how much faster than it was.
+        view: the run at the current moment of the replay.
+        speed: relative to the original run.
     """
 
     state: Literal["replayed"] = "replayed"
@@ -80,32 +82,32 @@ class ReplaySource:
     def __init__(self, run: Run, clock: Clock = time.monotonic) -> None:
         self.run, self._clock = run, clock
         self._events = list(read_events(run.events_path))
-        self._times = _without_pauses(self._events)
+        self._times = _times_without_pauses(self._events)
         self.speed = 2.0 ** round(math.log2(max(1.0, self.duration_s / _REPLAY_S)))
         self.view = RunView(name=run.name, phases=len(run.outline.phases))
-        self._done, self._at, self._looked = 0, 0.0, clock()
+        self._played, self._position_s, self._polled = 0, 0.0, clock()
 
     @property
     def duration_s(self) -> float:
-        """How long it took, without long pauses."""
+        """The duration of the run, with long pauses shortened."""
         return self._times[-1] if self._times else 0.0
 
     @property
     def caught_up(self) -> bool:
-        """Whether all was played."""
-        return self._done == len(self._events)
+        """Whether all events were replayed."""
+        return self._played == len(self._events)
 
     def poll(self) -> bool:
-        """Go on to where the replay should be by now; whether anything has changed."""
+        """Advance to where the replay should be by now; return whether anything has changed."""
         now = self._clock()
-        self._at += (now - self._looked) * self.speed
-        self._looked = now
-        before, self._done = self._done, bisect_right(self._times, self._at)
-        self.view = reduce_all(self.view, self._events[before : self._done])
-        return self._done != before
+        self._position_s += (now - self._polled) * self.speed
+        self._polled = now
+        before, self._played = self._played, bisect_right(self._times, self._position_s)
+        self.view = reduce_all(self.view, self._events[before : self._played])
+        return self._played != before
 
-    def faster(self, factor: float) -> None:
-        """Change the speed, within 1 and 4096 times."""
+    def change_speed(self, factor: float) -> None:
+        """Multiply the speed, within 1 and 4096 times the original."""
         self.poll()
         self.speed = min(4096.0, max(1.0, self.speed * factor))
 
@@ -113,17 +115,17 @@ class ReplaySource:
 Source = LiveSource | ReplaySource
 
 
-def _without_pauses(events: list[Event]) -> list[float]:
-    """When each event comes, from 0, with long silences shortened."""
+def _times_without_pauses(events: list[Event]) -> list[float]:
+    """Return the time of each event in seconds from the first, with long pauses shortened."""
     times, at = [], 0.0
     for before, event in zip([*events[:1], *events], events, strict=False):
-        at += min(_LONGEST_PAUSE_S, max(0.0, event["time"] - before["time"]))
+        at += min(_MAX_PAUSE_S, max(0.0, event["time"] - before["time"]))
         times.append(at)
     return times
 
 
 def _known_evaluations(run: Run) -> dict[str, dict[str, float]]:
-    """What is on disk: a fork takes results over that its own log does not tell of."""
+    """Read the evaluations on disk: a fork inherits results that are not in its own log."""
     try:
         return {policy: content["metrics"] for policy, content in run.evaluations().items()}
     except DamagedError:

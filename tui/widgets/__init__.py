@@ -1,1 +1,1 @@
-"""Widgets that several screens use."""
+"""Widgets shared by several screens, and helpers for Textual's own."""

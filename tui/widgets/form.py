@@ -1,4 +1,4 @@
-"""Rows of a form: a name, a line to type into, and what stands there if nothing is typed."""
+"""Form rows: a label next to a text input or a choice of options."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input, Label
 
-from ..keys import bound
-from ..theme import words_of
+from ..keys import binding
+from ..theme import theme_colours
 
 
 @dataclass(frozen=True)
 class Field:
-    """A row.
+    """A field of a form.
 
     Attributes:
-        id: of the line.
-        label: what it is called.
-        help: what it means.
-        key: of the recipe that it changes, if it does.
-        is_file: whether a file can be picked for it.
+        id: of its widget.
+        label: shown next to it.
+        help: shown while it has the focus.
+        key: the recipe key that it overrides, if any.
+        is_file: whether the file picker can fill it.
     """
 
     id: str
@@ -38,12 +38,12 @@ class Field:
     is_file: bool = False
 
 
-class Line(Input):
-    """A line to type into; up and down go to its neighbours."""
+class FieldInput(Input):
+    """The text input of a field; up and down move to its neighbours."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        bound("line-up", "app.focus_previous", "up", show=False),
-        bound("line-down", "app.focus_next", "down", show=False),
+        binding("line-up", "app.focus_previous", "up", show=False),
+        binding("line-down", "app.focus_next", "down", show=False),
     ]
 
     def __init__(self, field: Field, value: str = "", suggester: Suggester | None = None) -> None:
@@ -53,60 +53,60 @@ class Line(Input):
 
     @property
     def help_text(self) -> str:
-        """What the help says while this line has the focus."""
+        """The help on the help screen while this field has the focus."""
         return self.field.help
 
 
 class Choice(Widget):
-    """One of a few words; left and right choose."""
+    """A choice of one of a few options; left and right change it."""
 
     DEFAULT_CSS = """
     Choice { height: 1; width: 1fr; padding: 0 1; background: $surface; }
     Choice:focus { background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        bound("earlier", "choose(-1)", "choose", show=False),
-        bound("later", "choose(1)", "choose", show=False),
-        bound("line-up", "app.focus_previous", "up", show=False),
-        bound("line-down", "app.focus_next", "down", show=False),
+        binding("earlier", "choose(-1)", "choose", show=False),
+        binding("later", "choose(1)", "choose", show=False),
+        binding("line-up", "app.focus_previous", "up", show=False),
+        binding("line-down", "app.focus_next", "down", show=False),
     ]
     can_focus = True
 
-    chosen: reactive[int] = reactive(0)
+    index: reactive[int] = reactive(0)
 
     class Changed(Message):
-        """Another word was chosen."""
+        """Sent when another option is chosen."""
 
-    def __init__(self, field: Field, words: tuple[str, ...]) -> None:
+    def __init__(self, field: Field, options: tuple[str, ...]) -> None:
         super().__init__(id=field.id)
-        self.field, self.words = field, words
+        self.field, self.options = field, options
 
     @property
     def value(self) -> str:
-        """The chosen word."""
-        return self.words[self.chosen]
+        """The chosen option."""
+        return self.options[self.index]
 
     @property
     def help_text(self) -> str:
-        """What the help says while this line has the focus."""
+        """The help on the help screen while this field has the focus."""
         return self.field.help
 
     def render(self) -> Text:
-        """All words, as far apart as they fit, the chosen one stands out."""
-        colours = words_of(self.app)
-        gap = (self.content_size.width - len("".join(self.words))) // len(self.words)
-        parts = [(word, f"bold {colours['accent']}" if i == self.chosen else colours["dim"])
-                 for i, word in enumerate(self.words)]  # fmt: skip
+        """Return all options with the chosen one highlighted; the gaps shrink to fit the width."""
+        colours = theme_colours(self.app)
+        gap = (self.content_size.width - len("".join(self.options))) // len(self.options)
+        parts = [(option, f"bold {colours['accent']}" if i == self.index else colours["dim"])
+                 for i, option in enumerate(self.options)]  # fmt: skip
         return Text(" " * max(1, min(3, gap)), no_wrap=True).join(Text(*part) for part in parts)
 
     def action_choose(self, by: int) -> None:
-        """Another word."""
-        self.chosen = (self.chosen + by) % len(self.words)
+        """Choose the next option, or the previous one."""
+        self.index = (self.index + by) % len(self.options)
         self.post_message(self.Changed())
 
 
 class FormRow(Horizontal):
-    """A label beside its line."""
+    """A label next to its input or choice."""
 
     DEFAULT_CSS = """
     FormRow { height: 1; }
@@ -114,11 +114,11 @@ class FormRow(Horizontal):
     FormRow > Input, FormRow > Choice { width: 1fr; }
     """
 
-    def __init__(self, line: Line | Choice) -> None:
+    def __init__(self, control: FieldInput | Choice) -> None:
         super().__init__()
-        self._line = line
+        self._control = control
 
     def compose(self) -> ComposeResult:
-        """Label, line."""
-        yield Label(self._line.field.label)
-        yield self._line
+        """Yield the label and the control."""
+        yield Label(self._control.field.label)
+        yield self._control

@@ -1,22 +1,22 @@
-"""The keys that scroll what the cursor keys do not reach."""
+"""Scrolling by pages: key bindings for parts of a screen that the cursor keys do not scroll."""
 
 from __future__ import annotations
 
 from textual.containers import VerticalScroll
 from textual.dom import DOMNode
 
-from ..keys import bound
+from ..keys import binding
 
-#: For those who have an ``action_page``.
-PAGE_KEYS = [
-    bound("page-up", "page(-1)", "page up", show=False, tooltip="Scroll back"),
-    bound("page-down", "page(1)", "page down", show=False, tooltip="Scroll on"),
+#: For a screen or pane with an ``action_page``.
+PAGE_BINDINGS = [
+    binding("page-up", "page(-1)", "page up", show=False, tooltip="Scroll up a page"),
+    binding("page-down", "page(1)", "page down", show=False, tooltip="Scroll down a page"),
 ]
 
 
-def scroll_pages(node: DOMNode, by: int) -> None:
-    """Scroll all parts of a pane or a screen that are longer than what is seen of them."""
+def scroll_pages(node: DOMNode, pages: int) -> None:
+    """Scroll every scrollable part of a screen or pane by some pages."""
     for part in node.query(VerticalScroll):
-        part.scroll_relative(y=by * part.scrollable_content_region.height, animate=False, immediate=True)
-        if part.is_anchored and part.is_vertical_scroll_end:  # Textual lets go of it even where nothing moves
+        part.scroll_relative(y=pages * part.scrollable_content_region.height, animate=False, immediate=True)
+        if part.is_anchored and part.is_vertical_scroll_end:  # Textual drops the anchor even if nothing moved
             part.anchor()

@@ -1,15 +1,15 @@
-"""Line charts over the steps of a run, as text for a terminal and as SVG. Pure."""
+"""Line charts over the steps of a run, as terminal text and as SVG. Pure."""
 
 from .advantage import CURRENT, HISTORICAL, advantage_plot
-from .plot import Mark, Plot, Series, number
+from .plot import Mark, Plot, Series, format_number
 from .svg import advantage_svg
-from .text import Ink, Look, Row, draw, fitted
+from .text import ChartStyle, Ink, Row, draw, fit_row
 
 __all__ = [
     "CURRENT",
     "HISTORICAL",
+    "ChartStyle",
     "Ink",
-    "Look",
     "Mark",
     "Plot",
     "Row",
@@ -17,6 +17,6 @@ __all__ = [
     "advantage_plot",
     "advantage_svg",
     "draw",
-    "fitted",
-    "number",
+    "fit_row",
+    "format_number",
 ]

@@ -1,4 +1,4 @@
-"""The advantage chart of a run: current and historical, over the steps of self-play. Pure."""
+"""The advantage plot of a run: current and historical advantage over the steps of self-play. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ CURRENT, HISTORICAL = "current", "historical"
 
 
 def advantage_plot(view: RunView, window: int | None = None) -> Plot:
-    """Both advantages of all self-play steps, in nats, with the least and greatest of each batch as their bands.
+    """Return both advantages over all self-play steps, in nats, with the minimum and maximum of each batch as bands.
 
-    Supervised iterations and the warm-up have none: of them, the warm-up only until self-play begins, it is the NLL of
-    the expert's answers.
+    Supervised steps have no advantages. The plot then shows the NLL of the expert's answers: over the warm-up until
+    self-play begins, and over self-play iterations that are supervised.
 
     Args:
-        window: steps over which the lines are smoothed; None takes a fraction of the run.
+        window: smoothing window in steps; None takes a fraction of the run.
     """
     parts = view.self_play
     start = parts[0].start if parts else 0

@@ -1,4 +1,4 @@
-"""What a chart shows, and the arithmetic on the way to dots: thinning, smoothing, range and ticks. Pure."""
+"""The plot model and its arithmetic: downsampling, smoothing, value range and axis ticks. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from ...base.text import signed
 
-_POINTS_PER_COLUMN = 4  # what is left of a long series before it is smoothed
-_SMOOTHED_OVER = 40  # by default, a window is this fraction of the series
-_QUANTILE = 0.02  # of the band's edges that may lie outside the chart
-_BAND_ROOM = 0.6  # of the lines' own range, that bands get above and below it
+_POINTS_PER_COLUMN = 4  # a long series is downsampled to this before it is smoothed
+_DEFAULT_WINDOW = 40  # the default smoothing window is this fraction of the series
+_QUANTILE = 0.02  # this share of a band's edge may lie outside the chart
+_BAND_ROOM = 0.6  # bands may extend the range of the lines by this much, up and down
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Series:
     """One curve.
 
     Attributes:
-        name: in the legend.
-        values: one per step, shape (n,); what is not finite is not drawn.
-        low, high: the band's edges, shape (n,); None without a band.
+        name: shown in the legend.
+        values: one per step, shape (n,); values that are not finite are not drawn.
+        low, high: the edges of the band, shape (n,); None for no band.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that began at a step: ``at`` is its index, ``label`` what to call it."""
+    """A vertical line at a step where something began: ``at`` is the index of the step, ``label`` its name."""
 
     at: int
     label: str
@@ -42,16 +42,16 @@ class Mark:
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart without a size.
+    """A chart, independent of its size.
 
     Attributes:
         series: in the order of the legend; the first is drawn on top.
-        marks: where smoothing begins anew.
+        marks: vertical lines; smoothing restarts at each of them.
         first: number of the first step.
         unit: of the values.
-        window: steps over which the lines are smoothed, 1 for not at all; None takes a fraction of the series.
-        zero: the value 0 is always shown, with a line.
-        log: a logarithmic scale, if all values are above zero.
+        window: smoothing window in steps, 1 for none; None takes a fraction of the series.
+        zero: always include the value 0, with a line.
+        log: use a logarithmic scale if all values are positive.
     """
 
     series: tuple[Series, ...]
@@ -64,43 +64,43 @@ class Plot:
 
     @property
     def steps(self) -> int:
-        """Length of the longest series."""
+        """The length of the longest series."""
         return max((len(series.values) for series in self.series), default=0)
 
     @property
-    def smoothed_over(self) -> int:
-        """The window that is used."""
-        return self.window if self.window is not None else max(1, self.steps // _SMOOTHED_OVER)
+    def effective_window(self) -> int:
+        """The smoothing window, with the default filled in."""
+        return self.window if self.window is not None else max(1, self.steps // _DEFAULT_WINDOW)
 
-    def number(self, value: float) -> str:
-        """A value as it is told: what has a zero line is read by its sign."""
+    def format_value(self, value: float) -> str:
+        """Format a value for the legend; with a plus sign only if the plot has a zero line."""
         return signed(value) if self.zero else signed(value).removeprefix("+")
 
     @property
     def notes(self) -> list[str]:
-        """What a legend has to say beside the names, the most important first."""
+        """Notes for the legend, next to the names of the series, the most important first."""
         notes = [self.unit] if self.unit else []
-        if self.smoothed_over > 1:
-            notes.append(f"mean of {self.smoothed_over} steps")
+        if self.effective_window > 1:
+            notes.append(f"mean of {self.effective_window} steps")
         if any(series.low is not None for series in self.series):
             notes.append("band: least to greatest of a batch")
         return notes
 
 
-def sampled(plot: Plot, steps: int) -> Plot:
-    """The plot with about so many of its steps, for a quick look at its range."""
+def downsampled(plot: Plot, steps: int) -> Plot:
+    """Return the plot with every n-th step, about ``steps`` of them; enough to estimate its range."""
     every = max(1, plot.steps // steps)
 
-    def some(values: np.ndarray | None) -> np.ndarray | None:
+    def every_nth(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else values[::every]
 
-    series = (Series(s.name, s.values[::every], some(s.low), some(s.high)) for s in plot.series)
+    series = (Series(s.name, s.values[::every], every_nth(s.low), every_nth(s.high)) for s in plot.series)
     return replace(plot, series=tuple(series), marks=())
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A series at the columns of a chart, each of shape (columns,), NaN where there is nothing."""
+    """A series at the columns of a chart; arrays of shape (columns,), NaN where there is no value."""
 
     name: str
     line: np.ndarray
@@ -110,10 +110,10 @@ class Traced:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to heights.
+    """The value axis: maps values to heights.
 
     Attributes:
-        low, high: the values at the bottom and at the top; their powers of ten if ``log``.
+        low, high: the values at the bottom and at the top; their base-10 logarithms if ``log``.
         log: whether the scale is logarithmic.
     """
 
@@ -122,24 +122,24 @@ class Scale:
     log: bool
 
     def height(self, values: np.ndarray | float) -> np.ndarray:
-        """0 at the bottom, 1 at the top; NaN for what is not on the scale."""
+        """Map values to heights, 0 at the bottom and 1 at the top; NaN for values that the scale cannot show."""
         values = np.asarray(values, float)
         if self.log:
             values = np.log10(np.where(values > 0, values, np.nan))
-        return (values - self.low) / (self.high - self.low)
+        return np.asarray((values - self.low) / (self.high - self.low))
 
-    def ticks(self, most: int) -> list[tuple[float, str]]:
-        """Heights of round numbers, and how to write them."""
+    def ticks(self, limit: int) -> list[tuple[float, str]]:
+        """Return at most ``limit`` ticks as height and label."""
         if self.log:
-            found = log_ticks(10**self.low, 10**self.high, most)
-            return [(float(self.height(tick)), number(tick)) for tick in found]
-        found = ticks(self.low, self.high, most)
-        step = found[1] - found[0] if len(found) > 1 else abs(found[0]) if found else None
-        return [(float(self.height(tick)), number(tick, step or 1.0)) for tick in found]
+            values = log_ticks(10**self.low, 10**self.high, limit)
+            return [(float(self.height(value)), format_number(value)) for value in values]
+        values = ticks(self.low, self.high, limit)
+        step = values[1] - values[0] if len(values) > 1 else abs(values[0]) if values else None
+        return [(float(self.height(value)), format_number(value, step or 1.0)) for value in values]
 
 
 def trace(plot: Plot, columns: int) -> tuple[tuple[Traced, ...], Scale]:
-    """The plot's series at equidistant columns (means for the line, extremes for the band), and their scale."""
+    """Resample all series to equidistant columns, means for lines and extremes for bands; return them and the scale."""
     traced = tuple(_traced(series, plot, columns) for series in plot.series)
     values = np.concatenate([series.line for series in traced]) if traced else np.empty(0)
     log = plot.log and bool((values[~np.isnan(values)] > 0).all()) and not np.isnan(values).all()
@@ -153,61 +153,61 @@ def trace(plot: Plot, columns: int) -> tuple[tuple[Traced, ...], Scale]:
 def _traced(series: Series, plot: Plot, columns: int) -> Traced:
     count = plot.steps
     kept = min(count, columns * _POINTS_PER_COLUMN)
-    thinned = _binned(_finite(series.values, count), kept)
+    binned = _binned(_finite(series.values, count), kept)
     breaks = [mark.at * kept // count for mark in plot.marks] if count else []
-    line = smooth(thinned, plot.smoothed_over * kept / max(1, count), breaks)
+    line = smooth(binned, plot.effective_window * kept / max(1, count), breaks)
     if series.low is None or series.high is None:
         return Traced(series.name, _at_columns(line, columns, breaks), None, None)
     bins = min(count, columns)
-    low = -_binned(-_finite(series.low, count), bins, most=True)
-    high = _binned(_finite(series.high, count), bins, most=True)
-    ends = [mark.at * bins // count for mark in plot.marks] if count else []
-    low, high = (_at_columns(edge, columns, ends) for edge in (low, high))
+    low = -_binned(-_finite(series.low, count), bins, maxima=True)
+    high = _binned(_finite(series.high, count), bins, maxima=True)
+    band_breaks = [mark.at * bins // count for mark in plot.marks] if count else []
+    low, high = (_at_columns(edge, columns, band_breaks) for edge in (low, high))
     return Traced(series.name, _at_columns(line, columns, breaks), low, high)
 
 
 def _finite(values: np.ndarray, count: int) -> np.ndarray:
-    """The values up to ``count`` steps; NaN where there is none."""
-    longer = values if len(values) == count else np.append(values, np.full(count - len(values), np.nan))
-    return np.where(np.isfinite(longer), longer, np.nan)
+    """Pad the values to ``count`` steps, with NaN for everything that is not finite."""
+    padded = values if len(values) == count else np.append(values, np.full(count - len(values), np.nan))
+    return np.where(np.isfinite(padded), padded, np.nan)
 
 
 def smooth(values: np.ndarray, window: float, breaks: Sequence[int] = ()) -> np.ndarray:
-    """Exponential moving average without a start-up bias; it begins anew at ``breaks``, and leaves NaN as it is.
+    """Smooth with an exponential moving average without start-up bias; it restarts at ``breaks`` and keeps NaN.
 
     Args:
-        window: steps; each value has the weight 2 / (window + 1).
+        window: in steps; each value has the weight 2 / (window + 1).
     """
     if window <= 1:
         return values
-    keep, anew = 1 - 2 / (window + 1), set(breaks)
+    decay, restarts = 1 - 2 / (window + 1), set(breaks)
     total = weight = 0.0
-    found = []
+    averages = []
     for i, value in enumerate(values.tolist()):
-        if i in anew:
+        if i in restarts:
             total = weight = 0.0
         if value == value:
-            total, weight = keep * total + value, keep * weight + 1
-        found.append(total / weight if value == value else value)
-    return np.array(found)
+            total, weight = decay * total + value, decay * weight + 1
+        averages.append(total / weight if value == value else value)
+    return np.array(averages)
 
 
-def _binned(values: np.ndarray, bins: int, *, most: bool = False) -> np.ndarray:
-    """Means (or the greatest values) of equal stretches; NaN where a stretch has none."""
+def _binned(values: np.ndarray, bins: int, *, maxima: bool = False) -> np.ndarray:
+    """Return the means (or maxima) of equal bins, without NaN; NaN where a bin has nothing else."""
     if bins >= len(values):
         return values
     starts = np.arange(bins) * len(values) // bins
-    there = ~np.isnan(values)
-    counts = np.add.reduceat(there, starts, dtype=np.int64)
-    if most:
-        found = np.maximum.reduceat(np.where(there, values, -np.inf), starts)
+    known = ~np.isnan(values)
+    counts = np.add.reduceat(known, starts, dtype=np.int64)
+    if maxima:
+        binned = np.maximum.reduceat(np.where(known, values, -np.inf), starts)
     else:
-        found = np.add.reduceat(np.where(there, values, 0.0), starts) / np.maximum(1, counts)
-    return np.where(counts, found, np.nan)
+        binned = np.add.reduceat(np.where(known, values, 0.0), starts) / np.maximum(1, counts)
+    return np.where(counts, binned, np.nan)
 
 
 def _at_columns(values: np.ndarray, columns: int, breaks: Sequence[int] = ()) -> np.ndarray:
-    """A series stretched or thinned to so many columns: straight lines between its points, none across a break."""
+    """Resample a series to ``columns`` points: linear interpolation, but not across a break."""
     count = len(values)
     if count > columns:
         return _binned(values, columns)
@@ -217,28 +217,27 @@ def _at_columns(values: np.ndarray, columns: int, breaks: Sequence[int] = ()) ->
     left = np.minimum(place.astype(int), count - 2)
     share = place - left
     start, end = values[left], values[left + 1]
-    found = start * (1 - share) + end * share
-    # Up to a break, and where nothing follows, the last value holds; before the first one there is nothing.
+    interpolated = start * (1 - share) + end * share
+    # Before a break, and where no value follows, the last value holds; before the first value there is nothing.
     holds = (np.isin(left + 1, np.array(breaks, int)) & (share < 1)) | (np.isnan(end) & (share < 0.5))
-    joined: np.ndarray = np.where(share == 1, end, np.where(holds, start, found))
-    return joined
+    return np.asarray(np.where(share == 1, end, np.where(holds, start, interpolated)))
 
 
 def value_range(traced: Sequence[Traced], plot: Plot) -> tuple[float, float]:
-    """The lowest and highest value to show: all of the lines, and as much of the bands as leaves the lines their
-    share of the height."""
+    """Return the lowest and highest value to show: all of the lines, and as much of the bands as leaves the lines
+    enough height."""
     values = np.concatenate([series.line for series in traced]) if traced else np.empty(0)
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
     room = (high - low) * _BAND_ROOM or math.inf
-    least, most = low - room, high + room
+    lower_limit, upper_limit = low - room, high + room
     for series in traced:
         for edge, share in ((series.low, _QUANTILE), (series.high, 1 - _QUANTILE)):
             if edge is not None and not np.isnan(edge).all():
                 reached = float(np.nanquantile(edge, share))
-                low, high = min(low, max(reached, least)), max(high, min(reached, most))
+                low, high = min(low, max(reached, lower_limit)), max(high, min(reached, upper_limit))
     if plot.zero:
         low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
@@ -248,35 +247,35 @@ def value_range(traced: Sequence[Traced], plot: Plot) -> tuple[float, float]:
     return low - room, high + room
 
 
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """At most ``most`` round numbers between two others, equally far apart."""
-    if most < 1 or not high > low:
+def ticks(low: float, high: float, limit: int) -> list[float]:
+    """Return at most ``limit`` equidistant round numbers between ``low`` and ``high``."""
+    if limit < 1 or not high > low:
         return []
-    step = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = 10.0 ** math.floor(math.log10((high - low) / limit))
     for factor in (1, 2, 5, 10, 20, 50):
         first, last = math.ceil(low / (step * factor) - 1e-9), math.floor(high / (step * factor) + 1e-9)
-        if last - first + 1 <= most:
+        if last - first + 1 <= limit:
             return [n * step * factor + 0.0 for n in range(first, last + 1)]
     return []
 
 
-def step_ticks(first: int, last: int, most: int) -> list[int]:
-    """At most ``most`` round step numbers; between two steps there is none."""
-    found = ticks(first, max(last, first + 1), most)
-    return [round(tick) for tick in found if abs(tick - round(tick)) < 1e-9]
+def step_ticks(first: int, last: int, limit: int) -> list[int]:
+    """Return at most ``limit`` round step numbers; whole numbers only."""
+    values = ticks(first, max(last, first + 1), limit)
+    return [round(value) for value in values if abs(value - round(value)) < 1e-9]
 
 
-def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Powers of ten between two positive numbers; round numbers if there are fewer than two."""
+def log_ticks(low: float, high: float, limit: int) -> list[float]:
+    """Return the powers of ten between two positive numbers; round numbers if there are fewer than two powers."""
     powers = [10.0**n for n in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)]
     if len(powers) < 2:
-        return [tick for tick in ticks(low, high, most) if tick > 0]
-    every = -(-len(powers) // max(1, most))
+        return [value for value in ticks(low, high, limit) if value > 0]
+    every = -(-len(powers) // max(1, limit))
     return powers[::every]
 
 
-def number(value: float, step: float | None = None) -> str:
-    """A number for an axis: as many decimals as the distance of the ticks needs, and a real minus."""
+def format_number(value: float, step: float | None = None) -> str:
+    """Format a number for an axis: a typographic minus, and the decimals that ticks ``step`` apart need."""
     size = abs(value if step is None else step)
     if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
         mantissa, _, exponent = f"{value:.1e}".partition("e")
