@@ -1,80 +1,16 @@
 """Durable writes: a name that exists is complete, whatever happened before it got the name."""
 
 import errno
-import fcntl
 import os
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from tests.support.disks import crash, names
 from tspin_mlx.base import storage
 from tspin_mlx.base.errors import StorageError
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-class Recorder(storage.Disk):
-    """Notes what is done and to which name."""
-
-    def __init__(self):
-        self.done = []
-
-    def __getattribute__(self, operation):
-        found = super().__getattribute__(operation)
-        if operation not in ("write", "append", "sync", "rename", "link", "truncate", "remove"):
-            return found
-
-        def noted(path, *more):
-            self.done.append(f"{operation} {path.name}")
-            return found(path, *more)
-
-        return noted
-
-
-class Failing(storage.Disk):
-    """Fails at one operation."""
-
-    def __init__(self, operation, error):
-        self.operation, self.error = operation, error
-
-    def __getattribute__(self, name):
-        if name in ("operation", "error") or name != self.operation:
-            return super().__getattribute__(name)
-
-        def fail(*_):
-            raise self.error
-
-        return fail
-
-
-@pytest.fixture
-def recorder(monkeypatch):
-    """What is done to the disk, in order."""
-    disk = Recorder()
-    monkeypatch.setattr(storage, "disk", disk)
-    return disk.done
-
-
-@pytest.fixture
-def failing(monkeypatch):
-    """Makes one operation fail, as on a full disk if nothing else is said."""
-
-    def put(operation, error=None):
-        error = error or OSError(errno.ENOSPC, "No space left on device")
-        monkeypatch.setattr(storage, "disk", Failing(operation, error))
-
-    return put
-
-
-# --- files
 
 
 def test_a_file_is_written_with_its_folders_and_leaves_nothing_beside_it(tmp_path):
@@ -149,23 +85,6 @@ def test_a_text_that_cannot_be_written_leaves_the_old_content(tmp_path, recorder
     assert recorder == []
 
 
-# --- what a kill leaves
-
-# Ends the process, without any cleaning up, at the moment before a name is given.
-CRASH = """
-import os, sys
-from pathlib import Path
-from tspin_mlx.base import storage
-storage.disk.rename = lambda source, target: os._exit(9)
-folder = Path(sys.argv[1])
-"""
-
-
-def crash(folder, statements):
-    done = subprocess.run([sys.executable, "-c", CRASH + statements, str(folder)])
-    assert done.returncode == 9
-
-
 def test_a_crash_before_the_name_is_given_leaves_the_old_content_and_can_be_repeated(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
@@ -191,9 +110,6 @@ def test_a_link_left_aside_by_a_crash_is_no_obstacle(tmp_path):
     assert not (tmp_path / "best").exists()
     storage.point(tmp_path / "best", tmp_path / "a")
     assert (tmp_path / "best").is_dir()
-
-
-# --- folders
 
 
 def test_a_folder_gets_its_name_when_it_is_complete(tmp_path):
@@ -255,9 +171,6 @@ def test_a_folder_filled_elsewhere_can_be_given_its_name(tmp_path, recorder):
     assert recorder == ["sync .s.partial", "rename .s.partial", f"sync {tmp_path.name}"]
 
 
-# --- links, and removing
-
-
 def test_a_link_is_replaced_and_survives_a_move_of_the_folder(tmp_path):
     run = tmp_path / "run"
     for name in ("one", "two"):
@@ -301,138 +214,6 @@ def test_what_cannot_be_removed_is_a_failure_of_the_storage(tmp_path, failing):
     failing("remove", OSError(errno.EIO, "Input/output error"))
     with pytest.raises(StorageError, match="Input/output error"):
         storage.remove(tmp_path / "x")
-
-
-# --- logs
-
-
-@pytest.mark.parametrize(("sync", "done"), [(True, ["append x", "sync x"]), (False, ["append x"])])
-def test_a_line_is_added_to_a_log_and_synced_if_asked(tmp_path, recorder, sync, done):
-    (tmp_path / "x").write_bytes(b"old\n")
-    storage.append_line(tmp_path / "x", {"a": "é\u2028\n"}, sync=sync)
-    assert (tmp_path / "x").read_bytes() == 'old\n{"a": "é\u2028\\n"}\n'.encode()
-    assert recorder == done
-
-
-@pytest.mark.parametrize("written", [0, 3])
-def test_a_line_that_does_not_fit_is_not_there_at_all(tmp_path, monkeypatch, written):
-    path = tmp_path / "x"
-    path.write_bytes(b"old\n")
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, line: real(descriptor, line[:written]))
-    with pytest.raises(StorageError, match="No space left on device"):
-        storage.append_line(path, {"a": 1}, sync=False)
-    monkeypatch.undo()
-    assert path.read_bytes() == b"old\n"
-    storage.append_line(path, {"a": 2}, sync=False)
-    assert path.read_bytes() == b'old\n{"a": 2}\n'
-
-
-BLOCK = 1 << 16
-
-
-@pytest.mark.parametrize(
-    ("content", "kept"),
-    [
-        (b"", 0),
-        (b"\n", 1),
-        (b"a\n", 2),
-        (b"a\nb", 2),
-        (b"a\nb\n", 4),
-        (b"abc", 0),
-        (b"\n\n\nabc", 3),
-        (b"x" * (BLOCK + 1), 0),
-        (b"a\n" + b"x" * (BLOCK - 1), 2),
-        (b"a\n" + b"x" * BLOCK, 2),
-        (b"a\n" + b"x" * (3 * BLOCK), 2),
-        (b"x" * BLOCK + b"\n", BLOCK + 1),
-    ],
-    ids=lambda value: None if isinstance(value, int) else f"{len(value)} bytes",
-)
-def test_a_torn_tail_is_cut_after_the_last_end_of_a_line(tmp_path, content, kept):
-    path = tmp_path / "x"
-    path.write_bytes(content)
-    storage.cut_torn_tail(path)
-    assert path.read_bytes() == content[:kept]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("logs")
-
-
-@given(st.lists(st.sampled_from([b"\n", b"ab", b"\xff", b"\0"])).map(b"".join), st.integers(1, 5))
-def test_cutting_a_torn_tail_does_not_depend_on_how_it_is_read(folder, content, block):
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(storage, "_BLOCK", block)
-        (folder / "x").write_bytes(content)
-        storage.cut_torn_tail(folder / "x")
-    assert (folder / "x").read_bytes() == content[: content.rfind(b"\n") + 1]
-
-
-def test_a_whole_log_is_not_touched_and_a_missing_one_not_made(tmp_path, recorder):
-    (tmp_path / "x").write_bytes(b"a\n")
-    storage.cut_torn_tail(tmp_path / "x")
-    storage.cut_torn_tail(tmp_path / "none")
-    assert recorder == []
-    assert names(tmp_path) == ["x"]
-
-
-def test_a_tail_that_cannot_be_cut_is_a_failure_of_the_storage(tmp_path, failing):
-    (tmp_path / "x").write_bytes(b"a\nb")
-    failing("truncate", OSError(errno.EROFS, "Read-only file system"))
-    with pytest.raises(StorageError, match="Read-only file system"):
-        storage.cut_torn_tail(tmp_path / "x")
-
-
-# --- the medium
-
-
-def test_on_macos_a_file_goes_to_the_medium_and_not_only_to_the_drive(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
-    monkeypatch.setattr(fcntl, "fcntl", lambda descriptor, command: synced.append(command))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append("fsync"))
-    (tmp_path / "x").write_text("x")
-    storage.disk.sync(tmp_path / "x")
-    storage.disk.sync(tmp_path)
-    assert synced == [51, "fsync"]
-
-
-def test_a_medium_that_cannot_be_told_to_is_synced_as_well_as_it_can(tmp_path, monkeypatch):
-    def refuse(descriptor, command):
-        raise OSError(errno.ENOTSUP, "Operation not supported")
-
-    synced = []
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
-    monkeypatch.setattr(fcntl, "fcntl", refuse)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append("fsync"))
-    (tmp_path / "x").write_text("x")
-    storage.disk.sync(tmp_path / "x")
-    assert synced == ["fsync"]
-
-
-@pytest.mark.parametrize(("free", "said"), [(5_000_000, None), (4_999_999, 5), (1_000_000, 1)])
-def test_what_would_fill_the_disk_is_not_begun(tmp_path, monkeypatch, free, said):
-    asked = []
-    usage = namedtuple("usage", "total used free")
-
-    def disk_usage(path):
-        asked.append(path)
-        return usage(10**9, 10**9 - free, free)
-
-    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    run = tmp_path / "not" / "yet"
-    if said is None:
-        storage.check_space(run, 5_000_000)
-    else:
-        with pytest.raises(StorageError) as caught:
-            storage.check_space(run, 5_000_000)
-        assert caught.value.message == f"{run}: {said} MB are free, but the run may need 5 MB"
-        assert "run.folder=FOLDER" in caught.value.hint
-    assert asked == [tmp_path]
 
 
 def test_two_processes_may_make_the_same_and_one_of_them_does(tmp_path):

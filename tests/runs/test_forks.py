@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.runs.test_run import MODEL, PROMPTS, TARGETS, TESTED, TEXT, finish, plan, prompt
+from tests.support.bare_runs import MODEL, PROMPTS, TARGETS, TESTED, TEXT, finish, plan, prompt
 from tspin_mlx.data.read import Splits
 from tspin_mlx.recipe.plan import BatchSizes
 from tspin_mlx.runs.create import create_run, data_digests
