@@ -113,7 +113,7 @@ def test_the_exports_have_digests(cli, run):
     (exports.root / "iteration-0-both/adapters.safetensors").write_bytes(b"other")
     assert exports.damaged("iteration-0-both") == ["iteration-0-both/adapters.safetensors"]
     code, _, err = cli("export", "--format", "both", "--iteration", "0")
-    assert code == 7 and "not what was written" in err
+    assert code == 7 and "changed since it was written" in err
 
 
 def test_the_run_itself_is_as_it_was(cli, run):

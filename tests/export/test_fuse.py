@@ -130,7 +130,7 @@ def test_again_finds_what_is_there(run):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(DamagedError, match=r"model\.safetensors is not what was written"):
+    with pytest.raises(DamagedError, match=r"model\.safetensors has changed since it was written"):
         fuse(open_source(run, 1))
 
 

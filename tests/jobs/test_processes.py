@@ -295,7 +295,7 @@ def test_nobody_to_stop_is_an_error(task, reference):
     done = cli(task, "stop", "reference")
     assert done.returncode == 2 and "the run 'reference' is finished" in done.stderr
     done = cli(task, "stop", made(task, "idle").name)
-    assert done.returncode == 2 and "nobody works on the run 'idle'" in done.stderr
+    assert done.returncode == 2 and "the run 'idle' is not running" in done.stderr
 
 
 @pytest.mark.parametrize("limit", [2_000, 6_000, 30_000], ids=["manifest", "adapter", "events"])
