@@ -6,7 +6,7 @@ from tests.support.command_line import cli
 
 LEADS_ON = {
     "a misspelt key that another needs": ("data: {trian: x}\n", ["plan", "x.yaml"], "x.yaml:1: unknown key data.trian"),
-    "a recipe for a sweep": ("data: {train: x}\n", ["sweep", "x.yaml"], "x.yaml: a recipe, not a sweep"),
+    "a recipe for a sweep": ("data: {train: x}\n", ["sweep", "x.yaml"], "x.yaml: this is a recipe, not a sweep"),
     "a sweep without a recipe": ("set: {}\n", ["sweep", "x.yaml"], "for example: recipe: quickstart"),
     "two ways to stop": ("", ["stop", "x", "--now", "--after", "step"], "give --after or --now, not both"),
     "the app in a pipe": ("", ["--folder", "x"], "`tspin-mlx runs ls --folder x` lists the runs"),

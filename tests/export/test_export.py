@@ -113,7 +113,7 @@ def test_the_exports_have_digests(cli, run):
     (exports.root / "iteration-0-both/adapters.safetensors").write_bytes(b"other")
     assert exports.damaged("iteration-0-both") == ["iteration-0-both/adapters.safetensors"]
     code, _, err = cli("export", "--format", "both", "--iteration", "0")
-    assert code == 7 and "not what was written" in err
+    assert code == 7 and "changed since it was written" in err
 
 
 def test_the_run_itself_is_as_it_was(cli, run):
@@ -142,7 +142,7 @@ def test_fuse(cli, run, tiny_model):
 
 def test_fuse_that_loses_too_much_keeps_nothing(cli, run):
     code, out, err = cli("fuse", "--quantize", "4", "--max-kl", "0")
-    assert code == 1 and out == "" and "nothing was kept" in err
+    assert code == 1 and out == "" and "was not saved" in err
     assert names(run / "exports") == set()
 
 
@@ -156,7 +156,7 @@ def test_json_is_all_there_is_on_stdout(cli):
 def test_the_best_policy_must_be_worth_exporting(tiny_model, tmp_path):
     run = Run(make_small_run(tiny_model, tmp_path, "evaluation.best=exact_match"))  # 0 for all
     assert run.result()["best"] == "base"
-    with pytest.raises(UsageError, match="the model as it was before training"):
+    with pytest.raises(UsageError, match="the model before training"):
         open_source(run)
     assert open_source(run, 0).policy == "iterations/000"
 
@@ -262,10 +262,10 @@ def test_gguf_is_the_fused_model(smollm, tmp_path, cli, run):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "qwen3"}, "not of qwen3"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "scaled rotary positions"),
+        ({"model_type": "qwen3"}, "not qwen3"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "scaled RoPE"),
         ({"attention_bias": True}, "biases"),
-        ({}, "whether llama.cpp would split text"),
+        ({}, "does not support this tokenizer"),
     ],
 )
 def test_gguf_is_refused_before_any_work(cli, run, small_run, tiny_model, tmp_path, monkeypatch, change, message):

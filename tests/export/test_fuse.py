@@ -97,9 +97,7 @@ def test_the_naive_way_loses_the_adapter_and_the_check_says_so(quantized_run, qu
     tuned.update_modules(tree_unflatten(layers))
     naive = agreement(expected, distributions(tuned, examples))
     assert naive.kl > MAX_KL
-    with pytest.raises(
-        FusedAnother, match=r"quantised to 4 bits is not the model with the adapter: mean KL 0\.\d+"
-    ) as e:
+    with pytest.raises(FusedAnother, match=r"quantised to 4 bits differs too much from .* mean KL 0\.\d+") as e:
         fuse(source, bits=4)
     assert "--max-kl" in e.value.hint and e.value.exit_code == 1
     assert list((run.path / "exports").iterdir()) == []
@@ -130,7 +128,7 @@ def test_again_finds_what_is_there(run):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(DamagedError, match=r"model\.safetensors is not what was written"):
+    with pytest.raises(DamagedError, match=r"model\.safetensors has changed since it was written"):
         fuse(open_source(run, 1))
 
 
@@ -149,5 +147,5 @@ def test_the_stored_type_of_the_base_is_kept_and_rounding_may_not_lose_the_adapt
     monkeypatch.setattr(fusing, "_LOST", found["kl"] / found["adapter_kl"] / 2)
     with pytest.raises(FusedAnother) as caught:
         fuse(open_source(run, 1), name="lost")
-    assert "rounding has lost the adapter" in caught.value.hint
+    assert "rounding probably lost the adapter's effect" in caught.value.hint
     assert fuse(open_source(run, 1), name="allowed", max_kl=MAX_KL).note["agreement"]["max_kl"] == MAX_KL

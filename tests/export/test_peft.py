@@ -113,7 +113,7 @@ def test_embeddings_have_names_of_their_own(base):
 
 
 def test_an_embedding_that_is_also_the_head_is_refused(base):
-    with pytest.raises(UsageError, match="also the model's head") as caught:
+    with pytest.raises(UsageError, match="also the LM head") as caught:
         to_peft(adapter(["model.embed_tokens"]), config(), base(without=["lm_head.weight"]), None)
     assert "fuse" in caught.value.hint
 
@@ -133,12 +133,12 @@ def test_experts_are_refused(base):
 
 def test_modules_that_the_published_weights_do_not_have_are_refused(base):
     without = [f"model.layers.{i}.mlp.down_proj.weight" for i in range(LAYERS)]
-    with pytest.raises(UsageError, match="not known which modules of llama models"):
+    with pytest.raises(UsageError, match="names of the modules of llama models are not known"):
         to_peft(adapter(layers("mlp.down_proj")), config(), base(without=without), None)
 
 
 def test_other_kinds_of_models_need_their_published_names(base):
     tensors = adapter(layers("mlp.down_proj"))
     to_peft(tensors, config(), base("other"), None)
-    with pytest.raises(UsageError, match="not known which modules of other models"):
+    with pytest.raises(UsageError, match="names of the modules of other models are not known"):
         to_peft(tensors, config(), base("other", quantization={"bits": 4}), None)

@@ -130,7 +130,7 @@ def test_a_whole_model(hub, push, tmp_path):
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= set(files)
     metadata, text = card(files)
     assert metadata["base_model_relation"] == "finetune" and metadata["tags"] == ["mlx", "t-spin"]
-    assert "The fused model was compared with the model and its adapter" in text
+    assert "The fused model was compared with the unfused one" in text
     load(fetched(hub, "jane/whole", tmp_path))
 
 
@@ -138,7 +138,7 @@ def test_public_only_when_told(hub, push):
     assert push("open", "--yes", "--public", *BASE)[0] == 0
     assert not hub.repos["jane/open"]["private"]
     code, _, err = push("open", "--yes", *BASE)
-    assert code == 5 and "everybody can see it" in err and "--public" in err
+    assert code == 5 and "already exists and is public" in err and "--public" in err
     assert push("open", "--yes", "--public", *BASE)[0] == 0
 
 
@@ -213,7 +213,7 @@ def closed_port():
 
 def test_an_unknown_base_model_is_refused_before_the_hub_is_asked(hub, push):
     code, _, err = push("my-model", "--yes")
-    assert code == 2 and "which model on the Hub" in err and "--base OWNER/NAME" in err
+    assert code == 2 and "which Hub model" in err and "--base OWNER/NAME" in err
     assert hub.requests == []
 
 

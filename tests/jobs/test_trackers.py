@@ -77,10 +77,10 @@ def test_what_is_missing_is_named_before_anything_begins(small_run, sent, monkey
     with pytest.raises(SetupError, match="tensorboard needs the package tensorboardX") as caught:
         Shown(report_to=["trackio", "tensorboard"])
     assert "tspin-mlx[tensorboard]" in caught.value.hint
-    with pytest.raises(UsageError, match="'trakio' is no tracker") as caught:
+    with pytest.raises(UsageError, match="unknown tracker 'trakio'") as caught:
         Shown(report_to=["trakio"])
     assert caught.value.hint == "did you mean trackio?"
-    with pytest.raises(UsageError, match="'trakio' is no tracker"), showing(Run(small_run), report_to=["trakio"]):
+    with pytest.raises(UsageError, match="unknown tracker 'trakio'"), showing(Run(small_run), report_to=["trakio"]):
         pass
     for other in ({"detach": True}, {"tui": True}):
         with pytest.raises(UsageError):

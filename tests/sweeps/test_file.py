@@ -115,14 +115,14 @@ def test_a_long_name_is_cut_and_stays_its_own():
 def test_an_arm_may_be_built_on_another():
     text = "recipe: r\narms:\n  a: &a {run.seed: 1}\n  b: {<<: *a, training.epochs: 3}\n"
     assert [run.own for run in made(text)] == [("run.seed=1",), ("run.seed=1", "training.epochs=3")]
-    with pytest.raises(RecipeError, match=r"^s:3: arms.a: run.seed is varied"):
+    with pytest.raises(RecipeError, match=r"^s:3: arms.a: run.seed is also varied"):
         parse_sweep(text + "vary: {run.seed: [1]}\n", "s")
     with pytest.raises(RecipeError, match=r"^s:3: arms.b: unknown key x"):
         parse_sweep("recipe: r\narms:\n  b: {<<: {x: 1}}\n", "s")
 
 
 MISTAKES = {
-    "no mapping": ("- recipe", "r.yaml: a sweep is a mapping with the keys recipe, set, arms, vary"),
+    "no mapping": ("- recipe", "r.yaml: a sweep must be a mapping with the keys recipe, set, arms, vary"),
     "no recipe": ("vary: {run.seed: [1]}", "the key recipe is required"),
     "a key it does not have": ("recipe: r\nvaries: {}\n", "r.yaml:2: unknown key varies"),
     "the field's name": ("recipe: r\nsettings: {}\n", "r.yaml:2: unknown key settings"),
@@ -134,18 +134,18 @@ MISTAKES = {
     "a list that is none": ("recipe: r\nvary:\n  run.seed: 3\n", "r.yaml:3: vary.run.seed"),
     "an empty list": ("recipe: r\nvary:\n  run.seed: []\n", "r.yaml:3: vary.run.seed"),
     "a value twice": ("recipe: r\nvary:\n  run.seed: [1, 2, 1]\n", "r.yaml:3: run.seed=1 is given twice"),
-    "what the sweep decides": ("recipe: r\nset:\n  run.name: x\n", "r.yaml:3: set: run.name is the sweep's"),
+    "what the sweep decides": ("recipe: r\nset:\n  run.name: x\n", "r.yaml:3: set: the sweep itself sets run.name"),
     "varied and set": (
         "recipe: r\nset: {run.seed: 1}\nvary:\n  run.seed: [2]\n",
-        "r.yaml:2: set: run.seed is varied as well, at r.yaml:4",
+        "r.yaml:2: set: run.seed is also varied, at r.yaml:4",
     ),
     "varied and in an arm": (
         "recipe: r\narms: {a: {run.seed: 1}}\nvary: {run.seed: [2]}\n",
-        "r.yaml:2: arms.a: run.seed is varied as well",
+        "r.yaml:2: arms.a: run.seed is also varied",
     ),
     "arms in capitals": (
         "recipe: r\narms:\n  a: {}\n  A: {}\n",
-        "r.yaml:4: arms: a and A would be one folder where capitals do not count",
+        "r.yaml:4: arms: a and A differ only in case, which some disks ignore",
     ),
     "an arm's name": ("recipe: r\narms: {a b: {}}\n", "must start with a letter or digit"),
 }
@@ -160,7 +160,7 @@ def test_a_mistake_names_line_and_key(text, message):
 
 @pytest.mark.parametrize("key", ["run.name", "run.folder"])
 def test_what_the_sweep_decides_cannot_be_given_beside_it(key):
-    with pytest.raises(RecipeError, match=f"^override '{key}=x': {key} is the sweep's to decide") as caught:
+    with pytest.raises(RecipeError, match=f"^override '{key}=x': the sweep itself sets {key}") as caught:
         made(WHOLE, f"{key}=x")
     assert "--folder" in caught.value.hint
 
@@ -173,7 +173,7 @@ def test_a_misspelt_key_is_recognised():
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [("objective.nll_weight=1", "the arm plain sets objective.nll_weight itself"), ("seed", "is not key=value")],
+    [("objective.nll_weight=1", "objective.nll_weight is set by the arm plain"), ("seed", "is not key=value")],
 )
 def test_a_given_change_that_cannot_be_made(override, message):
     with pytest.raises(RecipeError, match=message):

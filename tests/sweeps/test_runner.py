@@ -198,7 +198,7 @@ def test_a_folder_that_cannot_be_made_is_told(task):
 
 
 def test_a_sweep_is_worked_through_by_one_process(tmp_path):
-    works = pytest.raises(BusyError, match=f"process {os.getpid()} works through")
+    works = pytest.raises(BusyError, match=f"is in use by process {os.getpid()}")
     with alone(tmp_path / "runs/one"), works, alone(tmp_path / "runs/one"):
         pass
     with alone(tmp_path / "runs/one"):

@@ -1,4 +1,4 @@
-"""The adapter as a folder for mlx-lm, for PEFT, or for both at once."""
+"""Export a LoRA adapter as a folder for mlx-lm, for PEFT, or for both at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..base import storage
 from ..models.adapters import load_tensors, save_tensors
-from .folder import Export, keep
+from .folder import Export, make_export
 from .peft import to_peft
 from .source import Source
 
@@ -18,31 +18,32 @@ def export_adapter(source: Source, form: AdapterFormat, name: str | None = None)
     """Export a policy's adapter.
 
     Args:
-        form: ``both`` is one folder that mlx-lm and PEFT load: two weight files, one description.
+        form: ``both`` is one folder that mlx-lm and PEFT load: two weight files, one configuration.
         name: of the export; by default the policy's with the format.
 
     Raises:
-        UsageError: PEFT has no counterpart of this adapter, or the name is taken.
+        UsageError: PEFT does not support this adapter, or the name is taken.
     """
     tensors = load_tensors(source.adapter / "adapters.safetensors")
     config = source.adapter_config()
-    theirs = to_peft(tensors, config, source.base.folder, source.base.id) if form != "mlx" else None
+    converted = to_peft(tensors, config, source.base.folder, source.base.id) if form != "mlx" else None
 
     def fill(folder: Path) -> None:
-        described: dict[str, Any] = {}
-        if theirs is not None:
-            save_tensors(folder / "adapter_model.safetensors", theirs[0], made_for="pt")
-            described |= theirs[1]
+        merged: dict[str, Any] = {}
+        if converted is not None:
+            save_tensors(folder / "adapter_model.safetensors", converted[0], made_for="pt")
+            merged |= converted[1]
         if form != "peft":
             save_tensors(folder / "adapters.safetensors", tensors)
-            described |= config
-        (folder / "adapter_config.json").write_text(storage.to_json(described), encoding="utf-8")
+            merged |= config
+        (folder / "adapter_config.json").write_text(storage.to_json(merged), encoding="utf-8")
 
-    return keep(source.run.exports, f"{source.label}-{form}" if name is None else name, origin_of(source, form), fill)
+    label = f"{source.label}-{form}" if name is None else name
+    return make_export(source.run.exports, label, origin_of(source, form), fill)
 
 
 def origin_of(source: Source, form: str, **more: Any) -> dict[str, Any]:
-    """What an export is made from, for its note."""
+    """Return the metadata of what an export is made from."""
     return {
         "format": form,
         "run": source.run.name,

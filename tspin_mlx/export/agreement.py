@@ -1,4 +1,4 @@
-"""How much two models agree on held-out examples: the check behind every fused model."""
+"""Compare two models on held-out answers: mean KL divergence and greedy agreement, to verify fused models."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import mlx.nn as nn
 from ..method.triplets import Prompt
 
 _PROMPTS = 16
-_POSITIONS = 32  # per prompt: whole distributions are kept, a row of the vocabulary's size for each
+_POSITIONS = 32  # per prompt: each takes a row of vocabulary size
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two models compared at the positions of the experts' answers.
+    """A comparison of two models at the positions of the experts' answers.
 
     Attributes:
         kl: mean over positions of KL(first || second), in nats.
-        greedy: share of positions at which both find the same token the most likely.
+        greedy: share of positions with the same most likely token, in [0, 1].
         prompts, positions: how many were compared.
     """
 
@@ -31,24 +31,24 @@ class Agreement:
 
 
 def held_out(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The examples that are compared."""
+    """Select the examples to compare on."""
     return list(prompts[:_PROMPTS])
 
 
 def distributions(model: nn.Module, examples: Sequence[Prompt]) -> list[mx.array]:
-    """Per example, log-probabilities at the first tokens of the expert's answer: (positions, vocabulary), float32."""
-    found = []
+    """Compute log-probabilities at the first tokens of each expert's answer, (positions, vocabulary) float32."""
+    logprobs = []
     for example in examples:
         answer = example.annotated.tokens[:_POSITIONS]
         tokens = mx.array([[*example.tokens, *answer[:-1]]])
         logits = model(tokens)[0, -len(answer) :].astype(mx.float32)
-        found.append(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
-        mx.eval(found[-1])
-    return found
+        logprobs.append(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+        mx.eval(logprobs[-1])
+    return logprobs
 
 
 def agreement(first: Sequence[mx.array], second: Sequence[mx.array]) -> Agreement:
-    """Compare what :func:`distributions` gave for two models."""
+    """Compare the :func:`distributions` of two models."""
     kl, same, positions = 0.0, 0, 0
     for p, q in zip(first, second, strict=True):
         kl += (mx.exp(p) * (p - q)).sum().item()

@@ -1,7 +1,7 @@
-"""The model card: what it is, how it was made, what was measured, how to load it. Pure.
+"""The model card (README.md of a Hub repository): method, results, usage, training settings. Pure.
 
-Nothing of the user's data is in it: no prompt, no answer, no path; of the recipe, the values that make the adapter what
-it is, and the system prompt, without which it does not answer as it was taught.
+It contains no user data: no prompt, no answer, no path. Of the recipe it shows the settings that define the adapter,
+and the system prompt, without which it does not answer as trained.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from ..recipe.schema import Recipe
 from ..recipe.settings import flatten
 from .usage import Way
 
-#: The picture beside the card.
+#: The picture next to the card.
 CURVE = "advantages.svg"
 
 _TSPIN = "T-SPIN, [arXiv 2601.08198](https://arxiv.org/abs/2601.08198)"
 _SPIN = "SPIN, [arXiv 2401.01335](https://arxiv.org/abs/2401.01335)"
 _ITSELF = "the model answers each prompt itself, and learns to prefer the expert's answer to its own"
 
-#: By ``objective.kind``: how a model was trained, and what that means.
+#: By ``objective.kind``: the training method, and what it means.
 _TRAINED = {
     "tspin": (f"triplet self-play fine-tuning ({_TSPIN})", _ITSELF),
     "tspin_with_reference": (f"triplet self-play fine-tuning ({_TSPIN}) with the reference of {_SPIN}", _ITSELF),
     "spin": (f"self-play fine-tuning ({_SPIN})", _ITSELF),
-    "sft": ("supervised fine-tuning", "the model learns to give the expert's answers"),
+    "sft": ("supervised fine-tuning", "the model learns to reproduce the expert's answers"),
 }
 
 _CITATIONS = {
@@ -64,30 +64,30 @@ _NAMES = {
     "numeric": "last number right",
 }
 
-#: What a reader can rebuild the training from; the rest of a recipe is about the machine and the user's files.
+#: Sections from which the training can be reproduced; the rest of a recipe is about the machine and the user's files.
 _SECTIONS = ("lora", "generation", "objective", "warmup", "training")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card tells.
+    """The content of a model card.
 
     Attributes:
         repo: ``owner/name``.
         base: Hub id of the base model.
-        trained_on: what the run was trained on, if it is not the base model as published.
+        trained_on: the model that was trained, if it is not the base model as published.
         license: of the base model, if known.
         fused: whether this is a whole model.
         policy: folder of the policy.
         system: the system prompt of the training examples, if all have the same.
-        thinks: whether the chat template has a switch for thinking, which training turned off.
+        thinks: whether the chat template has a switch for thinking, which is off in training.
         recipe: the run's.
-        measured: measures by policy folder, of the test examples or else the validation examples.
+        measured: measures by policy folder, on the test examples or else the validation examples.
         split: which of the two.
-        examples: how many of the run's examples are in each split.
-        versions: of the packages that made it.
+        examples: number of examples in each split.
+        versions: of the packages used.
         machine: on which it was trained, in words.
-        agreement: of a fused model with the adapter's.
+        agreement: of a fused model with the unfused one.
     """
 
     repo: str
@@ -108,11 +108,11 @@ class Facts:
 
 
 def card(facts: Facts, ways: Iterable[Way], *, curve: bool) -> str:
-    """The README of a repository.
+    """Write the model card.
 
     Args:
-        ways: how to load it.
-        curve: whether the picture is beside it.
+        ways: usage instructions.
+        curve: whether there is a picture.
     """
     parts = [
         f"---\n{yaml.safe_dump(metadata(facts), sort_keys=False)}---",
@@ -128,8 +128,8 @@ def card(facts: Facts, ways: Iterable[Way], *, curve: bool) -> str:
 
 
 def metadata(facts: Facts) -> dict[str, Any]:
-    """The card's YAML."""
-    found: dict[str, Any] = {
+    """Return the card's YAML metadata."""
+    fields: dict[str, Any] = {
         "base_model": facts.base,
         "base_model_relation": "finetune" if facts.fused else "adapter",
         "library_name": "mlx",
@@ -137,10 +137,10 @@ def metadata(facts: Facts) -> dict[str, Any]:
         "tags": ["mlx", *([] if facts.fused else ["lora", "peft"]), *_method_tags(facts)],
     }
     if facts.license:
-        found["license"] = facts.license
+        fields["license"] = facts.license
     if datasets := _datasets(facts.recipe):
-        found["datasets"] = datasets
-    return found
+        fields["datasets"] = datasets
+    return fields
 
 
 def _datasets(recipe: Recipe) -> list[str]:
@@ -151,21 +151,21 @@ def _datasets(recipe: Recipe) -> list[str]:
 def _introduction(facts: Facts) -> str:
     base = f"[{facts.base}](https://huggingface.co/{facts.base})"
     kind = f"{facts.recipe.lora.kind.replace('dora', 'DoRA').replace('lora', 'LoRA')} adapter"
-    what = f"{base} with a {kind} worked into its weights" if facts.fused else f"A {kind} for {base}"
+    what = f"{base} with a {kind} merged into its weights" if facts.fused else f"A {kind} for {base}"
     how, meaning = _TRAINED[facts.recipe.objective.kind]
     text = f"{what}, trained by {how} with tspin-mlx {facts.versions['tspin-mlx']}: {meaning}."
     if facts.recipe.description.strip():
         text += f"\n\n> {' '.join(facts.recipe.description.split())}"
     if facts.trained_on:
         text += (
-            f"\n\nIt was trained on {facts.trained_on}. The weights of {facts.base} as published are the more exact "
-            "ones, so that answers can differ a little from those measured below."
+            f"\n\nIt was trained on {facts.trained_on}. The published weights of {facts.base} are more precise, so "
+            "answers can differ slightly from those measured below."
         )
     if facts.agreement:
         text += (
-            f"\n\nThe fused model was compared with the model and its adapter at {facts.agreement['positions']} "
-            f"positions of held-out answers: mean KL {facts.agreement['kl']:.2g} nats, the same most likely token at "
-            f"{facts.agreement['greedy']:.1%}."
+            f"\n\nThe fused model was compared with the unfused one at {facts.agreement['positions']} positions of "
+            f"held-out answers: the mean KL divergence is {facts.agreement['kl']:.2g} nats, and the most likely token "
+            f"is the same at {facts.agreement['greedy']:.1%} of them."
         )
     return text
 
@@ -183,12 +183,12 @@ def _citations(facts: Facts) -> list[str]:
 
 def _curve(facts: Facts) -> str:
     if facts.recipe.objective.kind == "sft":
-        said = "NLL of the expert's answers over the training steps"
-        return f'<img src="{CURVE}" alt="{said}" width="100%">\n\n{said}, in nats per token.'
+        caption = "NLL of the expert's answers over the training steps"
+        return f'<img src="{CURVE}" alt="{caption}" width="100%">\n\n{caption}, in nats per token.'
     return (
         f'<img src="{CURVE}" alt="Current and historical advantage over the training steps" width="100%">\n\n'
-        "Current advantage: log-probability of the expert's answer less that of the model's own answer. Historical "
-        "advantage: that of its own answer less that of its answer at the very start. In nats, per training step."
+        "Current advantage: log-probability of the expert's answer minus that of the model's own answer. Historical "
+        "advantage: that of its own answer minus that of its first answer. In nats, per training step."
     )
 
 
@@ -212,7 +212,7 @@ def _measured(facts: Facts) -> str:
     if facts.split == "test":
         note += f"The policy was chosen by {chosen} on {facts.examples['validation']} other examples."
     else:
-        note += f"The policy was chosen by {chosen} on these same examples, so they flatter it."
+        note += f"The policy was chosen by {chosen} on these same examples, so the results are optimistic."
     return f"{table}\n\n{note}"
 
 
@@ -223,13 +223,13 @@ def _title(folder: str, warm: bool, policy: str) -> str:
 
 
 def _rendering(facts: Facts) -> list[str]:
-    """How a prompt has to look, where the chat template alone does not see to it."""
+    """Describe how to render a prompt, if the chat template alone does not do it."""
     template = facts.recipe.data.template
     if not takes_conversations(template):
         form = PAPER_TEMPLATE if template == "paper" else template
-        return [f"Prompts had this form in training, and not that of the chat template:\n\n```\n{form}\n```"]
+        return [f"In training, prompts had this form, not that of the chat template:\n\n```\n{form}\n```"]
     if facts.thinks:
-        return ["Thinking was off in training: what asks the model has to set `enable_thinking` to false, as below."]
+        return ["Thinking was off in training: set `enable_thinking` to false, as below."]
     return []
 
 
@@ -252,13 +252,13 @@ def _training(facts: Facts) -> str:
     values = flatten({name: getattr(recipe, name).model_dump(mode="json") for name in _SECTIONS})
     kept = {**values, "data.template": data.template, "data.turn": data.turn, "run.seed": recipe.run.seed}
     rows = "\n".join(f"{name}: {_plain(value)}" for name, value in kept.items())
-    made = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
-    details = f"<details><summary>The recipe's values</summary>\n\n```\n{rows}\n```\n\n</details>"
-    return f"{text}\n\n{details}\n\nMade with {made}."
+    packages = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
+    details = f"<details><summary>Settings of the recipe</summary>\n\n```\n{rows}\n```\n\n</details>"
+    return f"{text}\n\n{details}\n\nMade with {packages}."
 
 
 def _source(name: str) -> str:
-    """A dataset's name, or of a local file the kind: its path is nobody's business."""
+    """Return a dataset's name, or only the type of a local file: its path is private."""
     return f"`{name.removeprefix('hub:')}`" if is_remote(name) else f"a local {PurePath(name).suffix[1:]} file"
 
 

@@ -1,4 +1,4 @@
-"""Exports on disk: ``exports/NAME`` in the run's folder, complete or not there, each with a note of what it is."""
+"""Export folders: ``exports/NAME`` in the run's folder, created atomically, each with metadata in ``export.json``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..base.errors import DamagedError, UsageError
 from ..recipe.schema import check_name
 from ..runs.store import MANIFEST, Store
 
-#: The note inside an export. It names what the export was made from, and no path of this machine.
+#: The metadata of an export: what it was made from, without local paths.
 NOTE = "export.json"
 
 
@@ -23,8 +23,8 @@ class Export:
 
     Attributes:
         path: its folder.
-        note: what it was made from, and what was measured of it.
-        made: whether it was made just now; else it was there already.
+        note: what it was made from, and its measurements.
+        made: whether it was made just now; else it already existed.
     """
 
     path: Path
@@ -32,27 +32,29 @@ class Export:
     made: bool
 
     def files(self) -> list[Path]:
-        """Its files, the note among them, in the order of their names."""
+        """List its files including the metadata, sorted by name."""
         return sorted(path for path in self.path.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
-def keep(store: Store, name: str, origin: dict[str, Any], fill: Callable[[Path], dict[str, Any] | None]) -> Export:
-    """Make an export, or find the same one that was made before.
+def make_export(
+    store: Store, name: str, origin: dict[str, Any], fill: Callable[[Path], dict[str, Any] | None]
+) -> Export:
+    """Make an export, or return the same one if it was made before.
 
     Args:
         store: of the run's exports.
-        origin: what the export is made from. It decides whether one with this name is the same.
-        fill: fills a folder; what it returns (measurements) goes into the note.
+        origin: what the export is made from; one of this name with the same origin is the same export.
+        fill: fills a folder, and returns measurements for the metadata.
 
     Raises:
-        UsageError: it cannot be a name, or the name is taken by an export of something else.
-        DamagedError: the export that is there is not what was written.
+        UsageError: the name is invalid, or taken by an export of something else.
+        DamagedError: the existing export has changed since it was written.
     """
     check_name(name, "an export")
     if name == MANIFEST:
-        raise UsageError(f"{name!r} cannot be the name of an export: a file beside them has it")
+        raise UsageError(f"{name!r} cannot be the name of an export: it is reserved")
     if store.has(name):
-        return _found(store, name, origin)
+        return _existing(store, name, origin)
     storage.make_folder(store.root)
     store.recover()
     storage.remove_abandoned(store.root)
@@ -62,7 +64,7 @@ def keep(store: Store, name: str, origin: dict[str, Any], fill: Callable[[Path],
     return Export(store.root / name, note, made=True)
 
 
-def _found(store: Store, name: str, origin: dict[str, Any]) -> Export:
+def _existing(store: Store, name: str, origin: dict[str, Any]) -> Export:
     path = store.root / name
     try:
         note = json.loads((path / NOTE).read_bytes())
@@ -71,5 +73,6 @@ def _found(store: Store, name: str, origin: dict[str, Any]) -> Export:
     if any(note.get(key) != value for key, value in origin.items()):
         raise UsageError(f"{path} exists already, and was made from something else", hint="choose another --out NAME")
     if damaged := store.damaged(name):
-        raise DamagedError(f"{store.root / damaged[0]} is not what was written there", hint=f"remove {path}, try again")
+        hint = f"remove {path} and try again"
+        raise DamagedError(f"{store.root / damaged[0]} has changed since it was written", hint=hint)
     return Export(path, note, made=False)

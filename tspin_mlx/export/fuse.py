@@ -1,6 +1,6 @@
-"""The adapter worked into the model's weights, and the proof that the result is the same model.
+"""Fuse a LoRA adapter into the model's weights, optionally quantise, and verify the result by KL divergence.
 
-One of the few modules that touch mlx-lm.
+One of the few modules that import mlx-lm.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ..models.load import cast, load_policy
 from ..models.rope import rope_settings
 from .adapter import origin_of
 from .agreement import Agreement, agreement, distributions, held_out
-from .folder import Export, keep
+from .folder import Export, make_export
 from .source import Source
 
-#: Mean KL divergence, in nats per position, above which a fused model is not the adapter's model any more.
+#: Largest mean KL divergence, in nats per position, between a fused model and the model with the adapter.
 MAX_KL = 0.005
 
-#: Share of what the adapter changes, as a mean KL divergence, that may be lost.
+#: Largest loss as a share of the adapter's own effect, both as mean KL divergence.
 _LOST = 0.5
-#: In nats per position: what bfloat16 alone may change, where an adapter may lose all but what it changes itself; and
-#: what float32 may.
+#: Mean KL divergence that rounding alone may cause, in nats per position: in bfloat16 (but no more than the adapter's
+#: own effect), and in float32.
 _ROUNDING, _NOISE = 1e-3, 1e-6
 
-#: What a model folder needs besides weights and configuration; no Python files.
+#: Files of a model folder besides weights and configuration; no Python files.
 _BESIDE = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*",
     "generation_config.json", "*.tiktoken", "LICENSE*",
@@ -49,19 +49,20 @@ _QUANTIZE_GROUP = 64
 
 
 class FusedAnother(TspinError):
-    """The fused model does not answer as the model with the adapter does."""
+    """The fused model differs too much from the model with the adapter."""
 
-    def __init__(self, found: Agreement, max_kl: float, bits: int | None) -> None:
-        enough = f"--max-kl {1.05 * found.kl:.2g}"  # rounded, it is not below what was measured
+    def __init__(self, measured: Agreement, max_kl: float, bits: int | None) -> None:
+        enough = f"--max-kl {1.05 * measured.kl:.2g}"  # not below the measured value, even rounded
         what = f"the model fused and quantised to {bits} bits" if bits else "the fused model"
         super().__init__(
-            f"{what} is not the model with the adapter: mean KL {found.kl:.2g} nats (at most {max_kl:.2g} is allowed), "
-            f"the same greedy token at {found.greedy:.1%} of {found.positions} held-out positions; nothing was kept",
+            f"{what} differs too much from the model with the adapter, and was not saved: mean KL "
+            f"{measured.kl:.2g} nats (at most {max_kl:.2g} is allowed), the same greedy token at "
+            f"{measured.greedy:.1%} of {measured.positions} held-out positions",
             hint=(
                 f"quantise to 8 bits, or not at all; or allow it: `tspin-mlx fuse` with {enough}"
                 if bits
-                else "rounding has lost the adapter, or please report this; `tspin-mlx export --format mlx` gives the "
-                f"adapter itself, and `tspin-mlx fuse` with {enough} allows it, here as well"
+                else "rounding probably lost the adapter's effect, else please report this; export the adapter itself "
+                f"with `tspin-mlx export --format mlx`, or allow it: `tspin-mlx fuse` with {enough}"
             ),
         )
 
@@ -73,20 +74,20 @@ def fuse(
     max_kl: float | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Export:
-    """Make a model of its own of a policy, checked against the model with the adapter.
+    """Fuse a policy's adapter into a whole model, and check it against the model with the adapter.
 
-    The weights are dequantised first: added to 4-bit weights, much of an adapter is lost to rounding.
+    The weights are dequantised first: added to 4-bit weights, much of an adapter would be lost to rounding.
 
     Args:
         name: of the export.
         bits: quantise the result again.
-        max_kl: largest mean KL divergence, in nats; None is :data:`MAX_KL`, and without ``bits`` half of what the
-            adapter itself makes, if that is less (of less than 0.002 nats: as much as it makes, up to 0.001).
-        on_stage: hears what is done next.
+        max_kl: largest mean KL divergence, in nats; None is :data:`MAX_KL`, but without ``bits`` at most half of the
+            adapter's own effect (if that is below 0.002 nats: all of it, up to 0.001).
+        on_stage: called with each next stage, in words.
 
     Raises:
-        FusedAnother: the result is another model; nothing was kept.
-        SetupError: the model cannot be loaded, or needs code of its own.
+        FusedAnother: the result differs too much; it was not saved.
+        SetupError: the model cannot be loaded, or needs its own Python code.
     """
     _check_needs_no_code(source.base.folder)
     form = f"fused-{bits}bit" if bits else "fused"
@@ -100,28 +101,28 @@ def fuse(
         on_stage(f"fusing{f' and quantising to {bits} bits' if bits else ''}")
         _write(source, _fused(model, _dtype_of(source.base.folder)), bits, folder)
         del model
-        on_stage("comparing the fused model with the adapter's")
-        found = agreement(expected, distributions(_load(folder), examples))
+        on_stage("comparing the fused model with the unfused one")
+        measured = agreement(expected, distributions(_load(folder), examples))
         allowed = MAX_KL if max_kl is None else max_kl
-        if max_kl is None and bits is None:  # a small adapter can be lost in rounding that changes little
+        if max_kl is None and bits is None:  # rounding can lose a small adapter although it changes little
             allowed = min(MAX_KL, max(_LOST * adapter_kl, min(_ROUNDING, adapter_kl), _NOISE))
-        if not found.kl <= allowed:
-            raise FusedAnother(found, allowed, bits)
-        return {"agreement": {**asdict(found), "max_kl": allowed, "adapter_kl": adapter_kl}}
+        if not measured.kl <= allowed:
+            raise FusedAnother(measured, allowed, bits)
+        return {"agreement": {**asdict(measured), "max_kl": allowed, "adapter_kl": adapter_kl}}
 
-    return keep(source.run.exports, f"{source.label}-{form}" if name is None else name, origin, fill)
+    return make_export(source.run.exports, f"{source.label}-{form}" if name is None else name, origin, fill)
 
 
 def _check_needs_no_code(base: Path) -> None:
     if (code := read_json(base).get("model_file")) is not None:
         raise SetupError(
-            f"{base}: the model brings code of its own ({code}), without which a fused model would not load",
-            hint="`tspin-mlx export --format mlx` exports the adapter",
+            f"{base}: the model needs its own Python code ({code}), without which a fused model would not load",
+            hint="export the adapter instead: `tspin-mlx export --format mlx`",
         )
 
 
 def _with_adapter(source: Source, examples: list[Any]) -> tuple[nn.Module, list[mx.array], float]:
-    """The model as it was trained, its distributions, and their mean KL divergence to those of the base model."""
+    """Return the model with the adapter, its distributions, and their mean KL divergence to the base model's."""
     recipe = source.recipe
     folder = open_model(source.base.folder, source.run.about["model"]["name"])
     policy = load_policy(folder, recipe.model.dtype, recipe.lora, derive(recipe.run.seed, "lora"))
@@ -132,7 +133,7 @@ def _with_adapter(source: Source, examples: list[Any]) -> tuple[nn.Module, list[
 
 
 def _fused(model: nn.Module, dtype: mx.Dtype) -> nn.Module:
-    """The model without adapters and without quantised weights; one layer at a time, to need little memory."""
+    """Fuse the adapter into dequantised weights, one layer at a time to save memory."""
     from mlx_lm.utils import dequantize_model
 
     for path, layer in model.named_modules():
@@ -167,21 +168,21 @@ def _matrices(model: nn.Module) -> list[mx.array]:
 
 
 def _load(folder: Path) -> nn.Module:
-    """The model as it was written, ready to compute."""
+    """Load the fused model as it was written."""
     from mlx_lm.utils import dequantize_model, load_model
 
     try:
         model, _ = load_model(folder, lazy=True, trust_remote_code=False)
     except (ValueError, RuntimeError) as error:
         raise SetupError(f"the fused model cannot be loaded: {error}") from None
-    if on_cpu():  # where half precision and quantised matrices are slow; the rounded weights stay what they are
+    if on_cpu():  # half precision and quantised matrices are slow there; this does not change the rounded weights
         model = cast(dequantize_model(model), mx.float32)
     model.eval()
     return model
 
 
 def _dtype_of(base: Path) -> mx.Dtype:
-    """The floating type in which the base model is stored, or that its quantised weights become."""
+    """Return the dtype in which the base model is stored, or to which its quantised weights are dequantised."""
     types: dict[bool, mx.Dtype] = {}
     for file in sorted(base.glob("model*.safetensors")):
         for name, value in mx.load(str(file)).items():

@@ -1,8 +1,8 @@
-"""The fused model as a GGUF file for llama.cpp, Ollama and LM Studio, in 16-bit floating point.
+"""Export the fused model as a 16-bit GGUF file for llama.cpp, Ollama and LM Studio.
 
-Names and the order of the rotary rows are mlx-lm's doing (``mlx_lm.gguf``). The description is ours: mlx-lm describes
-every tokenizer as SentencePiece with equal scores, with which llama.cpp splits text otherwise than the model learnt.
-What is not known to be split in the same way is refused.
+Tensor names and the order of rotary rows come from mlx-lm (``mlx_lm.gguf``), the metadata from here: mlx-lm describes
+every tokenizer as SentencePiece with equal scores, with which llama.cpp tokenises differently from the model. Models
+whose tokenisation is not known to match are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..models.adapters import load_tensors
 from ..models.folder import chat_template, read_json
 from ..models.rope import rope_settings
 from .adapter import origin_of
-from .folder import Export, keep
+from .folder import Export, make_export
 from .fuse import fuse
 from .source import Source
 
@@ -30,32 +30,32 @@ _DIGITS_THEN_BYTES = [
 ]
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 _F16 = 1  # general.file_type: matrices in float16, the rest in float32
-_INSTEAD = "`tspin-mlx fuse` makes a folder that llama.cpp's convert_hf_to_gguf.py reads"
+_INSTEAD = "use `tspin-mlx fuse`, whose folder llama.cpp's convert_hf_to_gguf.py can convert"
 
 
 def check_gguf(base: Path) -> None:
-    """Refuse what cannot be exported, before anything is computed.
+    """Check that a model can be exported, before anything is computed.
 
     Raises:
-        UsageError: the model's type, its positions or its tokenizer.
+        UsageError: its type, RoPE settings or tokenizer are not supported.
     """
     config, tokenizer = read_json(base), read_json(base, "tokenizer.json")
     kind = config.get("model_type")
     if kind not in _TYPES:
-        raise UsageError(f"GGUF files are made of {' and '.join(_TYPES)} models, not of {kind}", hint=_INSTEAD)
+        raise UsageError(f"GGUF export supports {' and '.join(_TYPES)} models, not {kind}", hint=_INSTEAD)
     scaling = {**config, **rope_settings(config)}.get("rope_scaling") or {}
     if scaling.get("rope_type", scaling.get("type", "default")) != "default":
-        raise UsageError("GGUF files of models with scaled rotary positions are not made here", hint=_INSTEAD)
+        raise UsageError("GGUF export does not support models with scaled RoPE", hint=_INSTEAD)
     if config.get("attention_bias") or config.get("mlp_bias"):
-        raise UsageError("GGUF files of models with biases are not made here", hint=_INSTEAD)
+        raise UsageError("GGUF export does not support models with biases", hint=_INSTEAD)
     if tokenizer.get("model", {}).get("type") != "BPE" or _pre_tokenizer(tokenizer) is None:
         raise UsageError(
-            "it is not known whether llama.cpp would split text as this model's tokenizer does", hint=_INSTEAD
+            "GGUF export does not support this tokenizer: llama.cpp might split text differently", hint=_INSTEAD
         )
 
 
 def export_gguf(source: Source, name: str | None = None) -> Export:
-    """Fuse, check, and write the fused model as ``model-f16.gguf`` with an Ollama ``Modelfile`` beside it.
+    """Fuse, check, and write the fused model as ``model-f16.gguf`` with an Ollama ``Modelfile``.
 
     Raises:
         UsageError: see :func:`check_gguf`.
@@ -69,11 +69,12 @@ def export_gguf(source: Source, name: str | None = None) -> Export:
         (folder / "Modelfile").write_text(_modelfile(source), encoding="utf-8")
         return {"agreement": fused.note["agreement"]}
 
-    return keep(source.run.exports, f"{source.label}-gguf" if name is None else name, origin_of(source, "gguf"), fill)
+    label = f"{source.label}-gguf" if name is None else name
+    return make_export(source.run.exports, label, origin_of(source, "gguf"), fill)
 
 
 def write_gguf(model: Path, target: Path) -> None:
-    """Write a model folder without quantised weights as a GGUF file."""
+    """Convert a model folder without quantised weights to a GGUF file."""
     from mlx_lm.gguf import permute_weights, translate_weight_names
 
     config = read_json(model)
@@ -121,10 +122,10 @@ def _vocabulary(model: Path, rows: int) -> dict[str, Any]:
         tokens[added["id"]] = added["content"]
         types[added["id"]] = _CONTROL if added["special"] else _USER_DEFINED
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]]
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": _pre_tokenizer(tokenizer),
-        # Rows of the embedding that no token uses need a name all the same.
+        # Unused rows of the embedding need a name too.
         "tokenizer.ggml.tokens": [tokens.get(number, f"[PAD{number}]") for number in range(rows)],
         "tokenizer.ggml.token_type": mx.array([types.get(number, _UNUSED) for number in range(rows)], mx.int32),
         "tokenizer.ggml.merges": merges,
@@ -134,16 +135,16 @@ def _vocabulary(model: Path, rows: int) -> dict[str, Any]:
         token = settings.get(f"{role}_token")
         token = token.get("content") if isinstance(token, dict) else token
         if token in numbers:
-            found[f"tokenizer.ggml.{key}_token_id"] = mx.array(numbers[token], mx.uint32)
+            fields[f"tokenizer.ggml.{key}_token_id"] = mx.array(numbers[token], mx.uint32)
     if (chat := chat_template(model)) is not None:
-        found["tokenizer.chat_template"] = chat
-    return found
+        fields["tokenizer.chat_template"] = chat
+    return fields
 
 
 def _pre_tokenizer(tokenizer: dict[str, Any]) -> str | None:
-    """llama.cpp's name for the way text is cut before the merges; None if it has none that is known here."""
-    found = tokenizer.get("pre_tokenizer") or {}
-    parts = found.get("pretokenizers", [found])
+    """Return llama.cpp's name of the pre-tokenizer; None if it is unknown."""
+    settings = tokenizer.get("pre_tokenizer") or {}
+    parts = settings.get("pretokenizers", [settings])
     plain = [
         {key: part[key] for key in like if key in part} for part, like in zip(parts, _DIGITS_THEN_BYTES, strict=False)
     ]
@@ -154,5 +155,5 @@ def _pre_tokenizer(tokenizer: dict[str, Any]) -> str | None:
 
 def _modelfile(source: Source) -> str:
     system = source.run.system_prompt()
-    said = f'SYSTEM """{system}"""\n' if system and '"""' not in system else ""
-    return f"FROM ./model-f16.gguf\n{said}PARAMETER temperature 0\n"
+    system_line = f'SYSTEM """{system}"""\n' if system and '"""' not in system else ""
+    return f"FROM ./model-f16.gguf\n{system_line}PARAMETER temperature 0\n"

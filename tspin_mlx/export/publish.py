@@ -1,4 +1,4 @@
-"""From a run to what its repository on the Hub holds: an export, its card and its curve."""
+"""Prepare a push to the Hugging Face Hub: export the adapter or fuse it, and write the model card and its curve."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _ASKED = "Write your prompt here."
 
 @dataclass(frozen=True)
 class ReadyToPush:
-    """A push before anything is sent.
+    """A prepared push; nothing has been sent.
 
     Attributes:
-        target: the repository, as the Hub sees it.
-        files: everything that is sent, by name.
-        message: of the commit.
+        target: the repository.
+        files: everything to send, by name.
+        message: the commit message.
     """
 
     target: Target
@@ -50,13 +50,13 @@ class ReadyToPush:
 def prepare_push(
     source: Source, repo: str, *, public: bool, fused: bool, on_stage: Callable[[str], None] = lambda stage: None
 ) -> ReadyToPush:
-    """Make everything that a push sends, and ask the Hub whether it would take it. Nothing is sent.
+    """Check the repository on the Hub, and make everything that a push sends. Nothing is sent.
 
     Args:
-        repo: ``owner/name``, or a name, which is then the user's own.
+        repo: ``owner/name``, or a name for a repository of the user.
         public: whether everybody may see it.
         fused: a whole model instead of the adapter.
-        on_stage: hears what is done next, where it takes a while.
+        on_stage: called with each next stage that takes a while, in words.
 
     Raises:
         UsageError: the base model is not known.
@@ -65,16 +65,16 @@ def prepare_push(
     if source.base.id is None:
         raise no_base(source.base)
     target = find_target(repo, public=public)
-    made = fuse(source, on_stage=on_stage) if fused else export_adapter(source, "both")
-    files = repository(source, made, target.repo, fused=fused)
+    export = fuse(source, on_stage=on_stage) if fused else export_adapter(source, "both")
+    files = repository(source, export, target.repo, fused=fused)
     return ReadyToPush(target, files, f"{source.label} of {source.run.name}")
 
 
 def repository(source: Source, export: Export, repo: str, *, fused: bool) -> dict[str, Path | bytes]:
-    """Everything that is sent, by name.
+    """Collect everything to send, by name.
 
     Args:
-        export: the adapter for both, or the fused model.
+        export: the adapter for both formats, or the fused model.
 
     Raises:
         UsageError: the base model is not known.
@@ -83,14 +83,14 @@ def repository(source: Source, export: Export, repo: str, *, fused: bool) -> dic
     asked = ask(source.run, source.base.folder, source.adapter, _ASKED, source.run.system_prompt())
     text = card(_facts(source, export, repo, fused, asked), _ways(source, repo, fused, asked), curve=curve is not None)
     files: dict[str, Path | bytes] = {path.relative_to(export.path).as_posix(): path for path in export.files()}
-    made: dict[str, bytes] = {"README.md": text.encode()}
+    card_files: dict[str, bytes] = {"README.md": text.encode()}
     if curve is not None:
-        made[CURVE] = curve.encode()
-    return {**made, **files}
+        card_files[CURVE] = curve.encode()
+    return {**card_files, **files}
 
 
 def _curve(source: Source) -> str | None:
-    """Both advantages over the steps, if the run made any of self-play."""
+    """Plot both advantages over the steps, if the run has steps of self-play."""
     view = view_of(source.run.events_path)
     return advantage_svg(view, title="Advantages during self-play") if view.self_play else None
 
@@ -99,11 +99,11 @@ def _facts(source: Source, export: Export, repo: str, fused: bool, asked: Ask) -
     run, base = source.run, source.base
     if base.id is None:
         raise no_base(base)
-    kept, split = run.test(), "test"
-    if kept is None or source.policy not in kept:
-        kept, split = run.evaluations(), "validation"
+    results, split = run.test(), "test"
+    if results is None or source.policy not in results:
+        results, split = run.evaluations(), "validation"
     machine = run.about["machine"]
-    trained_on = f"{base.trained_on}, whose weights have {base.bits} bits" if base.bits else None
+    trained_on = f"{base.trained_on} with {base.bits}-bit weights" if base.bits else None
     return Facts(
         repo=repo,
         base=base.id,
@@ -114,7 +114,7 @@ def _facts(source: Source, export: Export, repo: str, fused: bool, asked: Ask) -
         system=asked.system,
         thinks=asked.thinks,
         recipe=source.recipe,
-        measured={folder: content["metrics"] for folder, content in kept.items()},
+        measured={folder: content["metrics"] for folder, content in results.items()},
         split=split,
         examples=dict(run.outline.counts),
         versions=run.about["versions"],

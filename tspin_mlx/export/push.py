@@ -1,4 +1,4 @@
-"""A repository on the Hub: what is sent, and sending it in one commit."""
+"""Push files to a Hugging Face Hub repository in one commit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ..base.errors import HubError
 from ..base.hub import hub_errors, no_token, offline
 
-#: What is ever sent, by the ends of names; code never.
+#: Suffixes of files that may be sent; code is never sent.
 _SENT = frozenset(
     {".safetensors", ".json", ".md", ".svg", ".gguf", ".txt", ".jinja", ".model", ".tiktoken", ""}
 )  # "" is LICENSE
@@ -18,13 +18,13 @@ _SENT = frozenset(
 
 @dataclass(frozen=True)
 class Target:
-    """Where to send it, as the Hub sees it.
+    """A repository on the Hub.
 
     Attributes:
         repo: ``owner/name``.
-        exists: whether it is there already.
-        private: whether only its owners see it, once it is there.
-        others: files that are there and stay.
+        exists: whether it already exists.
+        private: whether only its owners see it, or will.
+        others: existing files, which stay.
     """
 
     repo: str
@@ -35,11 +35,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What came of it.
+    """A finished push.
 
     Attributes:
         url: of the repository.
-        commit: its new commit, 40 hex digits.
+        commit: the new commit, 40 hex digits.
     """
 
     url: str
@@ -47,14 +47,14 @@ class Pushed:
 
 
 def find_target(repo: str, *, public: bool) -> Target:
-    """Ask the Hub who we are and whether the repository is there, before anything is made or sent.
+    """Ask the Hub who the user is and whether the repository exists, before anything is made or sent.
 
     Args:
-        repo: ``owner/name``, or a name, which is then the user's own.
+        repo: ``owner/name``, or a name for a repository of the user.
         public: whether everybody may see it.
 
     Raises:
-        HubError: no token or a bad one, no such owner, offline, or the repository is public and was not to be.
+        HubError: no token or a bad one, no such owner, offline, or the repository is public against ``public``.
     """
     from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -71,34 +71,35 @@ def find_target(repo: str, *, public: bool) -> Target:
         user = api.whoami()["name"]
         full = repo if "/" in repo else f"{user}/{repo}"
         try:
-            found = api.model_info(full)
+            info = api.model_info(full)
         except GatedRepoError:
             raise
         except RepositoryNotFoundError:
             return Target(full, exists=False, private=not public, others=())
-    if not found.private and not public:
+    if not info.private and not public:
         raise HubError(
-            f"{full} is there already, and everybody can see it",
-            hint="--public pushes to it all the same; another name makes a private one",
+            f"{full} already exists and is public",
+            hint="use --public to push to it anyway, or another name for a private one",
         )
-    return Target(full, True, bool(found.private), tuple(sorted(file.rfilename for file in found.siblings or ())))
+    return Target(full, True, bool(info.private), tuple(sorted(file.rfilename for file in info.siblings or ())))
 
 
 def push(target: Target, files: Mapping[str, Path | bytes], message: str) -> Pushed:
-    """Send everything in one commit: the repository has all of it or is as it was.
+    """Send everything in one commit: the repository gets all of it or stays unchanged.
 
-    What was cut in the middle is simply pushed again: large files that have arrived are not sent twice.
+    An interrupted push can be repeated: large files that have arrived are not sent again.
 
     Args:
-        files: what to send by its name there.
+        files: local files or contents, by name in the repository.
+        message: the commit message.
 
     Raises:
-        HubError: of the kind that fits.
+        HubError: of the matching kind.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     if odd := [name for name in files if Path(name).suffix not in _SENT]:
-        raise HubError(f"{odd[0]} is not sent: only weights, configuration, tokenizers and cards are")
+        raise HubError(f"{odd[0]} cannot be sent: only weights, configuration, tokenizers and cards can")
     api = HfApi()
     with hub_errors(f"repository {target.repo!r}", target.repo, "written"):
         if not target.exists:
@@ -112,5 +113,5 @@ def push(target: Target, files: Mapping[str, Path | bytes], message: str) -> Pus
 
 
 def size_of(content: Path | bytes) -> int:
-    """Bytes to send."""
+    """Return the number of bytes to send."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size

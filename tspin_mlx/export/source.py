@@ -1,4 +1,4 @@
-"""What is exported: one policy of a run, with the model under it."""
+"""The source of an export: one policy of a run with its base model, both verified."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Source:
     """One policy of a run.
 
     Attributes:
-        run: whose policy it is.
+        run: the policy's run.
         recipe: the run's.
-        policy: its folder, relative to the run.
-        base: the model that its adapter belongs to.
+        policy: the policy's folder, relative to the run.
+        base: the adapter's base model.
     """
 
     run: Run
@@ -34,38 +34,38 @@ class Source:
 
     @property
     def adapter(self) -> Path:
-        """The folder of its adapter."""
+        """The folder of the adapter."""
         return self.run.path / self.policy / "adapter"
 
     @property
     def label(self) -> str:
-        """Its name as part of a file's name: ``initial``, ``iteration-2``."""
+        """The policy's name in file names: ``initial``, ``iteration-2``."""
         return policy_name(self.policy).replace(" ", "-")
 
     def adapter_config(self) -> dict[str, Any]:
-        """mlx-lm's description of the adapter, without any path of this machine."""
+        """Return mlx-lm's configuration of the adapter, without local paths."""
         config = read_json(self.adapter, "adapter_config.json")
         return {**config, "base": {**config["base"], "name": self.base.trained_on}}
 
 
 def open_source(run: Run, name: str = BEST, base_id: str | None = None, *, trusted: bool = False) -> Source:
-    """A policy of a run and its model, both verified.
+    """Open a policy of a run and its base model, and verify both.
 
     Args:
         name: see :func:`tspin_mlx.runs.policies.find_policy`.
-        base_id: upstream id of the model, if the user gave one.
-        trusted: the model may bring code of its own; none of it runs here.
+        base_id: Hub id of the base model, if the user gave one.
+        trusted: accept models with their own Python code; none of it runs here.
 
     Raises:
-        UsageError: no such policy, or the best one is the model as it was.
-        DamagedError, SetupError, HubError: the adapter or the model is not what it was, or is gone.
+        UsageError: no such policy, or the best one is the base model.
+        DamagedError, SetupError, HubError: the adapter or the model has changed, or is gone.
     """
     recipe = run.recipe()
     policy = find_policy(run, name)
     if name == BEST and policy == (BASE if recipe.warmup.epochs else INITIAL):
         raise UsageError(
-            f"the best policy of {run.name!r} is the model as it was before training: there is nothing to export",
-            hint="--iteration N exports another one all the same",
+            f"the best policy of {run.name!r} is the model before training: there is nothing to export",
+            hint="export another policy with --iteration N",
         )
     model = find_model(run, recipe, trusted=trusted)
     return Source(run, recipe, policy, find_base(model.path, model.name, base_id))

@@ -1,4 +1,4 @@
-"""The triplets as preference data: the columns of TRL, and the answer of the very start beside them."""
+"""Export triplets as preference data (JSON lines with TRL's columns, for DPO), with the model's first answers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..models.of_run import find_model
 from ..recipe.policy_names import iteration_folder
 from ..recipe.schema import DataSection
 from ..runs.run import Run
-from .folder import Export, keep
+from .folder import Export, make_export
 
-#: The one file of data in the export.
+#: The data file of the export.
 FILE = "triplets.jsonl"
 
 
@@ -26,12 +26,14 @@ def export_triplets(
     """Export the triplets of one iteration, or of all that have them, as JSON lines.
 
     Each row has ``prompt``, ``chosen`` (the expert's answer), ``rejected`` (the model's answer at the start of the
-    iteration), ``initial`` (its answer at the very start; null where the historical term was off), ``iteration`` and
-    ``id``. Where the model's chat template makes of the turns the very tokens that the run was trained on, they are
-    TRL's conversational columns, lists of messages; else texts, with the prompt as it was rendered.
+    iteration), ``initial`` (its first answer; null if the historical term was off), ``iteration`` and ``id``. They are
+    TRL's conversational columns, lists of messages, if the chat template renders them to exactly the tokens of
+    training; else plain texts, with the rendered prompt.
 
     Args:
-        trusted: code that comes with the model may run.
+        iteration: None for all.
+        name: of the export.
+        trusted: whether the model's own Python code may run.
 
     Raises:
         UsageError: there are none (yet).
@@ -41,7 +43,7 @@ def export_triplets(
     files = {i: file for i, file in files.items() if run.store.has(file)}
     if not files:
         which = "" if iteration is None else f" of iteration {iteration}"
-        raise UsageError(f"the run {run.name!r} has no triplets{which}", hint="`tspin-mlx runs show` tells what it has")
+        raise UsageError(f"the run {run.name!r} has no triplets{which}", hint="`tspin-mlx runs show` shows what it has")
     origin = {
         "format": "triplets",
         "run": run.name,
@@ -56,7 +58,7 @@ def export_triplets(
         return {"rows": len(rows), "conversational": conversational}
 
     label = "triplets" if iteration is None else f"triplets-iteration-{iteration}"
-    return keep(run.exports, label if name is None else name, origin, fill)
+    return make_export(run.exports, label if name is None else name, origin, fill)
 
 
 def _rows(run: Run, files: dict[int, str], *, trusted: bool) -> tuple[list[dict[str, Any]], bool]:
@@ -73,7 +75,7 @@ def _rows(run: Run, files: dict[int, str], *, trusted: bool) -> tuple[list[dict[
 
 
 def _is_of_these_turns(prompt: Prompt, tokenizer: Any, data: DataSection, vocabulary: int) -> bool:
-    """Whether system prompt and last turn are all there is to the prompt."""
+    """Return whether the prompt consists of just its system prompt and last turn."""
     example = RawExample(tuple(_messages(prompt)), prompt.annotated.text, prompt.answer)
     try:
         return render(example, prompt.id, tokenizer, data, vocabulary).tokens == prompt.tokens
@@ -87,7 +89,7 @@ def _messages(prompt: Prompt) -> list[dict[str, str]]:
 
 
 def _row(iteration: int, triplet: Triplet, tokenizer: Any, conversational: bool) -> dict[str, Any]:
-    def said(response: Response | None) -> Any:
+    def column(response: Response | None) -> Any:
         if response is None:
             return None
         return [{"role": "assistant", "content": response.text}] if conversational else response.text
@@ -95,9 +97,9 @@ def _row(iteration: int, triplet: Triplet, tokenizer: Any, conversational: bool)
     prompt = triplet.prompt
     return {
         "prompt": _messages(prompt) if conversational else tokenizer.decode(list(prompt.tokens)),
-        "chosen": said(prompt.annotated),
-        "rejected": said(triplet.synthetic),
-        "initial": said(triplet.proto_synthetic),
+        "chosen": column(prompt.annotated),
+        "rejected": column(triplet.synthetic),
+        "initial": column(triplet.proto_synthetic),
         "iteration": iteration,
         "id": prompt.id,
     }

@@ -1,4 +1,4 @@
-"""How to use what was exported, in each program that loads it: the same words in the terminal and in the card. Pure."""
+"""Usage instructions for exports (mlx-lm, transformers, PEFT, vLLM, Ollama), for the terminal and the card. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _UNTRIED = "(From {}'s documentation; not tried with this model.)"
 
 @dataclass(frozen=True)
 class Way:
-    """One program, and what to type or write there.
+    """Usage instructions for one program.
 
     Attributes:
         program: its name.
         language: of the text, ``sh`` or ``python``.
         text: the commands or the code.
-        remark: one sentence on when it holds; may be empty.
+        remark: a sentence on limitations; may be empty.
     """
 
     program: str
@@ -28,15 +28,15 @@ class Way:
 
 @dataclass(frozen=True)
 class Ask:
-    """What to ask, so that each program renders it as training did.
+    """An example prompt, so that each program renders it as training did.
 
     Attributes:
-        prompt: the user's turn; where no chat template is used, the whole text before the answer.
-        system: the system prompt that the training data had, if any; without a chat template it is in the prompt.
+        prompt: the user's turn; without a chat template, the whole text before the answer.
+        system: the system prompt of the training data, if any; without a chat template it is part of the prompt.
         max_tokens: longest answer, in tokens.
         chat: whether the model's chat template renders it.
-        thinks: whether that template has a switch for thinking, which training turned off.
-        remark: what to know before asking mlx-lm with the adapter; may be empty.
+        thinks: whether that template has a switch for thinking, which is off in training.
+        remark: a limitation of mlx-lm with the adapter; may be empty.
     """
 
     prompt: str
@@ -48,13 +48,13 @@ class Ask:
 
 
 def mlx_adapter(model: str, adapter: str, ask: Ask, fetch: str | None = None, generate: str = "mlx_lm.generate") -> Way:
-    """mlx-lm with the adapter.
+    """Return the usage of mlx-lm with the adapter.
 
     Args:
         model: a Hub id or a folder.
         adapter: the adapter's folder.
-        fetch: a repository to fetch it from first.
-        generate: how to call mlx-lm in a terminal.
+        fetch: a repository to download it from first.
+        generate: the command of mlx-lm.
     """
     lines = [f"hf download {fetch} --local-dir {adapter}"] if fetch else []
     words = ["--model", model, "--adapter-path", adapter, *_asked(ask)]
@@ -62,12 +62,12 @@ def mlx_adapter(model: str, adapter: str, ask: Ask, fetch: str | None = None, ge
 
 
 def mlx_model(model: str, ask: Ask) -> Way:
-    """mlx-lm with a whole model."""
+    """Return the usage of mlx-lm with a whole model."""
     return Way("MLX", "sh", shlex.join(["mlx_lm.generate", "--model", model, *_asked(ask)]))
 
 
 def peft(base: str, adapter: str, ask: Ask) -> Way:
-    """transformers with PEFT."""
+    """Return the usage of transformers with PEFT."""
     text = f"""\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -81,7 +81,7 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ad
 
 
 def transformers_model(model: str, ask: Ask) -> Way:
-    """transformers with a whole model."""
+    """Return the usage of transformers with a whole model."""
     text = f"""\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -94,19 +94,19 @@ model = AutoModelForCausalLM.from_pretrained(name)
 
 
 def vllm_adapter(base: str, adapter: str, rank: int) -> Way:
-    """vLLM, which serves the base model and the adapter beside it."""
+    """Return the usage of vLLM, which serves the base model together with the adapter."""
     fitting = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank), rank)
     text = f"vllm serve {base} --enable-lora --lora-modules tuned={adapter} --max-lora-rank {fitting}"
     return Way("vLLM", "sh", text, f"Ask for the model `tuned`. {_UNTRIED.format('vLLM')}")
 
 
 def vllm_model(model: str) -> Way:
-    """vLLM with a whole model."""
+    """Return the usage of vLLM with a whole model."""
     return Way("vLLM", "sh", f"vllm serve {model}", _UNTRIED.format("vLLM"))
 
 
 def ollama_adapter(base: str, repo: str) -> Way:
-    """Ollama, which puts the adapter on a base model that it has."""
+    """Return the usage of Ollama, which adds the adapter to a base model of its own."""
     name = repo.split("/")[-1]
     text = f"""\
 hf download {repo} --local-dir {name}
@@ -117,7 +117,7 @@ ollama create {name.lower()}"""
 
 
 def ollama_model(repo: str) -> Way:
-    """Ollama with a whole model."""
+    """Return the usage of Ollama with a whole model."""
     name = repo.split("/")[-1]
     text = f"""\
 hf download {repo} --local-dir {name}
@@ -127,7 +127,7 @@ ollama create {name.lower()}"""
 
 
 def ollama_gguf(folder: str, name: str) -> Way:
-    """Ollama with a GGUF file, by the Modelfile beside it."""
+    """Return the usage of Ollama with a GGUF file, by the Modelfile next to it."""
     return Way("Ollama", "sh", f"ollama create {name} -f {shlex.quote(folder)}/Modelfile\nollama run {name}")
 
 

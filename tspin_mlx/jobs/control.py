@@ -1,4 +1,4 @@
-"""What can be done about a run from outside its process: stop it, go on with it, tell how it ended, remove it."""
+"""Control a run from another process: stop, resume, remove, and determine its outcome."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from ..runs.run import Run
 from ..view.events import Event
 from .supervisor import start
 
-#: When to stop: in the middle of what is under way, after the step, or after the iteration.
+#: When to stop: at once, after the step, or after the iteration.
 When = Literal["now", "step", "iteration"]
 
 _BETWEEN_SIGNALS_S = 0.2
 
 
 def request_stop(run: Run, when: When) -> None:
-    """Ask the process that works on a run to stop, and return at once. What is finished is kept.
+    """Ask the process of a run to stop, and return at once. Finished work is kept.
 
     Raises:
-        UsageError: there is none, or it belongs to another user.
+        UsageError: the run is not running, or its process belongs to another user.
     """
     engine = holder(run.path)
     if engine is None and run.is_finished:
-        raise UsageError(f"the run {run.name!r} is finished", hint=f"{command('runs show', run)} tells how it went")
+        raise UsageError(f"the run {run.name!r} is finished", hint=f"{command('runs show', run)} shows its results")
     if engine is None:
-        raise UsageError(f"nobody works on the run {run.name!r}", hint=f"{command('resume', run)} goes on with it")
+        raise UsageError(f"the run {run.name!r} is not running", hint=f"{command('resume', run)} continues it")
     _signal(engine["pid"], signal.SIGUSR1 if when == "iteration" else signal.SIGTERM)
     if when == "now":
         time.sleep(_BETWEEN_SIGNALS_S)
@@ -45,14 +45,15 @@ def request_stop(run: Run, when: When) -> None:
 
 
 def resume(run: Run, *, trusted: bool = False, shared_by: int | None = None) -> subprocess.Popen[bytes]:
-    """Go on with a run in the background.
+    """Resume a run in the background.
 
     Args:
-        shared_by: how many runs of a sweep go on at once and share the machine's memory.
+        trusted: whether the model's own Python code may run.
+        shared_by: number of runs of a sweep that run at the same time and share the machine's memory.
 
     Raises:
-        BusyError: another process does already.
-        StorageError: the run's lock cannot be had.
+        BusyError: another process is working on it.
+        StorageError: the run cannot be locked.
         SetupError: no process could be started.
     """
     lock = RunLock.acquire(run.path)
@@ -65,12 +66,12 @@ def resume(run: Run, *, trusted: bool = False, shared_by: int | None = None) -> 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run that somebody has waited for.
+    """How a run ended.
 
     Attributes:
-        what: has become of it; ``stopped`` runs were asked to stop, or killed.
-        message, hint: what went wrong, and what to do about it, beside going on with the run.
-        exit_code: what the command that waited should return.
+        what: the outcome; ``stopped`` runs were asked to stop, or killed.
+        message, hint: what went wrong, and what to do about it, besides resuming.
+        exit_code: the exit code for the command that waited for it.
     """
 
     what: Literal["finished", "stopped", "failed"]
@@ -80,7 +81,7 @@ class Outcome:
 
 
 def outcome(run: Run, last: Event | None, returncode: int) -> Outcome:
-    """Tell what became of a run whose engine has ended.
+    """Determine the outcome of a run whose engine has ended.
 
     Args:
         last: the last event since the engine was started, None if there is none.
@@ -92,18 +93,18 @@ def outcome(run: Run, last: Event | None, returncode: int) -> Outcome:
         return Outcome("failed", last["message"], last["hint"], last["exit_code"])
     if last is not None and last["kind"] == "run_stopped":
         return Outcome("stopped", last["message"], exit_code=last["exit_code"])
-    if returncode in STOPPED:  # before it could say so
+    if returncode in STOPPED:  # before it could emit the event
         return Outcome("stopped", "stopped", exit_code=STOPPED[returncode])
     if returncode == StorageError.exit_code:
-        return Outcome("failed", f"{run.path} could not be written", "make room", returncode)
-    return Outcome("failed", f"the engine ended without a word; its log is {run.engine_log}", exit_code=1)
+        return Outcome("failed", f"{run.path} could not be written", "free some disk space", returncode)
+    return Outcome("failed", f"the engine ended without a message; its log is {run.engine_log}", exit_code=1)
 
 
 def remove(path: Path) -> None:
-    """Remove a run with all that it holds. Its name is gone at once, however long the disk takes for the rest.
+    """Remove a run's folder. Its name is free at once, even if deleting the files takes a while.
 
     Raises:
-        BusyError: a process works on it.
+        BusyError: a process is working on it.
         StorageError: it could not be removed.
     """
     lock = RunLock.acquire(path)
@@ -114,18 +115,18 @@ def remove(path: Path) -> None:
 
 
 def command(name: str, run: Run, *arguments: str) -> str:
-    """A command about a run, for a person to type."""
+    """Format a command about a run, to type in the shell."""
     return shlex.join(["tspin-mlx", *name.split(), reference(run), *arguments])
 
 
 def in_background(run: Run) -> str:
-    """That a run goes on without its terminal, and how to come back to it; for a person."""
+    """Say that a run continues without its terminal, and how to watch and stop it."""
     ways = f"\n  watch it:  {command('watch', run)}\n  stop it:   {command('stop', run)}"
-    return f"training goes on in the background{ways}"
+    return f"training continues in the background{ways}"
 
 
 def reference(run: Run) -> str:
-    """How commands that are typed in the current folder call a run."""
+    """Return a run's name or path, as commands in the current folder take it."""
     return run.name if run.path.parent == Path("runs") else typed(run.path)
 
 

@@ -1,4 +1,4 @@
-"""Is everything there that a run needs, and does this machine repeat itself? What ``doctor`` finds out."""
+"""Checks of ``tspin-mlx doctor``: Python, MLX, device, memory, disk, model, Hub login, and determinism."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from ..runs.run import Run
 from .control import outcome, request_stop, resume
 from .launch import prepare
 
-_MACOS = (14, 0)  # what MLX's wheels ask for
+_MACOS = (14, 0)  # minimum of MLX's wheels
 _FEW_BYTES = 4e9
 
-#: A run that is long enough to be killed in, and no longer.
+#: Settings of a run that is just long enough to be killed twice.
 _SMALL_RUN = (
     "data.train_limit=12", "data.validation_limit=2", "data.test=null", "generation.prompts=6",
     "generation.max_tokens=16", "training.iterations=2", "training.batch_size=2", "run.checkpoint_seconds=0",
@@ -42,12 +42,12 @@ _KILLED_IN = ("initial/adapter", "iterations/001/adapter")
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look has shown.
+    """The result of one check.
 
     Attributes:
-        about: what was looked at.
-        verdict: ``note`` is worth knowing; with a ``problem`` runs fail, or do not keep what is promised.
-        text: in a sentence.
+        about: what was checked.
+        verdict: ``note`` is worth knowing; with a ``problem``, runs fail or are not reproducible.
+        text: the result in words.
         hint: what to do.
     """
 
@@ -58,10 +58,10 @@ class Finding:
 
 
 def examine(runs: Path) -> Iterator[Finding]:
-    """Look at everything that takes no model and no network.
+    """Run all checks that need neither a model nor the network.
 
     Args:
-        runs: folder for runs.
+        runs: folder of the runs.
     """
     yield _python()
     mlx = _mlx()
@@ -69,7 +69,7 @@ def examine(runs: Path) -> Iterator[Finding]:
     if mlx.verdict != "problem":
         yield _device()
         yield Finding(
-            "memory", "ok", f"{memory_bytes() / 1e9:.1f} GB, of which a run may use {memory_budget() / 1e9:.1f}"
+            "memory", "ok", f"{memory_bytes() / 1e9:.1f} GB, of which a run may use {memory_budget() / 1e9:.1f} GB"
         )
     yield _disk(runs)
     yield _model()
@@ -82,7 +82,7 @@ def _python() -> Finding:
         system = platform.mac_ver()[0]
         text += f", macOS {system}"
         if platform.machine() != "arm64":
-            hint = "install one for Apple silicon, then run scripts/install again without .venv"
+            hint = "install Python for Apple silicon, remove .venv, and run scripts/install again"
             return Finding("python", "problem", f"{text}: MLX needs a Python for arm64", hint)
         if tuple(int(part) for part in system.split(".")[:2]) < _MACOS:
             return Finding("python", "problem", f"{text}: MLX needs macOS {_MACOS[0]} or newer")
@@ -104,10 +104,10 @@ def _device() -> Finding:
     if not on_cpu():
         return Finding("device", "ok", name)
     if sys.platform == "darwin":
-        return Finding("device", "problem", f"{name}: Metal is not there", "is this a virtual machine?")
+        return Finding("device", "problem", f"{name}: Metal is not available", "is this a virtual machine?")
     if not has_openblas():
         hint = "install it (Debian, Ubuntu: sudo apt-get install libopenblas0)"
-        return Finding("device", "problem", f"{name}, without OpenBLAS: some fifty times slower than with it", hint)
+        return Finding("device", "problem", f"{name}, without OpenBLAS: about fifty times slower", hint)
     return Finding("device", "ok", f"{name}, float32 with OpenBLAS")
 
 
@@ -116,7 +116,7 @@ def _disk(runs: Path) -> Finding:
     free = storage.free_bytes(place)
     text = f"{free / 1e9:.1f} GB are free for runs in {runs}"
     if not os.access(place, os.W_OK):
-        return Finding("disk", "problem", f"{place} cannot be written to", "work in another folder, or give --folder")
+        return Finding("disk", "problem", f"{place} cannot be written to", "work in another folder, or use --folder")
     return Finding("disk", "ok" if free > _FEW_BYTES else "note", text)
 
 
@@ -124,7 +124,7 @@ def _model() -> Finding:
     place = builtin_path()
     if place.exists():
         return Finding("model", "ok", f"{ALIAS} is in {place}")
-    return Finding("model", "note", f"{ALIAS} is not here yet: the first run fetches it (93 MB)")
+    return Finding("model", "note", f"{ALIAS} is not here yet: the first run downloads it (93 MB)")
 
 
 def _hub() -> Finding:
@@ -132,60 +132,62 @@ def _hub() -> Finding:
 
     offline = ", and HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
     if get_token() is None:
-        text = f"nobody is logged in{offline}: needed for push and for gated models only"
+        text = f"not logged in{offline}: needed only for push and for gated models"
         return Finding("hub", "note", text, "hf auth login")
-    return Finding("hub", "ok", f"a token is there{offline}")
+    return Finding("hub", "ok", f"there is a token{offline}")
 
 
-def repeats_itself(folder: Path, tell: Callable[[str], None], model: str = ALIAS) -> Finding:
-    """Train a model twice for some steps, kill the second run and resume it, and compare what they made.
+def repeats_itself(folder: Path, report: Callable[[str], None], model: str = ALIAS) -> Finding:
+    """Check determinism: train twice for a few steps, kill and resume the second run, and compare all files.
 
     Args:
-        folder: where the two runs are made.
-        tell: hears what is being done.
+        folder: for the two runs.
+        report: called with each next stage, in words.
         model: see :class:`tspin_mlx.recipe.schema.ModelSection`.
 
     Raises:
-        TspinError: a run failed for a reason of its own.
+        TspinError: a run failed for another reason.
     """
-    tell("training for a few steps, undisturbed")
-    first = _made(model, folder, "undisturbed")
+    report("training for a few steps, without interruption")
+    first = _small_run(model, folder, "undisturbed")
     _finish(first)
-    second = _made(model, folder, "killed")
+    second = _small_run(model, folder, "killed")
     kills = 0
     for phase in _KILLED_IN:
-        tell(f"the same again, and kill -9 in {phase}")
+        report(f"the same again, with kill -9 in {phase}")
         kills += _killed_in(second, phase)
-    tell("going on to the end")
+    report("resuming to the end")
     _finish(second)
-    made, again = _files(first), _files(second)
-    differing = sorted(name for name in made.keys() | again.keys() if made.get(name) != again.get(name))
+    files, again = _files(first), _files(second)
+    differing = sorted(name for name in files.keys() | again.keys() if files.get(name) != again.get(name))
     speed = fmean(event["tokens_per_s"] for event in read_events(first.events_path) if event["kind"] == "step")
-    text = f"{len(made)} files of two runs, one killed {kills} times; trained at {speed:.0f} tokens per second"
+    runs = f"files of two runs, one of them killed {kills} times"
+    speed_text = f"trained at {speed:.0f} tokens per second"
     if differing:
-        text = f"{len(differing)} of {text} differ, the first: {differing[0]}"
-        hint = f"please report it, with what is in {folder}; runs still resume, but not to the same bits"
+        text = f"{len(differing)} of {len(files)} {runs}, differ, such as {differing[0]}; {speed_text}"
+        hint = f"please report it with the content of {folder}; runs still resume, but not bit for bit"
         return Finding("determinism", "problem", text, hint)
+    text = f"{len(files)} {runs}, are identical; {speed_text}"
     if warnings := view_of(first.events_path).warnings:
-        return Finding("determinism", "note", f"the same {text}; but {warnings[0]}")
-    return Finding("determinism", "ok", f"the same {text}")
+        return Finding("determinism", "note", f"{text}; but {warnings[0]}")
+    return Finding("determinism", "ok", text)
 
 
-def _made(model: str, folder: Path, name: str) -> Run:
+def _small_run(model: str, folder: Path, name: str) -> Run:
     source = find_recipe("quickstart")
     named = (f"model.path={model}", f"run.folder={folder}", f"run.name={name}")
     return prepare(parse_source(source, [*_SMALL_RUN, *named]), source).run
 
 
 def _finish(run: Run) -> None:
-    """Work on a run until it is finished."""
+    """Resume a run and wait until it is finished."""
     with _engine(run) as engine:
         engine.wait()
-    _ended(run, engine.returncode, "finished")
+    _checked_outcome(run, engine.returncode, "finished")
 
 
 def _killed_in(run: Run, phase: str) -> bool:
-    """Kill a run in a phase, unless it was faster than that."""
+    """Kill a run in a phase; False if it finished first."""
     with _engine(run) as engine:
         while engine.poll() is None:
             steps = [e for e in read_events(run.events_path) if e["kind"] == "step" and e["phase"] == phase]
@@ -196,7 +198,7 @@ def _killed_in(run: Run, phase: str) -> bool:
                 break
             time.sleep(0.02)
         engine.wait()
-    return _ended(run, engine.returncode, "finished", "stopped") == "stopped"
+    return _checked_outcome(run, engine.returncode, "finished", "stopped") == "stopped"
 
 
 @contextlib.contextmanager
@@ -204,14 +206,14 @@ def _engine(run: Run) -> Iterator[subprocess.Popen[bytes]]:
     engine = resume(run)
     try:
         yield engine
-    except BaseException:  # Ctrl-C is no concern of the engine's own session
+    except BaseException:  # Ctrl-C does not reach the engine, which has its own session
         with contextlib.suppress(UsageError):
             request_stop(run, "now")
         raise
 
 
-def _ended(run: Run, returncode: int, *expected: str) -> str:
-    """What became of a run, which has to be one of those that are expected."""
+def _checked_outcome(run: Run, returncode: int, *expected: str) -> str:
+    """Return a run's outcome, and raise an error if it is not one of the expected ones."""
     events = list(read_events(run.events_path))
     end = outcome(run, events[-1] if events else None, returncode)
     if end.what not in expected:
@@ -220,7 +222,7 @@ def _ended(run: Run, returncode: int, *expected: str) -> str:
 
 
 def _files(run: Run) -> dict[str, str]:
-    """sha256 of every file of every phase, as it was written."""
+    """Return the sha256 of every file of every phase."""
     run.verify()
     targets = [phase.target for phase in run.outline.phases]
     return {file: digest for target in targets for file, digest in run.store.digests(target).items()}

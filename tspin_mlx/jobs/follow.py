@@ -1,4 +1,4 @@
-"""Follow a run's event log while its engine works in another process."""
+"""Follow the event log of a run whose engine is another process."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _PAUSE_S = 0.1
 
 
 def follow(run: Run, offset: int, alive: Callable[[], bool], show: Callable[[Event], None]) -> Event | None:
-    """Pass on events until nobody works on the run any more.
+    """Pass on events until the run's process has ended.
 
     Args:
-        offset: bytes of the log to leave out.
-        alive: whether the engine's process, or its supervisor, still runs.
+        offset: bytes of the log to skip.
+        alive: returns whether the engine's process, or its supervisor, still runs.
         show: called with each event.
 
     Returns:
-        The event that says how the run ended, None if none does.
+        The event that ended the run, None if there is none.
     """
     tail = EventTail(run.events_path, offset)
     last = None

@@ -1,4 +1,4 @@
-"""From a recipe to a run that is ready: model, data and plan are checked before anything is written."""
+"""Prepare a run from a recipe: check model, data and plan before anything is written, then create the run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ..runs.run import Run, open_run
 
 @dataclass(frozen=True)
 class Launch:
-    """A run that can be started.
+    """A run that is ready to start.
 
     Attributes:
         run: its folder.
-        skipped: reasons of the data rows that were left out.
+        skipped: reasons for the skipped data rows.
     """
 
     run: Run
@@ -34,14 +34,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class Checked:
-    """A run that can be made.
+    """A run that can be created.
 
     Attributes:
         path: its folder.
         source: its recipe.
         model: on disk.
-        prompts: the rendered examples.
-        plan: what it is to do.
+        prompts: the tokenised examples.
+        plan: all its phases.
     """
 
     path: Path
@@ -52,16 +52,16 @@ class Checked:
 
 
 def run_path(recipe: Recipe, source: RecipeSource) -> Path:
-    """The folder of a recipe's run.
+    """Return the folder of a recipe's run.
 
     Raises:
-        UsageError: the recipe's name does not do as a name of a run, or the name is taken by something else.
+        UsageError: the name is not valid for a run, or is taken by something else.
     """
     name = recipe.run.name or source.name
     check_name(name, "a run", hint="set run.name=NAME")
     path = user_path(str(Path(recipe.run.folder) / name))
     if path.is_symlink() or (path.exists() and not (path / "run.json").exists()):
-        raise UsageError(f"{path}: exists and is not a run", hint="choose another name with run.name=NAME")
+        raise UsageError(f"{path} exists and is not a run", hint="choose another name with run.name=NAME")
     return path
 
 
@@ -73,15 +73,15 @@ def prepare(
     trusted: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Launch:
-    """Check everything a run needs, then create its folder or open the one that is there.
+    """Check everything a run needs, then create its folder or open the existing one.
 
     Args:
-        origin: when a new run is made, a run to take over what is still valid of.
-        trusted: code that comes with the model may run.
-        on_stage: hears what is done next, where it takes a while.
+        origin: a run whose valid results a new run reuses.
+        trusted: whether the model's own Python code may run.
+        on_stage: called with each next stage that takes a while, in words.
 
     Raises:
-        TspinError: of the kind that fits; nothing was written.
+        TspinError: of the matching kind; nothing was written.
     """
     return make(check(recipe, source, partial(read_inputs, trusted=trusted, on_stage=on_stage)), origin)
 
@@ -95,27 +95,27 @@ def read_inputs(
     trusted: bool,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[ModelFolder, Splits[Prompt]]:
-    """What a run works on: its model on disk, and its examples rendered for it.
+    """Locate a run's model on disk, and read and tokenise its examples.
 
     Args:
         folder: of the recipe.
 
     Raises:
-        TspinError: of the kind that fits.
+        TspinError: of the matching kind.
     """
     examples = load_examples(data, folder, seed)
-    found = resolve_model(model, trusted=trusted, on_stage=on_stage)
-    return found, render_examples(examples, data, load_tokenizer(found), vocabulary_size(found), context_length(found))
+    local = resolve_model(model, trusted=trusted, on_stage=on_stage)
+    return local, render_examples(examples, data, load_tokenizer(local), vocabulary_size(local), context_length(local))
 
 
 def check(recipe: Recipe, source: RecipeSource, read: Callable[..., tuple[ModelFolder, Splits[Prompt]]]) -> Checked:
-    """Everything a run needs, before anything is written.
+    """Check everything a run needs, before anything is written.
 
     Args:
-        read: :func:`read_inputs`, or something that remembers what it gave.
+        read: :func:`read_inputs`, or a cached version of it.
 
     Raises:
-        TspinError: of the kind that fits.
+        TspinError: of the matching kind.
     """
     path = run_path(recipe, source)
     model, prompts = read(recipe.model, recipe.data, source.path.parent, recipe.run.seed)
@@ -124,10 +124,10 @@ def check(recipe: Recipe, source: RecipeSource, read: Callable[..., tuple[ModelF
 
 
 def make(checked: Checked, origin: Run | None = None) -> Launch:
-    """Create a run's folder, or open the one that is there.
+    """Create a run's folder, or open the existing one.
 
     Raises:
-        UsageError: the one that is there was made with other settings.
+        UsageError: the existing run was made with other settings.
         StorageError: it could not be written; nothing was.
     """
     path, model, prompts, plan = checked.path, checked.model, checked.prompts, checked.plan
@@ -140,12 +140,12 @@ def make(checked: Checked, origin: Run | None = None) -> Launch:
 
 @dataclass(frozen=True)
 class Preview:
-    """A plan as far as it can be known without the model.
+    """A plan made without the model.
 
     Attributes:
-        plan: of the examples that were read.
-        assumed: their number is, because a dataset on the Hub was not read.
-        skipped: reasons of the data rows that were left out.
+        plan: all phases.
+        assumed: whether the number of examples is assumed, because a dataset on the Hub was not read.
+        skipped: reasons for the skipped data rows.
     """
 
     plan: Plan
@@ -154,10 +154,10 @@ class Preview:
 
 
 def preview(recipe: Recipe, source: RecipeSource) -> Preview:
-    """What a recipe would do, without the model.
+    """Plan a recipe without loading the model.
 
     Raises:
-        UsageError: a dataset on the Hub is not read for that, and the recipe does not say how many examples it takes.
+        UsageError: the data is on the Hub, which is not read, and the recipe does not limit the number of examples.
     """
     data = recipe.data
     remote = [source for source in data.sources.values() if is_remote(source)]
@@ -167,7 +167,7 @@ def preview(recipe: Recipe, source: RecipeSource) -> Preview:
     limits = {"train": data.train_limit, "validation": data.validation_limit, "test": data.test_limit}
     if open_ended := [f"data.{part}_limit" for part in data.sources if limits[part] is None]:
         raise UsageError(
-            f"{remote[0]} is not downloaded for a plan: how many examples there are has to be in the recipe",
+            f"{remote[0]} is not downloaded for a plan: the recipe must give the number of examples",
             hint=f"set {' and '.join(open_ended)}",
         )
     counts = {part: limits[part] or 0 if part in data.sources else 0 for part in limits}

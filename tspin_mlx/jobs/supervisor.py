@@ -1,6 +1,6 @@
-"""Starts the engine in a process of its own, watches it, and tries once more with less at a time if that may help.
+"""Supervisor: runs the engine in its own process, and restarts it once with half the batch sizes if memory ran out.
 
-It imports no MLX: its process is small, and stays when the engine's is killed.
+It does not import MLX, so its process is small and survives when the engine is killed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ..runs.run import Run
 from ..view.events import LAST
 from .exit_status import WATCHDOG, ExitStatus, classify
 
-#: Apple's driver then lets the GPU compute on although the display has to wait
-#: (https://github.com/ml-explore/mlx/issues/3267); asked for only when it has ended a run.
+#: Makes Apple's driver let the GPU continue while the display waits
+#: (https://github.com/ml-explore/mlx/issues/3267); set only after the GPU watchdog has ended a run.
 _PATIENT_GPU = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
 
-_TAIL = 1 << 14  # bytes of the engine's log that are looked at
+_TAIL = 1 << 14  # bytes of the engine's log to read
 
 
 def start(run: Run, lock: RunLock, *, trusted: bool, shared_by: int | None = None) -> subprocess.Popen[bytes]:
@@ -38,14 +38,14 @@ def start(run: Run, lock: RunLock, *, trusted: bool, shared_by: int | None = Non
 
     Args:
         lock: held by this process; the supervisor and the engine take it over.
-        trusted: code that comes with the model may run.
-        shared_by: how many engines of a sweep share the machine's memory; of theirs no end is notified.
+        trusted: whether the model's own Python code may run.
+        shared_by: number of engines of a sweep that share the machine's memory; they send no notifications.
     """
     shared = {} if shared_by is None else {SHARED_BY: str(shared_by), NOTIFY: "0"}
     command = _python(
         "tspin_mlx.jobs.supervisor", str(run.path.resolve()), "--lock", str(lock.descriptor), trusted=trusted
     )
-    with run.engine_log.open("ab") as log, _blocked(EXIT_CODES):  # until it listens
+    with run.engine_log.open("ab") as log, _blocked(EXIT_CODES):  # until it handles signals
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -64,38 +64,38 @@ class Supervisor:
     """Watches the engine of one run.
 
     Args:
-        lock: of the run, taken over from the process that started this one.
+        lock: of the run, inherited from the process that started this one.
     """
 
     def __init__(self, run: Run, lock: RunLock, *, trusted: bool) -> None:
         self._run, self._lock, self._trusted = run, lock, trusted
         self._engine: subprocess.Popen[bytes] | None = None
         self._stopped_by: int | None = None
-        self._begin = 0  # of what the engine has said, in the event log
+        self._begin = 0  # offset of the engine's events in the log
 
     def supervise(self) -> int:
-        """Run the engine to its end, and return the exit code that tells how it ended."""
+        """Run the engine until it ends, and return the exit code."""
         for number in EXIT_CODES:
             signal.signal(number, self._forward)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
-        if any(made.reason == WATCHDOG for made in self._run.decisions()):
+        if any(decision.reason == WATCHDOG for decision in self._run.decisions()):
             os.environ.setdefault(_PATIENT_GPU, "1")
         status = self._run_engine()
-        if status.restartable and not self._is_to_stop() and self._halve(status):
+        if status.restartable and not self._stop_requested() and self._halve(status):
             if status.kind == WATCHDOG:
                 os.environ.setdefault(_PATIENT_GPU, "1")
             status = self._run_engine()
         if status.kind in ("stopped", "killed"):
-            self._say_last("run_stopped", message=status.message, exit_code=status.exit_code)
+            self._emit_last("run_stopped", message=status.message, exit_code=status.exit_code)
         elif status.message:
-            self._say_last("run_failed", message=status.message, hint=status.hint, exit_code=status.exit_code)
+            self._emit_last("run_failed", message=status.message, hint=status.hint, exit_code=status.exit_code)
         return status.exit_code
 
     def _run_engine(self) -> ExitStatus:
         log, self._begin = self._run.engine_log, log_size(self._run.events_path)
         begin = log.stat().st_size
         command = _python("tspin_mlx.engine.worker", str(self._run.path), trusted=self._trusted)
-        with _blocked(EXIT_CODES):  # the engine starts with them blocked: all its threads must be, before it listens
+        with _blocked(EXIT_CODES):  # all threads of the engine must have them blocked, see tspin_mlx.base.stop.listen
             self._engine = subprocess.Popen(command, pass_fds=[self._lock.descriptor])
         self._lock.name_worker(self._engine.pid)
         if self._stopped_by is not None:
@@ -110,7 +110,7 @@ class Supervisor:
     def _wait(self, engine: subprocess.Popen[bytes]) -> int:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return engine.wait(timeout=1.0)  # handlers run in between, whichever thread the signal came to
+                return engine.wait(timeout=1.0)  # signal handlers run in between
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         self._stopped_by = number
@@ -118,29 +118,29 @@ class Supervisor:
             self._engine.send_signal(number)
 
     def _halve(self, status: ExitStatus) -> bool:
-        """Decide to compute half as much at once; False if there is nothing left to halve."""
+        """Halve the batch sizes; False if they cannot be halved further."""
         before = self._run.plan().sizes
         sizes = before.halved()
         if sizes == before:
             return False
         self._run.decide(status.kind, sizes)
-        self._say("restarted", reason=status.kind, **asdict(sizes))
+        self._emit("restarted", reason=status.kind, **asdict(sizes))
         return True
 
-    def _is_to_stop(self) -> bool:
-        """Whether a stop was asked for, here or of the engine itself."""
-        return self._stopped_by is not None or "stopping" in self._said()
+    def _stop_requested(self) -> bool:
+        """Return whether a stop was requested, here or directly from the engine."""
+        return self._stopped_by is not None or "stopping" in self._event_kinds()
 
-    def _said(self) -> list[str]:
-        """Kinds of what the engine has said since it was started."""
+    def _event_kinds(self) -> list[str]:
+        """List the kinds of the engine's events since it was started."""
         return [event["kind"] for event in EventTail(self._run.events_path, self._begin).read()]
 
-    def _say_last(self, kind: str, **fields: object) -> None:
-        """For an engine that could not say it itself."""
-        if self._said()[-1:] not in [[last] for last in LAST]:
-            self._say(kind, **fields)
+    def _emit_last(self, kind: str, **fields: object) -> None:
+        """Emit the final event if the engine could not."""
+        if self._event_kinds()[-1:] not in [[last] for last in LAST]:
+            self._emit(kind, **fields)
 
-    def _say(self, kind: str, **fields: object) -> None:
+    def _emit(self, kind: str, **fields: object) -> None:
         with contextlib.suppress(StorageError):
             EventLog(self._run.events_path).emit(kind, **fields)
 
@@ -155,13 +155,13 @@ def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
 
 
 def _python(module: str, *arguments: str, trusted: bool) -> list[str]:
-    """A command of this Python; -P keeps modules of the current folder out."""
+    """Build a command with this Python; -P keeps modules of the current folder out."""
     flags = ["--trust-remote-code"] if trusted else []
     return [sys.executable, "-P", "-X", "faulthandler", "-m", module, *arguments, *flags]
 
 
 def main() -> None:
-    """``python -m tspin_mlx.jobs.supervisor RUN --lock DESCRIPTOR [--trust-remote-code]``."""
+    """Run ``python -m tspin_mlx.jobs.supervisor RUN --lock DESCRIPTOR [--trust-remote-code]``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--lock", type=int, required=True)

@@ -1,4 +1,4 @@
-"""A run's metrics in an experiment tracker, under the names that they have in the event log."""
+"""Experiment trackers (wandb, trackio, SwanLab, MLflow, TensorBoard): send a run's metrics, named as in its log."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ PACKAGES = {
 
 _MODULES = {"tensorboard": "tensorboardX"}
 _PROJECT = "tspin-mlx"
-_ABOUT = frozenset(("time", "kind", "phase", "policy", "step", "steps"))  # what of an event is no metric
+_ABOUT = frozenset(("time", "kind", "phase", "policy", "step", "steps"))  # fields of events that are not metrics
 
 
 class Tracker(NamedTuple):
-    """Where metrics go.
+    """An open experiment tracker.
 
     Attributes:
         log: takes values by name, and the number of the optimiser step in the whole run.
-        finish: to be called once, at the end.
+        finish: must be called once, at the end.
     """
 
     log: Callable[[dict[str, float], int], Any]
@@ -40,32 +40,32 @@ class Tracker(NamedTuple):
 
 
 class Reporter:
-    """Hands on events; what a resumed run does once more is not handed on again."""
+    """Sends events to a tracker; steps that a resumed run repeats are not sent again."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
-        self._told: set[tuple[Any, ...]] = set()
+        self._sent: set[tuple[Any, ...]] = set()
         self._steps = 0
 
     def tell(self, event: Event) -> None:
-        """Log what a step, a generation or an evaluation measured."""
+        """Log the metrics of a step, a generation or an evaluation."""
         if event["kind"] not in ("step", "generated", "evaluated"):
             return
         about = (event["kind"], event.get("phase"), event.get("policy"), event.get("step"))
-        if about in self._told:
+        if about in self._sent:
             return
-        self._told.add(about)
+        self._sent.add(about)
         self._steps += event["kind"] == "step"
         values = {name: float(value) for name, value in event.items() if name not in _ABOUT and _is_number(value)}
         self._tracker.log(values, self._steps)
 
     def finish(self) -> None:
-        """Say that nothing more comes."""
+        """Close the tracker."""
         self._tracker.finish()
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """Refuse what could not be opened, before anything is begun.
+    """Check that trackers are known and installed, before anything is started.
 
     Raises:
         UsageError: no such tracker.
@@ -74,34 +74,34 @@ def check_trackers(names: Iterable[str]) -> None:
     for name in names:
         if name not in PACKAGES:
             raise UsageError(
-                f"{name!r} is no tracker that is known here",
-                hint=suggest(name, PACKAGES, f"one of: {', '.join(PACKAGES)}"),
+                f"unknown tracker {name!r}",
+                hint=suggest(name, PACKAGES, f"choose one of: {', '.join(PACKAGES)}"),
             )
         if importlib.util.find_spec(_MODULES.get(name, name)) is None:
             raise SetupError(
                 f"{name} needs the package {PACKAGES[name]}, which is not installed",
-                hint=f'pip install "tspin-mlx[{name}]", in a clone pip install -e ".[{name}]"',
+                hint=f'pip install "tspin-mlx[{name}]", or in a clone: pip install -e ".[{name}]"',
             )
 
 
 def open_tracker(name: str, run: Run) -> Tracker:
-    """Begin a run of the same name in a tracker, with the recipe as its settings.
+    """Start a run of the same name in a tracker, with the recipe as its configuration.
 
     Args:
         name: see :func:`check_trackers`.
 
     Raises:
-        SetupError: it refuses.
+        SetupError: the tracker could not be opened.
     """
     recipe = {key: _plain(value) for key, value in run.outline.settings.items()}
     try:
         return _OPEN.get(name, _session)(name, run, recipe)
-    except Exception as error:  # whatever a tracker raises: no login, no network, no place to write
-        raise SetupError(f"{name} could not be opened: {first_line(error)}", hint="leave --report-to out") from error
+    except Exception as error:  # trackers raise anything: no login, no network, no place to write
+        raise SetupError(f"{name} could not be opened: {first_line(error)}", hint="try without --report-to") from error
 
 
 def _session(name: str, run: Run, recipe: Mapping[str, Any]) -> Tracker:
-    """Trackers that have one run at a time, as wandb does."""
+    """Open a tracker with the interface of wandb, which has one run at a time."""
     module = importlib.import_module(name)
     called = {"experiment_name" if name == "swanlab" else "name": run.name}
     module.init(project=_PROJECT, config=dict(recipe), **called)
@@ -119,7 +119,7 @@ def _mlflow(name: str, run: Run, recipe: Mapping[str, Any]) -> Tracker:
 def _tensorboard(name: str, run: Run, recipe: Mapping[str, Any]) -> Tracker:
     folder: Path = run.path / "tensorboard"
     module = importlib.import_module(_MODULES[name])
-    writer = module.SummaryWriter(str(folder), purge_step=0)  # what was written before comes again
+    writer = module.SummaryWriter(str(folder), purge_step=0)  # all metrics are sent again
     writer.add_text("recipe", "\n".join(f"    {key}: {value}" for key, value in recipe.items()))
 
     def log(values: dict[str, float], step: int) -> None:

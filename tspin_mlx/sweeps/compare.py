@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed, taken together: means with their standard errors, differences in pairs. Pure."""
+"""Compare groups of runs over seeds: means with standard errors, paired differences. Pure."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 from ..recipe.policy_names import BASE, BEST, INITIAL
 
-#: A measure of a run, None as long as it does not have one.
+#: Returns a measure of a run, None if it does not have one yet.
 Measure = Callable[["Outcome"], float | None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What there is of one run, in one measure.
+    """The values of one measure in one run.
 
     Attributes:
         name: of the run.
         seed: its seed.
         settings: everything else that can change its results, by dotted key.
-        finished: whether nothing is left to do.
-        best: folder of the chosen policy, None until the run has finished: before that it may be the untouched model.
+        finished: whether the run is finished.
+        best: folder of the chosen policy, None until the run is finished: before that it may be the base model.
         validation: the measure on the validation examples, by the policy's folder.
-        test: on the test examples.
+        test: the measure on the test examples.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Mean:
     Attributes:
         value: the mean.
         error: its standard error (sample standard deviation / √count), None with one run.
-        count: of runs.
+        count: number of runs.
     """
 
     value: float
@@ -55,12 +55,12 @@ class Mean:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed only.
+    """Runs that differ only in their seed.
 
     Attributes:
-        settings: those in which the groups differ.
+        settings: the settings in which groups differ.
         runs: one for each seed.
-        repeated: names of runs that repeat one of ``runs``, seed included; they would count twice.
+        repeated: names of runs that repeat one of ``runs``, including its seed; they would count twice.
     """
 
     settings: dict[str, Any]
@@ -69,16 +69,16 @@ class Group:
 
     @property
     def finished(self) -> int:
-        """How many of the runs are."""
+        """Number of finished runs."""
         return sum(run.finished for run in self.runs)
 
     def mean(self, measure: Measure) -> Mean | None:
-        """Over the runs that have it; None if none has."""
+        """Average a measure over the runs that have it; None if none has."""
         return mean([value for run in self.runs if (value := measure(run)) is not None])
 
 
 def mean(values: Sequence[float]) -> Mean | None:
-    """The mean of some values; None without any.
+    """Compute the mean of values with its standard error; None without values.
 
     ``mean([1, 2, 6])`` is 3 ± 1.53: √((4 + 1 + 9) / 2) / √3.
     """
@@ -93,7 +93,7 @@ def mean(values: Sequence[float]) -> Mean | None:
 
 
 def on_validation(policy: str) -> Measure:
-    """The measure of a policy on the validation examples.
+    """Return the measure of a policy on the validation examples.
 
     Args:
         policy: its folder, or ``best``.
@@ -102,12 +102,12 @@ def on_validation(policy: str) -> Measure:
 
 
 def on_test(policy: str) -> Measure:
-    """The measure of a policy on the test examples; ``policy`` as in :func:`on_validation`."""
+    """Return the measure of a policy on the test examples; ``policy`` as in :func:`on_validation`."""
     return lambda run: run.test.get(_folder(run, policy))
 
 
 def gain(after: Measure, before: Measure) -> Measure:
-    """One measure less another, in the same run."""
+    """Return the difference of two measures of the same run."""
 
     def difference(run: Outcome) -> float | None:
         last, first = after(run), before(run)
@@ -117,9 +117,9 @@ def gain(after: Measure, before: Measure) -> Measure:
 
 
 def paired(group: Group, reference: Group, measure: Measure) -> Mean | None:
-    """The mean of a group's measure less another group's with the same seed, over the seeds that both have.
+    """Average the paired differences of a measure between two groups, over the seeds that both have.
 
-    Runs with one seed see the same examples in the same order, so that much of what a seed decides cancels out.
+    Runs with the same seed see the same examples in the same order, so much of the variation between seeds cancels.
     """
     theirs = {run.seed: value for run in reference.runs if (value := measure(run)) is not None}
     ours = {run.seed: value for run in group.runs if (value := measure(run)) is not None}
@@ -127,9 +127,9 @@ def paired(group: Group, reference: Group, measure: Measure) -> Mean | None:
 
 
 def groups(outcomes: Sequence[Outcome]) -> list[Group]:
-    """Runs whose settings are equal, in the order in which the first of each group comes.
+    """Group runs with equal settings, in the order of their first runs.
 
-    Of runs that also have the same seed the one that got furthest counts.
+    Of runs that also have the same seed, the one with the most progress counts.
     """
     alike: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
@@ -139,16 +139,16 @@ def groups(outcomes: Sequence[Outcome]) -> list[Group]:
 
 
 def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """The keys whose values are not the same everywhere, in the order of the first that has them."""
+    """List the keys whose values are not the same everywhere, in order of first appearance."""
     keys = dict.fromkeys(key for each in settings for key in each)
     return [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
 
 
 def policies(outcomes: Sequence[Outcome]) -> list[str]:
-    """Folders of all policies that were measured, in the order in which a run makes them."""
-    found = {folder for outcome in outcomes for folder in outcome.validation}
+    """List the folders of all measured policies, in the order in which a run trains them."""
+    folders = {folder for outcome in outcomes for folder in outcome.validation}
     order = {BASE: "0", INITIAL: "1"}
-    return sorted(found, key=lambda folder: order.get(folder, f"2{folder}"))
+    return sorted(folders, key=lambda folder: order.get(folder, f"2{folder}"))
 
 
 def _group(members: list[Outcome], keys: list[str]) -> Group:

@@ -1,4 +1,4 @@
-"""What a sweep's file says: one recipe, arms and lists of values; the runs are all their combinations. Pure."""
+"""Sweep files (YAML): one recipe with arms and lists of values; the runs are all combinations (a grid). Pure."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class SweepFile(Section):
-    """Runs of one recipe over settings and seeds."""
+    """A sweep file: runs of one recipe over settings and seeds."""
 
     recipe: str
-    """A ready recipe's name, or a YAML file relative to the sweep's."""
+    """Name of a packaged recipe, or a YAML file relative to the sweep file."""
     settings: dict[str, Any] = Field(default={}, alias="set")
-    """Changes of the recipe that hold for all runs, such as ``training.iterations: 2``."""
+    """Changes to the recipe for all runs, such as ``training.iterations: 2``."""
     arms: dict[Annotated[str, Field(pattern=SAFE_NAME)], dict[str, Any]] = Field(default={})
-    """Named variants, each with its own changes; without any there is one that changes nothing."""
+    """Named variants, each with its own changes; by default a single one without changes."""
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
-    """Lists of values by key; every arm runs with every combination of them."""
+    """Lists of values by key; each arm runs with every combination of them."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Combination:
     """One run of a sweep.
 
     Attributes:
-        name: of the run's folder; the same as long as arm, varied keys and values are called the same.
+        name: of the run's folder; it depends only on the names of arm, varied keys and values.
         arm: its arm, None without arms.
         varied: the value of each varied key.
-        own: changes of the recipe that the sweep's file asks for, as ``key=value``; files in them are relative to it.
-        given: changes that the user asked for beside.
+        own: changes to the recipe from the sweep file, as ``key=value``; paths in them are relative to it.
+        given: further changes from the user.
     """
 
     name: str
@@ -53,21 +53,21 @@ class Combination:
 
 
 def parse_sweep(text: str, source: str) -> SweepFile:
-    """The checked content of a sweep's file.
+    """Parse and validate a sweep file.
 
     Args:
-        source: what to call it in errors, usually its file name.
+        source: name of the text in errors, usually its file name.
 
     Raises:
         RecipeError: names the line and the key.
     """
     content, places = read_yaml(text, source)
     if not isinstance(content, dict):
-        raise RecipeError(f"{source}: a sweep is a mapping with the keys {', '.join(_KEYS)}")
+        raise RecipeError(f"{source}: a sweep must be a mapping with the keys {', '.join(_KEYS)}")
     if "recipe" not in content and "data" in content:
         raise RecipeError(
-            f"{source}: a recipe, not a sweep",
-            hint=f"`tspin-mlx run` takes it; a sweep begins with `recipe: {source}`, see `tspin-mlx sweep --help`",
+            f"{source}: this is a recipe, not a sweep",
+            hint=f"use `tspin-mlx run`; a sweep begins with `recipe: {source}`, see `tspin-mlx sweep --help`",
         )
     try:
         sweep = SweepFile.model_validate(content)
@@ -78,14 +78,14 @@ def parse_sweep(text: str, source: str) -> SweepFile:
 
 
 def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list[Combination]:
-    """All runs of a sweep, arm by arm, the last varied key changing fastest.
+    """List all runs of a sweep, arm by arm; the last varied key changes fastest.
 
     Args:
         name: of the sweep; the names of its runs begin with it.
-        given: changes beside the file's, as ``key=value``. One of a varied key leaves only the runs with that value.
+        given: further changes, as ``key=value``. For a varied key, only the runs with that value are kept.
 
     Raises:
-        RecipeError: a change of what an arm sets or the sweep decides, or not of the form ``key=value``.
+        RecipeError: a key that an arm sets or the sweep controls, or not of the form ``key=value``.
     """
     vary, others = dict(sweep.vary), []
     for override in given:
@@ -94,30 +94,30 @@ def combinations(sweep: SweepFile, name: str, given: Sequence[str] = ()) -> list
         _check_not_ours(key, f"override {override!r}")
         for arm, changes in sweep.arms.items():
             if key in changes:
-                raise RecipeError(f"override {override!r}: the arm {arm} sets {key} itself")
+                raise RecipeError(f"override {override!r}: {key} is set by the arm {arm}")
         if key in vary:
             vary[key] = [value]
         else:
             others.append(override)
-    found = []
+    runs = []
     arms: list[tuple[str | None, dict[str, Any]]] = [*sweep.arms.items()] or [(None, {})]
     for name_of_arm, changes in arms:
         for values in itertools.product(*vary.values()):
             varied = dict(zip(vary, values, strict=True))
             own = tuple(to_override(key, value) for key, value in (sweep.settings | changes | varied).items())
             title = _name(name, name_of_arm, varied)
-            found.append(Combination(title, name_of_arm, varied, own, tuple(others)))
-    return found
+            runs.append(Combination(title, name_of_arm, varied, own, tuple(others)))
+    return runs
 
 
 _KEYS = tuple(field.alias or name for name, field in SweepFile.model_fields.items())
 
-#: Keys that a sweep decides itself.
+#: Keys that the sweep controls.
 _OURS = ("run.name", "run.folder")
 
 
 def _check(sweep: SweepFile, places: Places, source: str) -> None:
-    """Every key is one of a recipe, and each is said in one place only."""
+    """Check that every key belongs to a recipe, and is set in only one place."""
     sections: dict[tuple[str, ...], dict[str, Any]] = {("set",): sweep.settings, ("vary",): sweep.vary}
     sections |= {("arms", arm): changes for arm, changes in sweep.arms.items()}
     for path, changes in sections.items():
@@ -125,7 +125,7 @@ def _check(sweep: SweepFile, places: Places, source: str) -> None:
             place = f"{place_of((*path, key), places, source)}: {'.'.join(path)}"
             _check_key(key, place)
             if path != ("vary",) and key in sweep.vary:
-                raise RecipeError(f"{place}: {key} is varied as well, at {place_of(('vary', key), places, source)}")
+                raise RecipeError(f"{place}: {key} is also varied, at {place_of(('vary', key), places, source)}")
     _check_arms(list(sweep.arms), places, source)
     for key, values in sweep.vary.items():
         texts = Counter(to_override(key, value) for value in values)
@@ -137,24 +137,24 @@ def _check_key(key: str, place: str) -> None:
     _check_not_ours(key, place)
     known = known_keys()
     if key not in (*known, "model"):
-        hint = suggest(key, known, "a key is section.key; see `tspin-mlx schema`")
+        hint = suggest(key, known, "keys have the form section.key; see `tspin-mlx schema`")
         raise RecipeError(f"{place}: unknown key {key}", hint=hint)
 
 
 def _check_not_ours(key: str, place: str) -> None:
     if key in _OURS:
-        raise RecipeError(f"{place}: {key} is the sweep's to decide", hint="--folder says where its runs are")
+        raise RecipeError(f"{place}: the sweep itself sets {key}", hint="choose the folder of its runs with --folder")
 
 
 def _check_arms(arms: list[str], places: Places, source: str) -> None:
     names = Counter(arm.lower() for arm in arms)
     if clash := [arm for arm in arms if names[arm.lower()] > 1]:
         place = place_of(("arms", clash[1]), places, source)
-        raise RecipeError(f"{place}: arms: {clash[0]} and {clash[1]} would be one folder where capitals do not count")
+        raise RecipeError(f"{place}: arms: {clash[0]} and {clash[1]} differ only in case, which some disks ignore")
 
 
 def _name(sweep: str, arm: str | None, varied: dict[str, Any]) -> str:
-    """A name that says what is varied; what it cannot say safely or briefly it tells apart by a digest."""
+    """Build a run's name from arm and varied values; unsafe or long parts are replaced by a digest."""
     last = Counter(key.rsplit(".", 1)[-1] for key in varied)
     parts = [sweep] if arm is None else [sweep, arm]
     for key, value in varied.items():
@@ -165,7 +165,7 @@ def _name(sweep: str, arm: str | None, varied: dict[str, Any]) -> str:
 
 
 def _safe(value: Any) -> str:
-    """A value in a folder's name, where capitals may not count: on a Mac they do not."""
+    """Format a value for a folder name, which must be unique even if case is ignored, as on a Mac."""
     text = to_override("", value)[1:]
     safe = _UNSAFE.sub("_", text).strip("_")
     return safe if safe == text.lower() else f"{safe}.{_digest(text)[:4]}"

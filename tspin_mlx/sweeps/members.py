@@ -1,4 +1,4 @@
-"""The runs of a sweep's file, every one of them checked before the first starts."""
+"""Load a sweep file and check every run in it before the first one starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Member:
 
     Attributes:
         combination: its settings.
-        checked: what it needs.
+        checked: model, data and plan.
         lineage: of its plan, see :func:`tspin_mlx.recipe.lineage.lineage`.
     """
 
@@ -42,7 +42,7 @@ class Member:
 
     @property
     def exists(self) -> bool:
-        """Whether the run was made."""
+        """Whether the run was created."""
         return self.checked.path.exists()
 
     @property
@@ -52,37 +52,38 @@ class Member:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the run is finished."""
         return self.exists and self.run.is_finished
 
     @property
     def phases(self) -> int:
-        """How many phases it has."""
+        """Number of its phases."""
         return len(self.lineage)
 
     def shared(self, other: Member) -> list[str]:
-        """Targets that both make alike."""
+        """List the targets that are identical in both."""
         return shared(self.lineage, other.lineage)
 
     def beginning(self, other: Member) -> list[str]:
-        """Those with which it begins. Later ones, such as the test of the base model, are not worth waiting for."""
+        """List the shared targets at its start; later ones, such as the base model's test, are not worth a wait."""
         return list(itertools.takewhile(set(self.shared(other)).__contains__, self.lineage))
 
 
 def load_sweep(file: Path, folder: Path, given: Sequence[str] = (), *, trusted: bool = False) -> list[Member]:
-    """All runs of a sweep, every one checked before anything is written.
+    """Load all runs of a sweep, and check each before anything is written.
 
     Args:
-        file: its YAML file; its runs are in ``folder`` / the file's name without ending.
-        given: changes of the recipe beside those of the file, as ``key=value``.
-        trusted: code that comes with a model may run.
+        file: its YAML file.
+        folder: its runs are in ``folder`` / the file's name without extension.
+        given: further changes to the recipe, as ``key=value``.
+        trusted: whether a model's own Python code may run.
 
     Raises:
-        TspinError: of the kind that fits; it names the combination and the key.
+        TspinError: of the matching kind; it names the combination and the key.
     """
     check_name(file.stem, "runs", hint=f"rename {file}: its runs begin with its name")
     if not file.is_file():
-        raise UsageError(f"{file}: no such file", hint="`tspin-mlx sweep --help` shows how one begins")
+        raise UsageError(f"{file}: no such file", hint="`tspin-mlx sweep --help` describes sweep files")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -97,7 +98,7 @@ def load_sweep(file: Path, folder: Path, given: Sequence[str] = (), *, trusted: 
         if fingerprint in members:
             raise UsageError(
                 f"{file.name}: {members[fingerprint].name} and {member.name} are the same run",
-                hint="their settings come to the same values, those of the recipe included: change one of them",
+                hint="with the recipe's own values, their settings are equal: change one of them",
             )
         members[fingerprint] = member
     return list(members.values())
@@ -126,6 +127,6 @@ def _checked(
         try:
             open_run(checked.path, checked.plan)
         except UsageError as error:
-            error.hint = "give the settings it was made with, give the file another name, or remove the run's folder"
+            error.hint = "use the original settings, rename the sweep file, or remove the run's folder"
             raise
     return Member(combination, checked, lineage(checked.plan))

@@ -1,4 +1,4 @@
-"""What runs came to, in one held-out measure, read for a comparison."""
+"""Read one held-out measure of several runs from their evaluations and tests, for a comparison."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ..runs.policies import best_so_far
 from ..runs.run import Run, find_run, named_path, run_paths
 from .compare import Outcome
 
-#: What every run measures, whatever its task.
+#: The measure that every run has.
 ALWAYS_MEASURED = "nll"
 
 
 def runs_named(names: Sequence[str], folder: Path) -> list[Run]:
-    """Runs by name, path, or the name or path of a folder of runs, such as a sweep's; without names all of ``folder``.
+    """Find runs by name or path, or by that of a folder of runs, such as a sweep's; without names all of ``folder``.
 
-    Those of a folder come in the order in which they were made.
+    The runs of a folder are in the order of their creation.
 
     Raises:
         UsageError: there are none, or none of that name.
     """
-    found = [run for name in names for run in _in_folder(named_path(name, folder)) or [find_run(name, folder)]]
-    found = found if names else _in_folder(folder)
-    if not found:
+    runs = [run for name in names for run in _in_folder(named_path(name, folder)) or [find_run(name, folder)]]
+    runs = runs if names else _in_folder(folder)
+    if not runs:
         raise UsageError(f"no runs in {folder}", hint="start one with: tspin-mlx quickstart")
-    return list({run.path.absolute(): run for run in found}.values())
+    return list({run.path.absolute(): run for run in runs}.values())
 
 
 def _in_folder(folder: Path) -> list[Run]:
@@ -38,16 +38,16 @@ def _in_folder(folder: Path) -> list[Run]:
 
 
 def default_metric(runs: Sequence[Run]) -> str:
-    """The measure by which all the runs choose their best policy; ``nll`` if they do not agree."""
+    """Return the measure by which the runs choose their best policy; ``nll`` if they differ."""
     chosen = {run.outline.best_metric for run in runs}
     return chosen.pop() if len(chosen) == 1 else ALWAYS_MEASURED
 
 
 def outcomes(runs: Sequence[Run], metric: str) -> list[Outcome]:
-    """What each run has in a measure.
+    """Read the values of a measure in each run.
 
     Raises:
-        UsageError: no run measures it.
+        UsageError: no run has measured it.
     """
     known = dict.fromkeys(name for run in runs for content in run.evaluations().values() for name in content["metrics"])
     if known and metric not in known:
@@ -70,14 +70,14 @@ def _outcome(run: Run, metric: str) -> Outcome:
 
 
 def _values(measured: dict[str, Any], metric: str, warm: bool) -> dict[str, float]:
-    """By policy; without a warm-up the initial policy is the model as it came."""
+    """Return the values by policy; without a warm-up the initial policy is also the base model."""
     values = {folder: part["metrics"][metric] for folder, part in measured.items() if metric in part["metrics"]}
     return values if warm or INITIAL not in values else {BASE: values[INITIAL], **values}
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Everything but the seed that can change the results. The data are known by what the recipe calls them: the
-    digest of what was read of them may depend on the seed."""
+    """Collect all settings that can change results, except the seed. Data is identified by its name in the recipe: the
+    digest of what was read may depend on the seed."""
     recipe = run.outline.settings
     kept = {key: value for key, value in recipe.items() if key not in NO_INFLUENCE and key != "run.seed"}
     files = {key: recipe[key] for key in ("data.train", "data.validation", "data.test")}

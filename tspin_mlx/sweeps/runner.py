@@ -1,4 +1,4 @@
-"""Works through a sweep: starts its runs, a few at a time, so that nothing is made twice."""
+"""Run a sweep: start its runs, a few at a time, in an order that lets them reuse shared phases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..runs.lock import RunLock, is_held, who_holds
 from ..runs.run import Run
 from .members import Member
 
-#: What can happen to a run. ``joined``: another process works on it, and this one waits for its end.
+#: What can happen to a run. ``joined``: another process is working on it, and this one waits until it ends.
 What = Literal["started", "resumed", "joined", "finished", "stopped", "failed"]
 
 _PAUSE_S = 0.1
@@ -27,13 +27,13 @@ _PAUSE_S = 0.1
 
 @dataclass(frozen=True)
 class Change:
-    """What has happened to a run.
+    """A change in the state of a run.
 
     Attributes:
         member: the run.
         what: happened.
-        elapsed_s: since this process began with it.
-        detail: why it failed, or what it took over.
+        elapsed_s: seconds since this process started it.
+        detail: why it failed, or what it reused.
         hint: the next step after a failure.
         exit_code: of a run that ended.
     """
@@ -48,18 +48,18 @@ class Change:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Within the block, no other process works through the sweep whose runs are in ``folder``.
+    """Lock the sweep whose runs are in ``folder`` for this process within the block.
 
     Raises:
-        BusyError: another one does.
-        StorageError: the folder cannot be made or locked.
+        BusyError: another process is running the sweep.
+        StorageError: the folder cannot be created or locked.
     """
     storage.make_folder(folder)
     try:
         lock = RunLock.acquire(folder)
     except BusyError:
         raise BusyError(
-            f"{who_holds(folder)} works through {folder} already", hint="wait for it, or press Ctrl-C there"
+            f"the sweep in {folder} is in use by {who_holds(folder)}", hint="wait for it, or press Ctrl-C there"
         ) from None
     try:
         yield
@@ -68,44 +68,44 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 class Sweeping:
-    """Works through the runs of a sweep.
+    """Runs the members of a sweep.
 
     Args:
         members: all its runs.
-        jobs: how many at once.
-        tell: hears of every change.
-        trusted: code that comes with a model may run.
+        jobs: how many run at the same time.
+        on_change: called with every change.
+        trusted: whether a model's own Python code may run.
     """
 
     def __init__(
-        self, members: Sequence[Member], jobs: int, tell: Callable[[Change], None], *, trusted: bool = False
+        self, members: Sequence[Member], jobs: int, on_change: Callable[[Change], None], *, trusted: bool = False
     ) -> None:
-        self._members, self._jobs, self._tell, self._trusted = members, jobs, tell, trusted
+        self._members, self._jobs, self._on_change, self._trusted = members, jobs, on_change, trusted
         self._waiting = [member for member in members if not member.is_finished]
         self._working: dict[str, _Work] = {}
 
     def paths(self) -> list[Path]:
-        """Folders of the runs that are under way."""
+        """List the folders of the runs in progress."""
         return [work.run.path for work in list(self._working.values())]
 
     def work(self, stopping: Callable[[], bool]) -> None:
-        """Return when every run has ended, or those under way have after ``stopping`` said so."""
+        """Work until every run has ended, or, once ``stopping`` returns True, those in progress have."""
         while True:
             for work in [work for work in self._working.values() if not work.is_alive()]:
                 del self._working[work.member.name]
-                self._tell(_ending(work))
+                self._on_change(_ending(work))
             while len(self._working) < self._jobs and not stopping() and (member := self._next()):
                 self._waiting.remove(member)
                 self._begin(member)
-                if stopping() and member.name in self._working:  # asked while it began: it did not hear of it
-                    with contextlib.suppress(UsageError):  # it has ended already
+                if stopping() and member.name in self._working:  # requested while it started, so it missed the request
+                    with contextlib.suppress(UsageError):  # it has already ended
                         request_stop(self._working[member.name].run, "step")
             if not self._working and (stopping() or not self._waiting):
                 return
             time.sleep(_PAUSE_S)
 
     def _next(self) -> Member | None:
-        """The first run that would not begin with what another one is just making."""
+        """Return the first run whose first phases no other run is computing now."""
         return next((member for member in self._waiting if not self._should_wait(member)), None)
 
     def _should_wait(self, member: Member) -> bool:
@@ -121,16 +121,16 @@ class Sweeping:
                 what, run, engine, detail = "joined", member.run, None, ""
             else:
                 run = make(member.checked, None if member.exists else self._origin(member)).run
-                detail = _taken_over(run) if what == "started" else ""
+                detail = _reused(run) if what == "started" else ""
                 engine = resume(run, trusted=self._trusted, shared_by=self._jobs)
         except TspinError as error:
-            self._tell(Change(member, "failed", 0.0, error.message, error.hint, error.exit_code))
+            self._on_change(Change(member, "failed", 0.0, error.message, error.hint, error.exit_code))
             return
         self._working[member.name] = _Work(member, run, engine, begun, offset)
-        self._tell(Change(member, what, detail=detail))
+        self._on_change(Change(member, what, detail=detail))
 
     def _origin(self, member: Member) -> Run | None:
-        """The run that has done most of what this one would do alike."""
+        """Return the run that has done most of the phases shared with this one."""
         runs = [(other.run, member.shared(other)) for other in self._members if other.exists]
         done = [(sum(map(run.store.has, targets)), run) for run, targets in runs]
         count, best = max(done, key=lambda pair: pair[0], default=(0, None))
@@ -143,7 +143,7 @@ class _Work:
     run: Run
     engine: Popen[bytes] | None
     begun: float
-    offset: int  # bytes of the event log that were there before
+    offset: int  # size of the event log before the start, in bytes
 
     def is_alive(self) -> bool:
         if self.engine is None:
@@ -151,7 +151,7 @@ class _Work:
         return self.engine.poll() is None
 
 
-def _taken_over(run: Run) -> str:
+def _reused(run: Run) -> str:
     origin = run.about["forked_from"]
     if origin is None:
         return ""
