@@ -66,13 +66,13 @@ MISTAKES = {
         [],
         [*map(json.dumps, [GOOD] * 16), '{"prompt": '],
         "train.jsonl:17: not valid JSON",
-        "mend",
+        "fix",
     ),
     "empty answer": (
         [],
         seventeenth({"prompt": "x", "response": ""}),
         "train.jsonl:17: 'response' is empty",
-        "mend",
+        "fix",
     ),
     "long prompt": (
         [],
