@@ -85,3 +85,19 @@ def test_every_page_links_to_what_is_there():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_tests_that_pages_name_are_there():
+    tests = ROOT / "tests"
+    named = 0
+    for page in sorted((ROOT / "docs").glob("**/*.md")):
+        file = None
+        for name in re.findall(
+            r"`((?:tests/)?(?:[\w/]*test_\w+\.py|…)(?:::test_\w+)?)", page.read_text(encoding="utf-8")
+        ):
+            path, _, function = name.removeprefix("tests/").partition("::")
+            file = file if path == "…" else tests / path
+            assert file is not None and file.exists(), f"{page.name}: {name}"
+            assert f"def {function}" in file.read_text(encoding="utf-8"), f"{page.name}: {name}"
+            named += 1
+    assert named > 40
