@@ -231,9 +231,7 @@ def test_a_recipe_of_another_version_is_refused_in_words(made):
     row["recipe"]["training"]["flux"] = 1
     made.store.write_json("plan.json", row)
     for use in (Run(made.path).recipe, Run(made.path).replan, Run(made.path).plan):
-        with pytest.raises(
-            UsageError, match=r"made by tspin-mlx .*, whose recipes had other keys or values \(training\.flux\)"
-        ):
+        with pytest.raises(UsageError, match=r"made by tspin-mlx .* had other keys or values \(training\.flux\)"):
             use()
 
 
@@ -304,9 +302,7 @@ def collapsing(tmp_path, *overrides):
 def test_after_a_collapse_no_further_iterations_are_made_if_the_recipe_says_so(tmp_path):
     run = collapsing(tmp_path, "guard.stop=true")
     finish(run, *TARGETS[:7])
-    finish(
-        run, "iterations/000/eval.json", signs=["the expert's answers have NLL 9.00 per token, 1.00 before self-play"]
-    )
+    finish(run, "iterations/000/eval.json", signs=["the expert's answers have NLL 9.00 per token"])
     assert run.pending() == CONCLUSIONS
     finish(run, *CONCLUSIONS)
     assert run.is_finished

@@ -40,9 +40,7 @@ def test_home_lists_runs_and_opens_one(make_run):
         assert "iteration 1 NLL 1.00" in seen and "▁" in seen
         app.screen.query_one(DataTable).move_cursor(row=list(app.screen._runs).index("broken"))
         await pilot.press("enter")
-        await until(
-            pilot, lambda: "has changed since it was written" in text_of(app) or "cannot be read" in text_of(app)
-        )
+        await until(pilot, lambda: "has changed since" in text_of(app) or "cannot be read" in text_of(app))
         app.screen.query_one(DataTable).move_cursor(row=list(app.screen._runs).index("first"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
