@@ -28,7 +28,7 @@ def test_a_policy_that_becomes_better_shows_no_sign():
     ("now", "sign"),
     [
         ({"stop_rate": 0.75}, None),
-        ({"stop_rate": 0.74}, "74% of the held-out answers end by themselves, 100% before self-play"),
+        ({"stop_rate": 0.74}, "74% of held-out answers end by themselves, 100% before self-play"),
         ({"nll": 1.34}, None),
         ({"nll": 1.36}, "the expert's answers have NLL 1.36 per token, 1.25 before self-play"),
         ({"truncated": 0.5}, None),
@@ -72,7 +72,7 @@ def test_a_policy_that_was_not_a_number_at_first_is_never_taken_for_healthy():
 
 def test_all_signs_are_named():
     assert signs(stop_rate=0.0, nll=3.0, truncated=1.0) == [
-        "0% of the held-out answers end by themselves, 100% before self-play",
+        "0% of held-out answers end by themselves, 100% before self-play",
         "the expert's answers have NLL 3.00 per token, 1.25 before self-play",
         "100% of sampled answers were cut off, 25% before self-play",
     ]

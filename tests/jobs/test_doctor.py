@@ -85,9 +85,7 @@ def test_a_run_that_is_killed_makes_the_same_files(tiny_model, tmp_path):
     said = []
     found = doctor.repeats_itself(tmp_path, said.append, str(tiny_model))
     assert found.verdict == "ok", found
-    assert re.match(
-        r"\d\d files of two runs, one of them killed [12] times, are identical; trained at \d+ tok", found.text
-    )
+    assert re.match(r"\d\d files of two runs, .* killed [12] times, are identical; trained at \d+ tok", found.text)
     assert len(said) == 4
 
 

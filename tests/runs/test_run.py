@@ -159,9 +159,7 @@ def test_a_recipe_of_another_version_is_refused_in_words(made):
     row["recipe"]["training"]["flux"] = 1
     made.store.write_json("plan.json", row)
     for use in (Run(made.path).recipe, Run(made.path).replan, Run(made.path).plan):
-        with pytest.raises(
-            UsageError, match=r"made by tspin-mlx .*, whose recipes had other keys or values \(training\.flux\)"
-        ):
+        with pytest.raises(UsageError, match=r"made by tspin-mlx .* had other keys or values \(training\.flux\)"):
             use()
 
 

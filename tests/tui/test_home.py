@@ -41,9 +41,7 @@ def test_home_lists_runs_and_opens_one(make_run):
         table = app.screen.query_one(DataTable)
         table.move_cursor(row=table.get_row_index("broken"))
         await pilot.press("enter")
-        await until(
-            pilot, lambda: "has changed since it was written" in text_of(app) or "cannot be read" in text_of(app)
-        )
+        await until(pilot, lambda: "has changed since" in text_of(app) or "cannot be read" in text_of(app))
         table.move_cursor(row=table.get_row_index("first"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))

@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, text, paths, seeds, storage, the machine, signals."""
+"""Foundations: errors, text, paths, seeds, storage, the machine, signals."""

@@ -67,8 +67,7 @@ class Stop:
             raise Stopped(self._exit_code)
 
     def between(self, previous: HasIteration | None, following: HasIteration) -> None:
-        """Stop between two phases if asked to; the warm-up counts as an iteration, and the phases after the last
-        iteration are still done.
+        """Stop between two phases if asked to; the warm-up is an iteration, phases after the last one are still done.
 
         Args:
             previous: the phase just done, None at the start.

@@ -91,7 +91,6 @@ def render(example: RawExample, identity: str, tokenizer: Any, data: DataSection
     """Tokenise an example once, for generation and for training.
 
     Args:
-        identity: the prompt's id.
         tokenizer: mlx-lm's tokenizer wrapper.
         vocab_size: token ids must be below it.
 
@@ -131,7 +130,6 @@ def render_prompt(messages: Sequence[dict[str, str]], tokenizer: Any, template: 
 
     Args:
         messages: ``role`` and ``content`` of each turn; the last is the user's.
-        tokenizer: mlx-lm's tokenizer wrapper.
         template: ``data.template`` of the recipe.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The engine's process: does each phase of a plan that is not done."""
+"""The engine: runs the phases of a plan that are not done yet, in its own process."""

@@ -40,16 +40,11 @@ class Context:
         self._current = BASE
         self.gradients = Gradients(policy)
         if not policy.mlx_lm_agrees:
-            emit(
-                "warning", message="mlx-lm does not read this model's RoPE settings: to use the adapter there, fuse it"
-            )
+            self.warn("mlx-lm does not read this model's RoPE settings: to use the adapter there, fuse it")
         if not policy.scorer.split:
-            emit("warning", message="this model's LM head was not found: training computes all logits, which is slower")
+            self.warn("this model's LM head was not found: training computes all logits, which is slower")
         elif not policy.scorer.shares:
-            emit(
-                "warning",
-                message="this model cannot share prompts: each is computed once per response, which is slower",
-            )
+            self.warn("this model cannot share prompts: each is computed once per response, which is slower")
 
     @property
     def self_play_prompts(self) -> Sequence[Prompt]:

@@ -106,8 +106,7 @@ def _intact_shards(context: Context, folder: str) -> set[str]:
 
 
 def sample_measures(prompts: Sequence[Prompt], responses: Sequence[Response]) -> dict[str, float]:
-    """Compute the shares of responses that ended by themselves, were cut off, and equal the expert's, in [0, 1]; and
-    the mean length in tokens."""
+    """Compute the shares of responses that stopped, were cut off, and equal the expert's; and the mean length."""
     count = len(responses)
     stopped = sum(response.finish_reason == "stop" for response in responses)
     identical = sum(

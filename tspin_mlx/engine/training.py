@@ -42,14 +42,14 @@ def refer(context: Context, phase: Phase) -> None:
 
 def train(context: Context, phase: TrainPhase) -> None:
     """Train on this iteration's triplets, and store their first log-probabilities."""
-    examples, beside = _triplets(context, phase), Path(phase.target)
+    examples, target = _triplets(context, phase), Path(phase.target)
     reference = {}
     if phase.objective.reference:
-        rows = context.store.read_jsonl(beside.with_name(REFERENCE).as_posix())
+        rows = context.store.read_jsonl(target.with_name(REFERENCE).as_posix())
         reference = {row["id"]: row["logps"] for row in rows}
     logps = _optimise(context, phase, examples, reference)
     scores = [Score(prompt.id, *logps[prompt.id]) for prompt, _ in examples]
-    context.store.write_jsonl(beside.with_name(SCORES).as_posix(), [to_row(score) for score in scores])
+    context.store.write_jsonl(target.with_name(SCORES).as_posix(), [to_row(score) for score in scores])
     _finish(context, phase)
 
 

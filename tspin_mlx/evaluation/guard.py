@@ -1,5 +1,4 @@
-"""The collapse guard: warnings when self-play makes stop rate, NLL or truncation worse, when the loss is saturated, and
-when samples equal the expert's answers. Pure."""
+"""The collapse guard: warn about stop rate, NLL and truncation, a saturated loss, and identical samples. Pure."""
 
 from __future__ import annotations
 
@@ -34,12 +33,11 @@ def signs_of_collapse(initial: Health, now: Health, section: GuardSection) -> li
     Args:
         initial: the policy at the start of self-play.
         now: the policy after an iteration; its samples are those that the iteration was trained on.
-        section: the recipe's section ``guard``.
     """
     signs = []
     if initial.stop_rate - now.stop_rate > section.stop_rate_drop:
         signs.append(
-            f"{now.stop_rate:.0%} of the held-out answers end by themselves, {initial.stop_rate:.0%} before self-play"
+            f"{now.stop_rate:.0%} of held-out answers end by themselves, {initial.stop_rate:.0%} before self-play"
         )
     # `not <=`, so that NaN is a sign too.
     if not now.nll - initial.nll <= section.nll_rise:

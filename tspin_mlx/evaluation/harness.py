@@ -41,7 +41,6 @@ def run_harness(
     the beginning if prompt and answer would exceed the model's context length.
 
     Args:
-        policy: to evaluate.
         tasks: names of tasks.
         template: ``data.template`` of the recipe.
         batch_size: answers generated at once.

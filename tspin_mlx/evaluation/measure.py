@@ -26,8 +26,6 @@ def answer_greedily(
     """Answer each prompt with greedy decoding.
 
     Args:
-        policy: to measure.
-        prompts: to answer.
         max_tokens: longest answer.
         batch_size: prompts answered at once.
         on_progress: see :func:`tspin_mlx.generation.batch.generate`.
@@ -48,7 +46,6 @@ def measure(
     """Measure a policy on held-out examples.
 
     Args:
-        policy: whose adapter is loaded.
         prompts: held-out prompts with the expert's answers.
         responses: the policy's greedy answers, for the task metrics.
         opponent: greedy answers of the policy that this one was trained against, used as y' in the advantages. None

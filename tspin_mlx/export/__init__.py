@@ -1,1 +1,1 @@
-"""What leaves a run: fused models, adapters for other programs, preference data, and a repository on the Hub."""
+"""Exports of a run: fused models, adapters for other programs, preference data, and repositories on the Hub."""

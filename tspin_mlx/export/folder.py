@@ -73,6 +73,7 @@ def _existing(store: Store, name: str, origin: dict[str, Any]) -> Export:
     if any(note.get(key) != value for key, value in origin.items()):
         raise UsageError(f"{path} exists already, and was made from something else", hint="choose another --out NAME")
     if damaged := store.damaged(name):
-        hint = f"remove {path} and try again"
-        raise DamagedError(f"{store.root / damaged[0]} has changed since it was written", hint=hint)
+        raise DamagedError(
+            f"{store.root / damaged[0]} has changed since it was written", hint=f"remove {path} to retry"
+        )
     return Export(path, note, made=False)

@@ -91,7 +91,6 @@ def push(target: Target, files: Mapping[str, Path | bytes], message: str) -> Pus
 
     Args:
         files: local files or contents, by name in the repository.
-        message: the commit message.
 
     Raises:
         HubError: of the matching kind.

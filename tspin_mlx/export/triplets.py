@@ -32,7 +32,6 @@ def export_triplets(
 
     Args:
         iteration: None for all.
-        name: of the export.
         trusted: whether the model's own Python code may run.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The policy answers: in batches, as a stream, in a chat."""
+"""Generation: in batches, streaming, and chat."""

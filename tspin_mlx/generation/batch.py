@@ -54,8 +54,6 @@ def generate(
     the order of the prompts (except through the backend's rounding of logits).
 
     Args:
-        policy: model, tokenizer and adapter.
-        prompts: as token ids.
         seeds: one per prompt; None decodes greedily.
         decoding: sampling settings.
         on_progress: called after each round of tokens with the numbers of finished responses and of tokens so far,

@@ -24,7 +24,6 @@ class ChatSession:
     """A run's model, ready to answer as any of the run's policies.
 
     Args:
-        run: whose policies answer.
         trusted: whether the model's own Python code may run.
 
     Attributes:

@@ -74,7 +74,6 @@ def stream(
     """Stream the answer to one prompt in pieces of text.
 
     Args:
-        policy: model, tokenizer and adapter.
         prompt: token ids, at least one.
         decoding: sampling settings; the batch size is not used.
         seed: of the sampler, as in :func:`tspin_mlx.generation.batch.generate`; None decodes greedily.

@@ -1,1 +1,1 @@
-"""A run's processes: launched, supervised, stopped, and reported to trackers."""
+"""Processes of a run: launch, supervise, stop; and experiment trackers."""

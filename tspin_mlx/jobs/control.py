@@ -48,7 +48,6 @@ def resume(run: Run, *, trusted: bool = False, shared_by: int | None = None) -> 
     """Resume a run in the background.
 
     Args:
-        trusted: whether the model's own Python code may run.
         shared_by: number of runs of a sweep that run at the same time and share the machine's memory.
 
     Raises:

@@ -35,7 +35,6 @@ class ExitStatus:
 
 _REPORTED = range(2, 9)  # the exit codes of errors.py
 
-
 _LESS_MEMORY = (
     "resume it, or start a run that needs less memory: training.grad_checkpoint=true, a smaller "
     "training.micro_batch_size or generation.batch_size, shorter data.max_tokens, fewer lora.layers"

@@ -94,7 +94,6 @@ def batch_loss(
     Args:
         logps: (k, m) float32, of k responses (y; y, y'; or y, y', y0) to each of m prompts.
         entropies: (k, m) float32, the policy's entropy summed over the tokens of each response, in nats.
-        objective: the weights.
         counts: (3,) float32, of the whole batch: triplets, tokens of y, tokens of all responses.
         reference: (k, m) float32, log-probabilities at the start of the iteration; used if the objective has a
             reference. With it and beta 0 the contrast is SPIN's loss (arXiv 2401.01335), with alpha as its lambda.

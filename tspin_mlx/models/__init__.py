@@ -1,1 +1,1 @@
-"""Models and adapters: found, loaded, converted, saved."""
+"""Models and adapters: locate, load, convert, save."""

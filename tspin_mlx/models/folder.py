@@ -58,7 +58,6 @@ def resolve_model(
     """Find, download or convert the model that a recipe names.
 
     Args:
-        section: the recipe's section ``model``.
         trusted: download and run the model's own Python code.
         on_stage: called with each next stage that takes a while, in words.
 

@@ -31,7 +31,6 @@ _ROUNDING = 0.1  # of the norm of the logits: in bfloat16, two ways to compute t
 #: a factor of 1,024 still does no harm, one of 16,384 overflows (SmolLM2-135M, four triplets of the quickstart).
 _LOSS_SCALE = 64.0
 
-
 _ADAPTER_LEAVES = ("lora_a", "lora_b", "m")
 
 #: FLOPs a GPU could do while the operations of one layer are built and launched, forward and backward: 0.4 ms at about
@@ -59,8 +58,7 @@ class Policy:
 
     @cached_property
     def loss_scale(self) -> float:
-        """Factor by which the loss is multiplied and gradients are divided, so that small ones survive in float16; a
-        power of two, so it is exact."""
+        """Loss scale, a power of two: gradients are divided by it, so that small ones do not vanish in float16."""
         computes_in = self.model(mx.zeros((1, 1), mx.int32)).dtype  # lazy: nothing is evaluated
         return _LOSS_SCALE if computes_in == mx.float16 else 1.0
 
@@ -78,9 +76,7 @@ def load_policy(folder: ModelFolder, dtype: str, lora: LoraSection, seed: int) -
     """Load the model with a new adapter, which does not change its outputs yet.
 
     Args:
-        folder: the model on disk.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16`` (see :class:`tspin_mlx.recipe.schema.ModelSection`).
-        lora: kind, rank, scale, dropout and layers of the adapter.
         seed: of the random matrices of the adapter.
 
     Raises:

@@ -1,1 +1,1 @@
-"""What the user wrote, and the plan that follows from it. Pure: no model, no MLX."""
+"""Recipes (YAML) and the plans made from them. Pure: no model, no MLX."""

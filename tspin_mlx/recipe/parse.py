@@ -175,7 +175,7 @@ def readable(error: ValidationError, places: Places, source: str, root: type[Bas
     name = _dotted(path)
     if first["type"] == "extra_forbidden":
         if name in REMOVED:
-            hint = "delete it; docs/method.md describes what it did and how it measured"
+            hint = "delete it; docs/method.md describes what it did and what was measured"
             return RecipeError(f"{place}: {name} was removed", hint=hint)
         known = _known_keys(path[:-1], root)
         elsewhere = _section_with(str(path[-1])) if root is Recipe else ""

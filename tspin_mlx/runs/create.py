@@ -34,10 +34,8 @@ def create_run(
     """Create a run's folder, complete or not at all.
 
     Args:
-        path: of the folder.
         recipe_text: as the user wrote it.
         model: ``name``, ``path`` and ``fingerprint`` of the base model.
-        prompts: the tokenised examples.
         origin: a run to copy results from, if this plan would compute the same.
         recipe_path: of the recipe's file, for other runs of it.
     """

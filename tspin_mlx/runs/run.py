@@ -244,8 +244,7 @@ class Run:
         return self.store.read_json("result.json") if self.store.has("result.json") else None
 
     def test(self) -> dict[str, dict[str, Any]] | None:
-        """Read measures and answers on the test examples, by policy folder: base, initial and chosen one; None before
-        the end or without test examples."""
+        """Read the results on test examples by policy folder (base, initial and chosen); None if there are none yet."""
         if not self.store.has("test.json"):
             return None
         phases = [phase for phase in self.outline.phases if phase.kind == "test"]

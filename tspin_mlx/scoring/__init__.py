@@ -1,1 +1,1 @@
-"""Log-probabilities of responses: collation, shared prompts, the vocabulary head."""
+"""Log-probabilities of responses: collation, prompt prefix sharing, the LM head."""

@@ -26,7 +26,6 @@ Signature = tuple[tuple[int, ...], ...]
 #: Cost of one more call of the model on a CPU, in tokens: a group is split if its padding costs more.
 CALL_COST = 24
 
-
 #: Fewest tokens that a row or a prefix has. Metal's attention for up to 8 queries cannot be differentiated
 #: (MLX 0.32.4: "the vector kernels do not produce a logsumexp").
 _LEAST = 10
@@ -100,7 +99,6 @@ def collate(examples: Sequence[Example], *, share: bool = True, call_cost: int =
     """Collate examples, all with the same number of responses, into the arrays of a micro-batch.
 
     Args:
-        examples: prompts with their responses.
         share: compute the beginning of each prompt once for all its responses.
         call_cost: cost of one more call of the model, in tokens; each group and each prefix is a call.
     """
@@ -139,8 +137,7 @@ def collate(examples: Sequence[Example], *, share: bool = True, call_cost: int =
 
 
 class _Row(NamedTuple):
-    """One response: its index, its prompt's index in the part, the tokens that the model sees, the column at which its
-    first token is predicted, and its tokens."""
+    """A response: its index, its prompt's, the input tokens, the column predicting its first token, its tokens."""
 
     number: int
     owner: int
@@ -162,16 +159,14 @@ def _rows(group: Sequence[_Row]) -> Rows:
 
 
 def split_prompts(lengths: Sequence[int], responses: int, call_cost: int = CALL_COST) -> list[list[int]]:
-    """Split prompts into parts of similar lengths. A part shares a prefix as long as its shortest prompt; the rest of
-    the longer ones is computed for every response.
+    """Split prompts into parts of similar lengths; returns their indices.
+
+    A part shares a prefix as long as its shortest prompt; the rest of longer ones is computed for every response.
 
     Args:
         lengths: of the prompts, in tokens.
         responses: number of responses to each prompt.
         call_cost: fixed cost of a call of the model, in tokens.
-
-    Returns:
-        Indices of the prompts in each part.
     """
     order = sorted(range(len(lengths)), key=lambda n: (-lengths[n], n))
 
@@ -235,9 +230,7 @@ def batch_order(count: int, epochs: int, batch_size: int, seed: int) -> Iterator
 
     Args:
         count: number of examples.
-        epochs: passes over them.
         batch_size: examples per step; the last step of an epoch may have fewer.
-        seed: of the phase.
     """
     for epoch in range(epochs):
         order = list(range(count))

@@ -10,15 +10,12 @@ import mlx.core as mx
 #: Maps hidden states (N, d) to logits (N, vocabulary).
 Head = Callable[[mx.array], mx.array]
 
-
 #: Which outputs will be differentiated: the log-probabilities, or the entropies as well.
 Differentiate = Literal["logps", "both"]
-
 
 #: Logits in one chunk of scored positions. MLX works on up to ten operations at a time, so about fifteen float32 arrays
 #: of this size live at once.
 LOGITS_AT_ONCE = 2**23
-
 
 #: The same when saving memory matters more than speed.
 FEW_LOGITS_AT_ONCE = 2**21

@@ -49,7 +49,6 @@ class Scorer:
     are computed (``split`` is False), or the whole prompt for each response (``shares`` is False).
 
     Args:
-        model: an mlx-lm model.
         call_cost: fixed cost of a call of the model, in tokens.
     """
 
@@ -173,7 +172,6 @@ def score(
     """Score many examples without a gradient.
 
     Args:
-        scorer: of the policy.
         examples: prompts, all with the same number k of responses.
         on_progress: called after each forward pass with the numbers of examples and of response tokens scored so far,
             and the seconds since the beginning; an exception from it ends the scoring.

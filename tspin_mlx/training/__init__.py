@@ -1,1 +1,1 @@
-"""The training loop, gradient checkpointing, checkpoints, and what fits into memory."""
+"""The training loop, gradient checkpointing, checkpoints, and fitting into memory."""

@@ -18,7 +18,6 @@ class Checkpoints:
     """The checkpoints of one phase, ``checkpoints/step-000012`` and so on next to its result.
 
     Args:
-        store: of the run.
         target: of the phase, relative to the run.
         emit: called with a warning if a checkpoint is damaged.
     """

@@ -24,8 +24,7 @@ _USABLE = 0.8
 
 
 def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
-    """Resolve ``training.grad_checkpoint=auto`` in a plan. The run stores the decision, so a resumed run computes the
-    same.
+    """Resolve ``training.grad_checkpoint=auto`` in a plan. The run stores the decision, to compute the same if resumed.
 
     Raises:
         SetupError: the recipe asks for gradient checkpointing, which the model does not allow.
@@ -64,8 +63,7 @@ def settle_memory(run: Run, plan: Plan, policy: Policy, emit: Emit) -> Plan:
 
 
 def measured_sizes(policy: Policy, plan: Plan, prompts: Sequence[Prompt], budget: int) -> tuple[BatchSizes, int]:
-    """Choose batch sizes for ``training.grad_checkpoint=auto``: the recipe's micro-batch if it fits, else a smaller
-    one, else gradient checkpointing.
+    """Choose sizes for ``grad_checkpoint=auto``: the micro-batch if it fits, else a smaller one, else checkpointing.
 
     Args:
         prompts: all prompts that will be trained on.
@@ -103,7 +101,6 @@ def triplet_bytes(
 
     Args:
         phase: its objective decides how many responses there are.
-        prompts: all prompts that will be trained on.
         max_tokens: longest sampled response.
         grad_checkpoint: recompute the activations of layers in the backward pass.
     """

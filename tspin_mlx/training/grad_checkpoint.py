@@ -42,8 +42,6 @@ def grad_checkpointed(model: nn.Module, enabled: bool, seeds: LayerSeeds | None 
     The layers' ``__call__`` is patched on their class and restored: doing it per phase would nest the recomputation.
 
     Args:
-        model: an mlx-lm model.
-        enabled: if False, do nothing.
         seeds: of the layers' dropout.
     """
     if not enabled:

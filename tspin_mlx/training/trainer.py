@@ -38,7 +38,6 @@ _LOOKED_AT = 2000  # micro-batches, to find the frequent shapes
 #: A micro-batch with its log-probabilities, entropies and reference log-probabilities, each (k, m) float32.
 Seen = tuple[MicroBatch, np.ndarray, np.ndarray, np.ndarray]
 
-
 #: Loss share, log-probabilities, entropies; and the gradients.
 GradientResult = tuple[tuple[mx.array, mx.array, mx.array], Any]
 
@@ -86,7 +85,6 @@ class Trainer:
     """Trains a policy's adapter in place, one optimiser step at a time.
 
     Args:
-        policy: a model with an adapter.
         objective: the weights of the loss.
         config: batch sizes, optimiser and schedule.
         seed: of the examples' order and of dropout.

@@ -1,1 +1,1 @@
-"""What a run shows: events, the view folded from them, and charts. No model, no MLX."""
+"""Events of a run, the view reduced from them, and charts. No model, no MLX."""

@@ -79,6 +79,5 @@ def estimate(plan: Outline, characters: tuple[float, float] | None, speed: Speed
 
 
 def disk_bytes(iterations: int, adapter_bytes: int) -> int:
-    """Estimate the disk space of a run in bytes: an adapter per policy, checkpoints with the optimiser's two moments,
-    and as much again for text."""
+    """Estimate a run's disk space in bytes: an adapter per policy, checkpoints with two moments, and text."""
     return adapter_bytes * (2 + iterations + 9) + (16 << 20)
