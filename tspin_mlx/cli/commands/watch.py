@@ -34,7 +34,7 @@ def watch(
 
     run = find_run(name, folder)
     if is_terminal() and not (plain or as_json or report_to):
-        show_run(run.path)
+        show_run(run)
     offset = offset_of_last_start(run.events_path)
     with showing(run, as_json=as_json, plain=plain, report_to=report_to or ()) as show:
         try:
