@@ -15,10 +15,10 @@ from rich.text import Text
 from ..base.text import shorten, signed
 from ..evaluation.metrics import HEADINGS
 from ..export.ask import first_ask
-from ..export.usage import Way, mlx_adapter
+from ..export.usage import mlx_adapter
 from ..jobs.control import command
 from ..recipe.policy_names import BEST
-from ..runs.outcome import RunResult, result_of
+from ..runs.outcome import result_of
 from ..runs.run import Run
 from .output import plain_table
 
@@ -30,23 +30,6 @@ def print_result(run: Run, samples: int | None = None) -> None:
         samples: how many answers; None is what the run's recipe says.
     """
     result = result_of(run, samples)
-    if result.best is None:
-        _render(result)
-        return
-    commands = {
-        command("chat", run, "--compare"): "ask it, before and after",
-        command("watch", run): "its curves and samples",
-    }
-    if result.improved:
-        commands[command("push", run, "MODEL-NAME")] = "to a private repository on the Hub"
-    python = "python" if shutil.which("python") == sys.executable else sys.executable  # not in an activated environment
-    generate = f"{shlex.quote(python)} -m mlx_lm generate"
-    model, adapter = Path(run.about["model"]["path"]), run.path / BEST
-    _render(result, commands, mlx_adapter(str(model), str(adapter), first_ask(run, model, adapter), generate=generate))
-
-
-def _render(result: RunResult, commands: Mapping[str, str] | None = None, way: Way | None = None) -> None:
-    """Print a result, with commands to try next and what they are for, and how to use the adapter in mlx-lm."""
     console = Console(highlight=False)
     for title, measures in result.tables.items():
         console.print(measures_table(title, measures, result.best))
@@ -60,16 +43,30 @@ def _render(result: RunResult, commands: Mapping[str, str] | None = None, way: W
         console.print(Text(f"  expert  {shorten(answers.expert, width)}", style="dim"))
         console.print(Text(f"  before  {shorten(answers.before, width)}"))
         console.print(Text(f"  after   {shorten(answers.after, width)}"))
-    if commands:
-        console.print(Text("\nNext:", style="dim"))
-        wide = max(map(len, commands))
-        for line, purpose in commands.items():
-            console.print(Text(f"  {line:<{wide}}  ").append(purpose, style="dim"), soft_wrap=True)
-    if way:
-        console.print(Text("\nThe best adapter in mlx-lm:", style="dim"))
-        console.print(Text(f"  {way.text}"), soft_wrap=True)
-        if way.remark:
-            console.print(Text(f"  ({way.remark})", style="yellow"))
+    if result.best:
+        _print_next(console, run, improved=result.improved)
+
+
+def _print_next(console: Console, run: Run, *, improved: bool) -> None:
+    """Print the commands to try next; and, last because it needs the model's folder, one for mlx-lm."""
+    rows = [
+        (command("chat", run, "--compare"), "ask it, before and after"),
+        (command("watch", run), "its curves and samples"),
+    ]
+    if improved:
+        rows.append((command("push", run, "MODEL-NAME"), "to a private repository on the Hub"))
+    wide = max(len(line) for line, _ in rows)
+    console.print(Text("\nNext:", style="dim"))
+    for line, purpose in rows:
+        console.print(Text(f"  {line:<{wide}}  ").append(purpose, style="dim"), soft_wrap=True)
+    python = "python" if shutil.which("python") == sys.executable else sys.executable  # not in an activated environment
+    model, adapter = Path(run.about["model"]["path"]), run.path / BEST
+    generate = f"{shlex.quote(python)} -m mlx_lm generate"
+    way = mlx_adapter(str(model), str(adapter), first_ask(run, model, adapter), generate=generate)
+    console.print(Text("\nThe best adapter in mlx-lm:", style="dim"))
+    console.print(Text(f"  {way.text}"), soft_wrap=True)
+    if way.remark:
+        console.print(Text(f"  ({way.remark})", style="yellow"))
 
 
 def measures_table(title: str, measures: Mapping[str, Mapping[str, float]], best: str | None = None) -> Table:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from typer import Option
 
+from ...runs.lock import busy, is_held
+from ...runs.run import find_run
 from ..options import Detach, Folder, Json, Overrides, Plain, RecipeName, ReportTo, RunName, TrustRemoteCode, Tui
 from ..output import examples_text, skipped_text
 
@@ -81,8 +83,6 @@ def resume(
 
     Example: tspin-mlx resume quickstart
     """
-    from ...runs.lock import busy, is_held
-    from ...runs.run import find_run
     from ..start import Shown, start
 
     shown = Shown(as_json, detach, tui, plain, report_to or ())

@@ -6,16 +6,17 @@ import csv
 import io
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
+from ...base import storage
 from ...base.errors import UsageError
+from ...runs.event_log import view_of
+from ...runs.run import find_run
+from ...view.run_view import RunView
 from ..options import Folder, RunName
-
-if TYPE_CHECKING:
-    from ...view.run_view import RunView
 
 
 def export(
@@ -30,9 +31,6 @@ def export(
 
     Example: tspin-mlx runs export quickstart --svg advantages.svg
     """
-    from ...base import storage
-    from ...runs.event_log import view_of
-    from ...runs.run import find_run
     from ...view.chart import advantage_svg
 
     formats = [form for form, given in (("svg", as_svg), ("csv", as_csv), ("json", as_json)) if given]

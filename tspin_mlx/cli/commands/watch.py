@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...runs.lock import is_held
+from ...runs.run import find_run
 from ..console import say
 from ..options import Folder, Json, Plain, ReportTo, RunName
 from ..screens import is_terminal, show_run
@@ -27,8 +29,6 @@ def watch(
     from ...jobs.control import command
     from ...jobs.follow import follow
     from ...runs.event_log import offset_of_last_start
-    from ...runs.lock import is_held
-    from ...runs.run import find_run
     from ..follow import showing
     from ..result import print_result
 
