@@ -8,7 +8,6 @@ from typing import NoReturn
 
 from tspin_mlx.tui import open_app
 
-from ..jobs.control import in_background
 from ..runs.lock import is_held
 from ..runs.run import Run
 from .console import say
@@ -21,6 +20,8 @@ def home(folder: Path = Path("runs")) -> NoReturn:
 
 def show_run(run: Run) -> NoReturn:
     """Open the screen of a run; then print how to come back, if it still trains, and exit."""
+    from ..jobs.control import in_background
+
     code = open_app(run.path.parent, run.path)
     if is_held(run.path):
         say(in_background(run))

@@ -14,7 +14,6 @@ from ...base.text import printable
 from ...recipe.policy_names import policy_name
 from ...runs.lock import busy, is_held
 from ...runs.run import find_run, named_path, run_paths
-from ...runs.summary import summary
 from ..console import confirm, say
 from ..options import Folder, Json, RunName
 from ..output import file_size, plain_table, print_json, print_table
@@ -25,6 +24,8 @@ def ls(folder: Folder = Path("runs"), as_json: Json = False) -> None:
 
     Example: tspin-mlx runs ls --folder runs/rates
     """
+    from ...runs.summary import summary
+
     rows = [summary(path) for path in run_paths(folder)]
     if as_json:
         print_json(rows)
@@ -45,6 +46,7 @@ def show(name: RunName, folder: Folder = Path("runs"), as_json: Json = False) ->
 
     Example: tspin-mlx runs show quickstart
     """
+    from ...runs.summary import summary
     from ..result import print_result
 
     run = find_run(name, folder)

@@ -16,7 +16,6 @@ from typer import Argument, Option
 from ...base.machine import notify
 from ...base.text import duration
 from ...recipe.policy_names import policy_name
-from ...runs.summary import summary
 from ..console import say
 from ..options import Folder, Json, TrustRemoteCode
 from ..output import plain_table, print_json
@@ -55,6 +54,7 @@ def sweep(
     Example: tspin-mlx sweep rates.yaml --jobs 2 --set training.iterations=2
     """
     from ...base.stop import EXIT_CODES
+    from ...runs.summary import summary
     from ...sweeps.members import load_sweep
     from ...sweeps.runner import Change, Sweeping, alone
     from ..comparison import comparison_row, print_comparison
@@ -125,6 +125,8 @@ def _show_plan(members: Sequence[Member], *, as_json: bool) -> None:
 
 
 def _row(member: Member) -> dict[str, Any]:
+    from ...runs.summary import summary
+
     about = {
         "name": member.name,
         "arm": member.combination.arm,
