@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tspin_mlx.base.errors import UsageError
-from tspin_mlx.cli.commands.runs_compare import compare as compare_runs
+from tspin_mlx.cli.commands.runs import compare as compare_runs
 
 
 @pytest.fixture

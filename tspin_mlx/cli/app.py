@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from ..base.errors import UsageError
-from .commands import recipes, run, runs, runs_compare, runs_export
+from .commands import recipes, run, runs, runs_export
 from .commands.chat import chat
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
@@ -19,7 +19,6 @@ from .commands.fuse import fuse
 from .commands.plan import plan
 from .commands.push import push
 from .commands.samples import samples
-from .commands.schema import schema
 from .commands.stop import stop
 from .commands.sweep import sweep
 from .commands.watch import watch
@@ -38,11 +37,11 @@ _runs = typer.Typer(help="What was run, and how it went.", no_args_is_help=True)
 
 #: Commands by group and panel, in the order of ``--help``.
 _COMMANDS: list[tuple[typer.Typer, str | None, list[Callable[..., None]]]] = [
-    (app, "Train", [run.quickstart, run.run, sweep, run.resume, watch, stop, plan, schema, doctor]),
+    (app, "Train", [run.quickstart, run.run, sweep, run.resume, watch, stop, plan, recipes.schema, doctor]),
     (app, "Use and measure", [chat, samples, evaluate]),
     (app, "Take it elsewhere", [fuse, export, push]),
     (_recipes, None, [recipes.ls, recipes.show, recipes.cp, recipes.validate]),
-    (_runs, None, [runs.ls, runs.show, runs.rm, runs_compare.compare, runs_export.export]),
+    (_runs, None, [runs.ls, runs.show, runs.rm, runs.compare, runs_export.export]),
 ]
 for _group, _panel, _commands in _COMMANDS:
     for _command in _commands:

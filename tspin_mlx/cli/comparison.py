@@ -74,7 +74,16 @@ def print_comparison(runs: Sequence[Run], metric: str | None = None) -> None:
         console.print(Text(title, style="italic"))
         shown = table if table and None not in tables else _table(alike, columns, "\n", numbered=True)
         Console(highlight=False, width=max(_width(console, shown), console.width)).print(shown)  # never cut
-    if notes := _notes(alike, has_test):
+    notes = []
+    if any(len(group.runs) > 1 for group in alike):
+        notes.append("± is the standard error over seeds. Differences are taken seed by seed, then averaged.")
+    if not has_test:
+        notes.append("Validation examples chose the best policy: measured on them, it looks better than it is.")
+    if any(group.finished < len(group.runs) for group in alike):
+        notes.append("Unfinished runs count with the policies they have so far; they have no best one yet.")
+    if repeated := [name for group in alike for name in group.repeated]:
+        notes.append(f"Left out because they repeat another run, seed included: {', '.join(repeated)}.")
+    if notes:
         console.print(Text("\n" + "\n".join(notes), style="dim"))
 
 
@@ -133,19 +142,6 @@ def _cell(mean: Mean | None, group: Group, sign: bool, between: str) -> str:
 
 def _mean_of(measure: Measure) -> Column:
     return lambda group: group.mean(measure)
-
-
-def _notes(alike: Sequence[Group], has_test: bool) -> list[str]:
-    notes = []
-    if any(len(group.runs) > 1 for group in alike):
-        notes.append("± is the standard error over seeds. Differences are taken seed by seed, then averaged.")
-    if not has_test:
-        notes.append("Validation examples chose the best policy: measured on them, it looks better than it is.")
-    if any(group.finished < len(group.runs) for group in alike):
-        notes.append("Unfinished runs count with the policies they have so far; they have no best one yet.")
-    if repeated := [name for group in alike for name in group.repeated]:
-        notes.append(f"Left out because they repeat another run, seed included: {', '.join(repeated)}.")
-    return notes
 
 
 def _heading(policy: str) -> str:

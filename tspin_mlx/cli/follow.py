@@ -36,18 +36,19 @@ def showing(run: Run, *, as_json: bool = False, plain: bool = False, report_to: 
     """
     with contextlib.ExitStack() as stack:
         report = stack.enter_context(_reporting(run, report_to))
-        if as_json:
-            show: Show = _as_json
-        elif plain or not sys.stderr.isatty():
-            show = _line_by_line
-        else:
-            show = stack.enter_context(LiveView(len(run.outline.phases))).show
+        lines = plain or not sys.stderr.isatty()
+        live = None if as_json or lines else stack.enter_context(LiveView(len(run.outline.phases)))
 
-        def show_and_report(event: Event) -> None:
-            show(event)
+        def show(event: Event) -> None:
+            if as_json:
+                print(json.dumps(event, ensure_ascii=False), flush=True)  # noqa: T201
+            elif live is not None:
+                live.show(event)
+            elif (line := event_text(event)) is not None:
+                say(line)
             report(event)
 
-        yield show_and_report
+        yield show
 
 
 @contextmanager
@@ -109,13 +110,3 @@ def forwarding(paths: Callable[[], Iterable[Path]], print_message: Callable[[str
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _as_json(event: Event) -> None:
-    print(json.dumps(event, ensure_ascii=False), flush=True)  # noqa: T201
-
-
-def _line_by_line(event: Event) -> None:
-    line = event_text(event)
-    if line is not None:
-        say(line)

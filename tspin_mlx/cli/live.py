@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -33,16 +32,20 @@ class LiveView:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
     def show(self, event: Event) -> None:
         """Show one event."""
         before, self._view = self._view, reduce(self._view, event)
         if event["kind"] == "phase_finished":
-            self._scroll(before.title, event["elapsed_s"])
+            # It moves up, with its results; one that took no time gets no line.
+            if event["elapsed_s"] > WORTH_A_LINE or self._details:
+                took = (f"{duration(event['elapsed_s']):>6}", "dim")
+                self._console.print(Text.assemble(("✓ ", "green"), f"{before.title:<36}", took))
+            for line in self._details:
+                self._console.print(Padding(line, (0, 0, 0, 4), expand=False))
+            self._details.clear()
         elif event["kind"] == "evaluated":
             self._details.append(Text(measures_line(event), style="dim"))
         elif event["kind"] in ("generated", "chosen"):
@@ -52,14 +55,6 @@ class LiveView:
         elif event["kind"] in ("resumed", "stopping"):
             self._console.print(Text((event_text(event) or "").strip(), style="dim"))
         self._live.update(self._now())
-
-    def _scroll(self, title: str, elapsed_s: float) -> None:
-        """Move a finished phase up, with its results; a phase that took no time gets no line."""
-        if elapsed_s > WORTH_A_LINE or self._details:
-            self._console.print(Text.assemble(("✓ ", "green"), f"{title:<36}", (f"{duration(elapsed_s):>6}", "dim")))
-        for line in self._details:
-            self._console.print(Padding(line, (0, 0, 0, 4), expand=False))
-        self._details.clear()
 
     def _now(self) -> RenderableType:
         view = self._view
@@ -73,15 +68,13 @@ class LiveView:
             Text(f"{view.done}/{view.total}" if view.total else "…", no_wrap=True),
             Text(f"{view.tokens_per_s:.0f} tok/s" if view.tokens_per_s else "", style="dim"),
         )
-        return Group(head, self._advantages()) if "loss" in view.step else head
-
-    def _advantages(self) -> Table:
-        view, line = self._view, Table.grid(padding=(0, 1))
-        cells = [Text(f"loss {view.step['loss']:.3f}")]
+        if "loss" not in view.step:
+            return head
+        cells, line = [Text(f"loss {view.step['loss']:.3f}")], Table.grid(padding=(0, 1))
         for name, colour in zip(("current", "historical"), ON_DARK, strict=False):
             key = f"advantage/{name}"
             if key in view.step:
                 curve = sparkline(view.steps.column(key).tolist())
                 cells.append(Text(f"{name} {signed(view.step[key])} {curve}", style=colour))
         line.add_row(*cells)
-        return line
+        return Group(head, line)

@@ -10,7 +10,7 @@ import typer
 
 from ..base.errors import TspinError, UsageError
 from ..base.text import duration
-from ..jobs.control import Outcome, command, in_background, outcome, resume
+from ..jobs.control import command, in_background, outcome, resume
 from ..jobs.follow import follow
 from ..jobs.trackers import check_trackers
 from ..runs.event_log import log_size, offset_of_last_start
@@ -72,29 +72,6 @@ def start(run: Run, shown: Shown, samples: int | None = None, *, trusted: bool) 
     Raises:
         TspinError: the run failed.
     """
-    _introduce(run, shown)
-    finished = run.is_finished
-    if (shown.tui or shown.detach) and not finished:
-        resume(run, trusted=trusted)
-    if shown.tui:
-        screens.show_run(run.path)
-    elif shown.detach and shown.as_json:
-        print_json({"run": str(run.path), "started": not finished})
-    elif shown.detach and not finished:
-        say(in_background(run))
-    elif finished and shown.as_json:
-        with showing(run, as_json=True) as show:
-            follow(run, offset_of_last_start(run.events_path), lambda: False, show)
-    elif finished:
-        say("finished already; nothing to do\n")
-        if shown.report_to:
-            say(f"to report it all the same: {command('watch', run)} --report-to {shown.report_to[0]}\n")
-        print_result(run, samples)
-    else:
-        _watch(run, shown, samples, trusted=trusted)
-
-
-def _introduce(run: Run, shown: Shown) -> None:
     phases, pending = run.outline.phases, run.pending()
     shown.say(f"run      {run.path}: {len(phases)} phases, {run.outline.steps} optimiser steps")
     if origin := run.about["forked_from"]:
@@ -102,6 +79,24 @@ def _introduce(run: Run, shown: Shown) -> None:
     if 0 < len(pending) < len(phases):
         shown.say(f"done     {len(phases) - len(pending)} of {len(phases)} phases; resuming from there")
     shown.say("")
+    if pending and (shown.tui or shown.detach):
+        resume(run, trusted=trusted)
+    if shown.tui:
+        screens.show_run(run)
+    elif shown.detach and shown.as_json:
+        print_json({"run": str(run.path), "started": bool(pending)})
+    elif shown.detach and pending:
+        say(in_background(run))
+    elif pending:
+        _watch(run, shown, samples, trusted=trusted)
+    elif shown.as_json:
+        with showing(run, as_json=True) as show:
+            follow(run, offset_of_last_start(run.events_path), lambda: False, show)
+    else:
+        say("finished already; nothing to do\n")
+        if shown.report_to:
+            say(f"to report it all the same: {command('watch', run)} --report-to {shown.report_to[0]}\n")
+        print_result(run, samples)
 
 
 def _watch(run: Run, shown: Shown, samples: int | None, *, trusted: bool) -> None:
@@ -110,14 +105,7 @@ def _watch(run: Run, shown: Shown, samples: int | None, *, trusted: bool) -> Non
         engine = resume(run, trusted=trusted)
         with forwarding(lambda: [run.path], shown.say):
             last = follow(run, offset, lambda: engine.poll() is None, show)
-    _exit_unless_finished(run, outcome(run, last, engine.returncode))
-    if not shown.as_json:
-        print_result(run, samples)
-        say(f"done in {duration(time.perf_counter() - begun)}")
-
-
-def _exit_unless_finished(run: Run, end: Outcome) -> None:
-    """End the command with the run's exit code, and print how to resume."""
+    end = outcome(run, last, engine.returncode)
     resuming = f"finished work is kept; to resume: {command('resume', run)}"
     if end.what == "stopped":
         say(f"\n{end.message}; {resuming}")
@@ -126,3 +114,6 @@ def _exit_unless_finished(run: Run, end: Outcome) -> None:
         error = TspinError(end.message, hint="\n  → ".join(filter(None, (end.hint, resuming))))
         error.exit_code = end.exit_code
         raise error
+    if not shown.as_json:
+        print_result(run, samples)
+        say(f"done in {duration(time.perf_counter() - begun)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,12 @@ from ..base.paths import user_path
 from ..data.read import Splits, is_remote, load_examples, render_examples
 from ..method.triplets import Prompt
 from ..models.folder import ModelFolder, context_length, load_tokenizer, resolve_model, vocabulary_size
-from ..recipe.catalog import RecipeSource
+from ..recipe.catalog import RecipeSource, find_recipe, parse_source
+from ..recipe.parse import to_override
 from ..recipe.plan import Plan, make_plan
 from ..recipe.schema import DataSection, ModelSection, Recipe, check_name
 from ..runs.create import create_run, data_digests
+from ..runs.lock import busy, is_held
 from ..runs.run import Run, open_run
 
 
@@ -26,10 +28,12 @@ class Launch:
     Attributes:
         run: its folder.
         skipped: reasons for the skipped data rows.
+        samples: how many answers its recipe, as it is now, has the result show.
     """
 
     run: Run
     skipped: tuple[str, ...]
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,40 @@ def run_path(recipe: Recipe, source: RecipeSource) -> Path:
     if path.is_symlink() or (path.exists() and not (path / "run.json").exists()):
         raise UsageError(f"{path} exists and is not a run", hint="choose another name with run.name=NAME")
     return path
+
+
+def launch(
+    name: str,
+    overrides: Sequence[str],
+    *,
+    fork: str | None = None,
+    trusted: bool = False,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Launch:
+    """Prepare the run of a recipe, unless somebody works on it already.
+
+    Args:
+        name: of the recipe, or its file.
+        overrides: changes of the recipe, as ``key=value``.
+        fork: make a new run of this name, which takes over what is still valid of the recipe's own.
+
+    Raises:
+        BusyError: a process works on the run.
+        TspinError: see :func:`prepare`.
+    """
+    source = find_recipe(name)
+    recipe = parse_source(source, [*overrides])
+    on_stage(f"model    {recipe.model.path}")
+    path, origin = run_path(recipe, source), None
+    if fork is not None:
+        origin = Run(path)
+        recipe = parse_source(source, [*overrides, to_override("run.name", fork)])
+        path = run_path(recipe, source)
+        if path == origin.path:
+            raise UsageError(f"--fork {fork}: the new run needs another name than the old one")
+    if is_held(path):
+        raise busy(path)
+    return prepare(recipe, source, origin=origin, trusted=trusted, on_stage=on_stage)
 
 
 def prepare(
@@ -131,11 +169,12 @@ def make(checked: Checked, origin: Run | None = None) -> Launch:
         StorageError: it could not be written; nothing was.
     """
     path, model, prompts, plan = checked.path, checked.model, checked.prompts, checked.plan
+    samples = plan.recipe.evaluation.samples
     if path.exists():
-        return Launch(open_run(path, plan), prompts.skipped)
+        return Launch(open_run(path, plan), prompts.skipped, samples)
     about = {"name": model.name, "path": str(model.path), "fingerprint": model.fingerprint}
     run = create_run(path, plan, checked.source.text, about, prompts, origin, checked.source.path)
-    return Launch(run, prompts.skipped)
+    return Launch(run, prompts.skipped, samples)
 
 
 @dataclass(frozen=True)

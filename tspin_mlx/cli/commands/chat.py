@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Option
 
@@ -14,10 +14,6 @@ from ...base.text import shorten
 from ...recipe.policy_names import BASE, wanted_policy
 from ..console import complain, say
 from ..options import Folder, Iteration, Policy, RunName, TrustRemoteCode, chosen_policy
-
-if TYPE_CHECKING:
-    from ..answers import Show
-    from ..conversation import Conversation
 
 
 def chat(
@@ -58,36 +54,27 @@ def chat(
     alone = single or not interactive or not session.multi_turn
     conversation = Conversation(session, names, system, alone, temperature, max_tokens, seed)
     if interactive and not as_json:
-        _introduce(conversation, labels, single)
+        say(f"{' and '.join(labels.values())} of {run.name}")
+        if system:
+            say(f"system prompt: {shorten(system, 90)}")
+        if not session.multi_turn and not single:
+            say("the recipe's template takes one prompt at a time: each is answered alone")
+        say("/help lists commands; Ctrl-C ends an answer, Ctrl-D the chat\n")
     show = show_as_json if as_json else shown_answers(labels)
-    for line in _typed() if interactive else _piped():
+    for line in _typed() if interactive else (row.decode("utf-8", "replace") for row in sys.stdin.buffer):
         if interactive and line.startswith("/"):
             if obey(conversation, line):
                 return
         elif line.strip():
-            _answer(conversation, line.strip(), show, interactive)
-
-
-def _answer(conversation: Conversation, prompt: str, show: Show, interactive: bool) -> None:
-    try:
-        show(prompt, conversation.ask(prompt))
-    except KeyboardInterrupt:
-        if not interactive:
-            raise
-        say("(ended; the prompt is not kept)")
-    except UsageError as error:
-        if not interactive:
-            raise
-        complain(error)
-
-
-def _introduce(conversation: Conversation, labels: dict[str, str], single: bool) -> None:
-    say(f"{' and '.join(labels.values())} of {conversation.session.run.name}")
-    if conversation.system:
-        say(f"system prompt: {shorten(conversation.system, 90)}")
-    if not conversation.session.multi_turn and not single:
-        say("the recipe's template takes one prompt at a time: each is answered alone")
-    say("/help lists commands; Ctrl-C ends an answer, Ctrl-D the chat\n")
+            try:
+                show(line.strip(), conversation.ask(line.strip()))
+            except (KeyboardInterrupt, UsageError) as error:
+                if not interactive:
+                    raise
+                if isinstance(error, UsageError):
+                    complain(error)
+                else:
+                    say("(ended; the prompt is not kept)")
 
 
 def _typed() -> Iterator[str]:
@@ -102,8 +89,3 @@ def _typed() -> Iterator[str]:
         except EOFError:
             say("")
             return
-
-
-def _piped() -> Iterator[str]:
-    for line in sys.stdin.buffer:
-        yield line.decode("utf-8", "replace")

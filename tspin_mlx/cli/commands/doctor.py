@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -17,9 +17,6 @@ from ...base.text import printable
 from ..console import say
 from ..options import Folder, Json
 from ..output import print_json, print_table
-
-if TYPE_CHECKING:
-    from ...jobs.doctor import Finding
 
 _WIDTH = len("determinism")
 _MARKS = {"ok": Text("✓", "green"), "note": Text("·", "yellow"), "problem": Text("✗", "bold red")}
@@ -39,46 +36,37 @@ def doctor(
 
     Example: tspin-mlx doctor --determinism
     """
-    from ...jobs.doctor import Finding, examine
+    from ...jobs.doctor import Finding, examine, repeats_itself
 
     findings: list[Finding] = []
 
     def report(finding: Finding) -> None:
         findings.append(finding)
-        if not as_json:
-            _print(finding)
+        if as_json:
+            return
+        line = Table.grid(padding=(0, 1))
+        line.add_column()
+        line.add_column(width=_WIDTH)
+        line.add_column(overflow="fold")
+        line.add_row(_MARKS[finding.verdict], finding.about, Text(printable(finding.text)))
+        if finding.hint:
+            line.add_row("", "", Text(printable(f"→ {finding.hint}"), "dim"))
+        print_table(line)
 
     for finding in examine(folder):
         report(finding)
     if determinism and any(finding.verdict == "problem" for finding in findings):
         report(Finding("determinism", "note", "not tried: fix the problems first"))
     elif determinism:
-        report(_determinism())
+        scratch = Path(tempfile.mkdtemp(prefix="tspin-mlx-doctor-"))
+        try:
+            repeated = repeats_itself(scratch, say)
+        except TspinError as error:
+            repeated = Finding("determinism", "problem", error.message, error.hint)
+        if repeated.verdict != "problem":
+            shutil.rmtree(scratch)
+        report(repeated)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     if any(finding.verdict == "problem" for finding in findings):
         raise typer.Exit(SetupError.exit_code)
-
-
-def _determinism() -> Finding:
-    from ...jobs.doctor import Finding, repeats_itself
-
-    scratch = Path(tempfile.mkdtemp(prefix="tspin-mlx-doctor-"))
-    try:
-        finding = repeats_itself(scratch, say)
-    except TspinError as error:
-        finding = Finding("determinism", "problem", error.message, error.hint)
-    if finding.verdict != "problem":
-        shutil.rmtree(scratch)
-    return finding
-
-
-def _print(finding: Finding) -> None:
-    line = Table.grid(padding=(0, 1))
-    line.add_column()
-    line.add_column(width=_WIDTH)
-    line.add_column(overflow="fold")
-    line.add_row(_MARKS[finding.verdict], finding.about, Text(printable(finding.text)))
-    if finding.hint:
-        line.add_row("", "", Text(printable(f"→ {finding.hint}"), "dim"))
-    print_table(line)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from typer import Option
 
+from ...base import storage
 from ...base.errors import UsageError
 from ...base.machine import awake
 from ...base.text import printable
 from ...recipe.policy_names import wanted_policy
+from ...runs.policies import find_policy
+from ...runs.run import find_run
 from ..options import Folder, Iteration, Json, RunName, TrustRemoteCode, chosen_policies
 from ..output import print_json, print_table
-
-if TYPE_CHECKING:
-    from ...evaluation.of_run import Measured, OnProgress
-    from ...method.triplets import Prompt
-    from ...recipe.schema import EvaluationSection
 
 
 @awake()
@@ -58,9 +56,8 @@ def evaluate(
     Example: tspin-mlx eval quickstart --harness gsm8k --limit 50
     """
     from ...evaluation.harness import run_harness
+    from ...evaluation.metrics import metric
     from ...evaluation.of_run import evaluation_section, held_out_prompts, measure_policies
-    from ...runs.policies import find_policy
-    from ...runs.run import find_run
     from ..harness import on_tasks, tasks_table
     from ..result import measures_table
 
@@ -93,7 +90,15 @@ def evaluate(
     with _progress() as report:
         measured = list(measure_policies(run, wanted, prompts, section, report, trusted=trust_remote_code))
     if out is not None:
-        _write(out, measured, prompts, section)
+        judges = {str(name): metric(name, section.regex) for name in section.metrics}
+        answers = [
+            {"policy": one.name, "id": prompt.id, "system": prompt.system, "prompt": prompt.text,
+             "annotated": prompt.annotated.text, "response": response.text, "finish_reason": response.finish_reason,
+             **{name: judge(response.text, prompt.answer) for name, judge in judges.items()}}
+            for one in measured
+            for prompt, response in zip(prompts, one.responses, strict=True)
+        ]  # fmt: skip
+        storage.write_text(out, storage.to_jsonl(answers))
     source = data or "validation"
     if as_json:
         rows = [
@@ -112,7 +117,7 @@ def _separated(names: str) -> list[str]:
 
 
 @contextmanager
-def _progress() -> Iterator[OnProgress]:
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar for each policy on stderr, if that is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
@@ -126,21 +131,3 @@ def _progress() -> Iterator[OnProgress]:
             bars.update(tasks[name], completed=done)
 
         yield report
-
-
-def _write(out: Path, measured: Sequence[Measured], prompts: Sequence[Prompt], section: EvaluationSection) -> None:
-    """Write every answer with its score by each metric, one per line."""
-    from ...base import storage
-    from ...evaluation.metrics import metric
-
-    judges = {str(name): metric(name, section.regex) for name in section.metrics}
-    rows: list[dict[str, Any]] = []
-    for one in measured:
-        for prompt, response in zip(prompts, one.responses, strict=True):
-            scores = {name: judge(response.text, prompt.answer) for name, judge in judges.items()}
-            rows.append(
-                {"policy": one.name, "id": prompt.id, "system": prompt.system, "prompt": prompt.text,
-                 "annotated": prompt.annotated.text, "response": response.text,
-                 "finish_reason": response.finish_reason, **scores}
-            )  # fmt: skip
-    storage.write_text(out, storage.to_jsonl(rows))

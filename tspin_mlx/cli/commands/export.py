@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from typer import Option
 
 from ...base.errors import UsageError
 from ...base.machine import awake
 from ...recipe.policy_names import BEST
+from ...runs.run import Run, find_run
 from ..console import say
 from ..options import BaseId, ExportName, Folder, Iteration, Json, Policy, RunName, TrustRemoteCode, chosen_policy
-
-if TYPE_CHECKING:
-    from ...runs.run import Run
 
 ExportFormat = Literal["mlx", "peft", "both", "gguf", "triplets"]
 
@@ -44,7 +42,6 @@ def export(
     from ...export.source import open_source
     from ...export.upstream import no_base
     from ...export.usage import mlx_adapter, ollama_gguf, peft
-    from ...runs.run import find_run
     from ..exports import print_agreement, print_export, print_usage
 
     wanted = chosen_policy(iteration, policy)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,9 +14,6 @@ from typer import Argument, Option
 from ..console import confirm, say
 from ..options import BaseId, Folder, Iteration, Json, Policy, RunName, TrustRemoteCode, chosen_policy
 from ..output import file_size, plain_table, print_json
-
-if TYPE_CHECKING:
-    from ...export.push import Target
 
 
 def push(
@@ -57,7 +53,19 @@ def push(
     ready = prepare_push(source, repo, public=public, fused=fused, on_stage=say)
     target, files = ready.target, ready.files
     sizes = {file: size_of(content) for file, content in files.items()}
-    _list(target, sizes)
+    console = Console(stderr=True, highlight=False)
+    seen = "private: only you and those you let in see it" if target.private else "PUBLIC: everybody sees it"
+    there = "is there already" if target.exists else "will be made"
+    console.print(Text(f"\n{target.repo} {there}; {seen}"), soft_wrap=True)
+    table = plain_table("", "size", right=["size"])
+    table.show_header = False
+    for file, size in sizes.items():
+        table.add_row(Text(f"  {file}"), file_size(size))
+    table.add_row("", file_size(sum(sizes.values())), style="bold")
+    console.print(table)
+    if others := [file for file in target.others if file not in (*sizes, ".gitattributes")]:
+        more = " …" if len(others) > 5 else ""
+        console.print(Text(f"other files there stay: {', '.join(others[:5])}{more}", style="yellow"), soft_wrap=True)
     row = {"repo": target.repo, "private": target.private, "files": sizes}
     if dry_run:
         say("\nnothing was sent")
@@ -79,20 +87,3 @@ def push(
         print_usage(mlx_model(target.repo, ask))
     else:
         print_usage(mlx_adapter(source.base.id or "", target.repo.split("/")[-1], ask, fetch=target.repo))
-
-
-def _list(target: Target, sizes: Mapping[str, int]) -> None:
-    """Print the files to be sent, the repository, and who will see it, on stderr."""
-    console = Console(stderr=True, highlight=False)
-    seen = "private: only you and those you let in see it" if target.private else "PUBLIC: everybody sees it"
-    there = "is there already" if target.exists else "will be made"
-    console.print(Text(f"\n{target.repo} {there}; {seen}"), soft_wrap=True)
-    table = plain_table("", "size", right=["size"])
-    table.show_header = False
-    for file, size in sizes.items():
-        table.add_row(Text(f"  {file}"), file_size(size))
-    table.add_row("", file_size(sum(sizes.values())), style="bold")
-    console.print(table)
-    if others := [file for file in target.others if file not in (*sizes, ".gitattributes")]:
-        more = " …" if len(others) > 5 else ""
-        console.print(Text(f"other files there stay: {', '.join(others[:5])}{more}", style="yellow"), soft_wrap=True)

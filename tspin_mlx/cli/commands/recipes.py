@@ -1,4 +1,4 @@
-"""``recipes``: list, show, copy and validate recipes."""
+"""``recipes`` and ``schema``: list, show, copy and validate recipes; the JSON Schema of them."""
 
 from __future__ import annotations
 
@@ -92,3 +92,13 @@ def validate(recipe: RecipeName, overrides: Overrides = None, as_json: Json = Fa
         print_json(checked.model_dump(mode="json"))
     else:
         typer.echo(f"{source.name} is valid")
+
+
+def schema() -> None:
+    """Print the JSON Schema of recipes, with every key's meaning.
+
+    Example: tspin-mlx schema > recipe.schema.json
+    """
+    from ...recipe.schema import Recipe
+
+    print_json(Recipe.model_json_schema())

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from typer import Option
 
-from ...base.errors import UsageError
+from ...runs.lock import busy, is_held
+from ...runs.run import find_run
 from ..options import Detach, Folder, Json, Overrides, Plain, RecipeName, ReportTo, RunName, TrustRemoteCode, Tui
 from ..output import examples_text, skipped_text
 
@@ -57,32 +58,15 @@ def run(
 
     Example: tspin-mlx run my-recipe.yaml objective.beta=0.3 --fork more-history
     """
-    from ...jobs.launch import prepare, run_path
-    from ...recipe.catalog import find_recipe, parse_source
-    from ...recipe.parse import to_override
-    from ...runs.lock import busy, is_held
-    from ...runs.run import Run
+    from ...jobs.launch import launch
     from ..start import Shown, start
 
-    overrides = overrides or []
     shown = Shown(as_json, detach, tui, plain, report_to or ())
-    source = find_recipe(recipe)
-    parsed = parse_source(source, overrides)
-    shown.say(f"model    {parsed.model.path}")
-    path, origin = run_path(parsed, source), None
-    if fork is not None:
-        origin = Run(path)
-        parsed = parse_source(source, [*overrides, to_override("run.name", fork)])
-        path = run_path(parsed, source)
-        if path == origin.path:
-            raise UsageError(f"--fork {fork}: the new run needs another name than the old one")
-    if is_held(path):
-        raise busy(path)
-    launch = prepare(parsed, source, origin=origin, trusted=trust_remote_code, on_stage=shown.say)
-    shown.say(f"data     {examples_text(launch.run.outline.counts)}")
-    if launch.skipped:
-        shown.say(skipped_text(launch.skipped))
-    start(launch.run, shown, parsed.evaluation.samples, trusted=trust_remote_code)
+    made = launch(recipe, overrides or [], fork=fork, trusted=trust_remote_code, on_stage=shown.say)
+    shown.say(f"data     {examples_text(made.run.outline.counts)}")
+    if made.skipped:
+        shown.say(skipped_text(made.skipped))
+    start(made.run, shown, made.samples, trusted=trust_remote_code)
 
 
 def resume(
@@ -99,8 +83,6 @@ def resume(
 
     Example: tspin-mlx resume quickstart
     """
-    from ...runs.lock import busy, is_held
-    from ...runs.run import find_run
     from ..start import Shown, start
 
     shown = Shown(as_json, detach, tui, plain, report_to or ())

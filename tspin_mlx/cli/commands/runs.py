@@ -1,4 +1,4 @@
-"""``runs``: list, show and remove runs."""
+"""``runs``: list, show, remove and compare runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 from rich.text import Text
+from typer import Argument, Option
 
 from ...base.text import printable
 from ...recipe.policy_names import policy_name
+from ...runs.lock import busy, is_held
+from ...runs.run import find_run, named_path, run_paths
 from ..console import confirm, say
 from ..options import Folder, Json, RunName
 from ..output import file_size, plain_table, print_json, print_table
@@ -21,7 +24,6 @@ def ls(folder: Folder = Path("runs"), as_json: Json = False) -> None:
 
     Example: tspin-mlx runs ls --folder runs/rates
     """
-    from ...runs.run import run_paths
     from ...runs.summary import summary
 
     rows = [summary(path) for path in run_paths(folder)]
@@ -44,7 +46,6 @@ def show(name: RunName, folder: Folder = Path("runs"), as_json: Json = False) ->
 
     Example: tspin-mlx runs show quickstart
     """
-    from ...runs.run import find_run
     from ...runs.summary import summary
     from ..result import print_result
 
@@ -57,9 +58,9 @@ def show(name: RunName, folder: Folder = Path("runs"), as_json: Json = False) ->
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(help="Runs' names in the folder, or their paths.", metavar="RUN")],
+    names: Annotated[list[str], Argument(help="Runs' names in the folder, or their paths.", metavar="RUN")],
     folder: Folder = Path("runs"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs with all that they hold: adapters, exports, logs. What was forked from them stays whole.
 
@@ -67,7 +68,14 @@ def rm(
     """
     from ...jobs.control import remove
 
-    paths = [_removable(name, folder) for name in dict.fromkeys(names)]  # all are checked before any is removed
+    paths = []
+    for name in dict.fromkeys(names):  # all are checked before any is removed
+        path = named_path(name, folder)
+        if not (path / "run.json").is_file():
+            find_run(name, folder)  # raises, and suggests a name
+        if is_held(path):
+            raise busy(path)
+        paths.append(path)
     for path in paths:
         files = (file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
         say(f"{path}  {file_size(sum(file.lstat().st_size for file in files))}")
@@ -77,13 +85,26 @@ def rm(
         remove(path)
 
 
-def _removable(name: str, folder: Path) -> Path:
-    from ...runs.lock import busy, is_held
-    from ...runs.run import find_run, named_path
+def compare(
+    names: Annotated[
+        list[str] | None,
+        Argument(help="Runs or folders of runs, such as a sweep's; without any, all of the folder.", metavar="RUN"),
+    ] = None,
+    folder: Folder = Path("runs"),
+    metric: Annotated[
+        str | None, Option(metavar="NAME", help="A held-out measure; by default the one that chose the best.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare runs: those that differ only in their seed are taken together, as mean ± standard error.
 
-    path = named_path(name, folder)
-    if not (path / "run.json").is_file():
-        find_run(name, folder)  # raises, and suggests a name
-    if is_held(path):
-        raise busy(path)
-    return path
+    Example: tspin-mlx runs compare rates --metric nll
+    """
+    from ...sweeps.outcomes import runs_named
+    from ..comparison import comparison_row, print_comparison
+
+    runs = runs_named(names or [], folder)
+    if as_json:
+        print_json(comparison_row(runs, metric))
+    else:
+        print_comparison(runs, metric)

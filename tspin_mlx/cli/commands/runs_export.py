@@ -6,16 +6,15 @@ import csv
 import io
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
+from ...base import storage
 from ...base.errors import UsageError
+from ...runs.run import find_run
 from ..options import Folder, RunName
-
-if TYPE_CHECKING:
-    from ...view.run_view import RunView
 
 
 def export(
@@ -30,9 +29,7 @@ def export(
 
     Example: tspin-mlx runs export quickstart --svg advantages.svg
     """
-    from ...base import storage
     from ...runs.event_log import view_of
-    from ...runs.run import find_run
     from ...view.chart import advantage_svg
 
     formats = [form for form, given in (("svg", as_svg), ("csv", as_csv), ("json", as_json)) if given]
@@ -49,32 +46,26 @@ def export(
     view = view_of(run.events_path)
     if not view.steps:
         raise UsageError(f"the run {run.name!r} has made no optimiser step yet")
+    names = view.steps.names()
     if formats == ["svg"]:
         text = advantage_svg(view, title=run.name)
+    elif formats == ["csv"]:  # missing values are empty
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["phase", "iteration", "step", *names])
+        for row in view.steps:
+            iteration = "" if row["iteration"] is None else row["iteration"]
+            writer.writerow([row["phase"], iteration, row["step"], *(row.get(name, "") for name in names)])
+        text = table.getvalue()
     else:
-        text = _csv(view) if formats == ["csv"] else storage.to_json(_row(view))
+        columns: dict[str, Any] = {name: [row[name] for row in view.steps] for name in ("phase", "iteration", "step")}
+        for name in names:
+            columns[name] = [value if math.isfinite(value) else None for value in view.steps.column(name).tolist()]
+        generated = [event for event in view.news if event["kind"] == "generated"]
+        measured = {"evaluations": view.evaluations, "best": view.best}
+        text = storage.to_json({"steps": columns, "generated": generated, **measured})
     if file is None:
         typer.echo(text, nl=False)
     else:
         storage.write_text(file, text)
         typer.echo(str(file))
-
-
-def _csv(view: RunView) -> str:
-    """One row per optimiser step; missing values are empty."""
-    names = view.steps.names()
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["phase", "iteration", "step", *names])
-    for row in view.steps:
-        iteration = "" if row["iteration"] is None else row["iteration"]
-        writer.writerow([row["phase"], iteration, row["step"], *(row.get(name, "") for name in names)])
-    return table.getvalue()
-
-
-def _row(view: RunView) -> dict[str, Any]:
-    columns: dict[str, list[Any]] = {name: [row[name] for row in view.steps] for name in ("phase", "iteration", "step")}
-    for name in view.steps.names():
-        columns[name] = [value if math.isfinite(value) else None for value in view.steps.column(name).tolist()]
-    generated = [event for event in view.news if event["kind"] == "generated"]
-    return {"steps": columns, "generated": generated, "evaluations": view.evaluations, "best": view.best}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -12,13 +12,11 @@ from typer import Option
 
 from ...base.errors import UsageError
 from ...base.text import printable, shorten, signed
+from ...runs.run import Run, find_run
+from ...runs.samples import iterations_of, ordered, trained_on
+from ...view.colours import ON_DARK
 from ..options import Folder, Json, RunName
 from ..output import print_json
-
-if TYPE_CHECKING:
-    from ...method.triplets import Response
-    from ...runs.run import Run
-    from ...runs.samples import Sample
 
 
 def samples(
@@ -38,9 +36,6 @@ def samples(
 
     Example: tspin-mlx samples quickstart --iteration 1 --sort current --count 3
     """
-    from ...runs.run import find_run
-    from ...runs.samples import ordered, trained_on
-
     run = find_run(name, folder)
     chosen = _iteration(run, iteration)
     triplets = ordered(trained_on(run, chosen), order)
@@ -55,12 +50,32 @@ def samples(
     if not triplets[0].logps:
         console.print(Text("Their advantages are not known: the iteration is not trained yet.", style="yellow"))
     for sample in shown:
-        _print(console, sample)
+        prompt = sample.prompt
+        console.print()
+        console.print(Text(printable(prompt.text, keep_newlines=True), style="bold"))
+        if prompt.system:
+            console.print(Text(f"system: {shorten(prompt.system, max(20, console.width - 10))}", style="dim"))
+        row = sample.to_row()
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold", ratio=1)
+        grid.add_column(justify="right", style="dim", no_wrap=True)
+        for label, role, response in (
+            ("expert", "annotated", prompt.annotated),
+            ("synthetic", "synthetic", sample.synthetic),
+            ("proto-synthetic", "proto_synthetic", sample.proto_synthetic),
+        ):
+            if response is not None:
+                logp, cut = row[f"{role}_logp"], " … (cut)" if response.finish_reason == "length" else ""
+                text = Text(printable(response.text, keep_newlines=True) + cut)
+                grid.add_row(label, text, "" if logp is None else f"log π {signed(logp)}")
+        console.print(grid)
+        advantages = (("current", sample.current), ("historical", sample.historical))
+        if known := [f"{name} {signed(value)}" for name, value in advantages if value is not None]:
+            console.print(Text("  ".join(["advantage", *known]), style=ON_DARK[0]))
 
 
 def _iteration(run: Run, wanted: int | None) -> int:
-    from ...runs.samples import iterations_of
-
     known = iterations_of(run)
     if not known and run.outline.settings["objective.kind"] == "sft":
         raise UsageError(
@@ -77,35 +92,3 @@ def _iteration(run: Run, wanted: int | None) -> int:
             hint=f"it has those of {', '.join(map(str, known))}",
         )
     return wanted
-
-
-def _print(console: Console, sample: Sample) -> None:
-    from ...view.colours import ON_DARK
-
-    prompt = sample.prompt
-    console.print()
-    console.print(Text(printable(prompt.text, keep_newlines=True), style="bold"))
-    if prompt.system:
-        console.print(Text(f"system: {shorten(prompt.system, max(20, console.width - 10))}", style="dim"))
-    row = sample.to_row()
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold", ratio=1)
-    grid.add_column(justify="right", style="dim", no_wrap=True)
-    for label, role, response in (
-        ("expert", "annotated", prompt.annotated),
-        ("synthetic", "synthetic", sample.synthetic),
-        ("proto-synthetic", "proto_synthetic", sample.proto_synthetic),
-    ):
-        if response is not None:
-            logp = row[f"{role}_logp"]
-            grid.add_row(label, Text(_text(response)), "" if logp is None else f"log π {signed(logp)}")
-    console.print(grid)
-    advantages = (("current", sample.current), ("historical", sample.historical))
-    if known := [f"{name} {signed(value)}" for name, value in advantages if value is not None]:
-        console.print(Text("  ".join(["advantage", *known]), style=ON_DARK[0]))
-
-
-def _text(response: Response) -> str:
-    cut = " … (cut)" if response.finish_reason == "length" else ""
-    return printable(response.text, keep_newlines=True) + cut

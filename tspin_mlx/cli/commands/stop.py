@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from ...base.errors import BusyError
+from ...runs.lock import is_held
+from ...runs.run import find_run
 from ..console import say
 from ..options import Folder, RunName
 
@@ -29,8 +31,6 @@ def stop(
     Example: tspin-mlx stop quickstart --after iteration
     """
     from ...jobs.control import command, request_stop
-    from ...runs.lock import is_held
-    from ...runs.run import find_run
 
     if now and after is not None:
         raise typer.BadParameter("give --after or --now, not both")

@@ -21,9 +21,7 @@ from ..options import Folder, Json, TrustRemoteCode
 from ..output import plain_table, print_json
 
 if TYPE_CHECKING:
-    from ...runs.run import Run
     from ...sweeps.members import Member
-    from ...sweeps.runner import Change
 
 _WIDE = 240  # characters, so that names are not cut
 
@@ -56,8 +54,9 @@ def sweep(
     Example: tspin-mlx sweep rates.yaml --jobs 2 --set training.iterations=2
     """
     from ...base.stop import EXIT_CODES
+    from ...runs.summary import summary
     from ...sweeps.members import load_sweep
-    from ...sweeps.runner import Sweeping, alone
+    from ...sweeps.runner import Change, Sweeping, alone
     from ..comparison import comparison_row, print_comparison
     from ..follow import forwarding
 
@@ -69,58 +68,42 @@ def sweep(
     if dry_run:
         _show_plan(members, as_json=as_json)
         return
-    progress = _Progress(print_message)
-    sweeping = Sweeping(members, jobs, progress.show, trusted=trust_remote_code)
+    begun, failures = time.monotonic(), list[Change]()
+
+    def show(change: Change) -> None:
+        parts = [f"{duration(time.monotonic() - begun):>7}  {change.what:<8}  {change.member.name}"]
+        if change.what == "finished":
+            row = summary(change.member.checked.path)
+            best = f"{policy_name(row['best'])} is best: {row['metric']} {row['value']:.3f}"
+            parts += [f"in {duration(change.elapsed_s)}", best]
+        if change.detail:
+            parts.append(change.detail)
+        print_message("  ".join(parts))
+        if change.what in ("failed", "stopped"):
+            failures.append(change)
+            if change.hint:
+                print_message(f"{'':>9}→ {change.hint}")
+
+    sweeping = Sweeping(members, jobs, show, trusted=trust_remote_code)
     with alone(folder / file.stem), forwarding(sweeping.paths, print_message) as signals:
         sweeping.work(lambda: bool(signals))
+    made = [member.run for member in members if member.exists]
     if as_json:
-        print_json({"runs": [_row(member) for member in members], **comparison_row(_made(members))})
+        print_json({"runs": [_row(member) for member in members], **comparison_row(made)})
     if signals:
         again = ["tspin-mlx", "sweep", str(file), *(f"--set={override}" for override in overrides)]
         again += [] if folder == Path("runs") else ["--folder", str(folder)]
         again += [] if jobs == 1 else ["--jobs", str(jobs)]
         say(f"\nstopped; finished work is kept; to resume: {shlex.join(again)}")
         raise typer.Exit(EXIT_CODES[Signals(signals[0])])
-    if not as_json and (runs := _made(members)):
+    if made and not as_json:
         typer.echo()
-        print_comparison(runs)
-    failed = f", {len(progress.failures)} runs failed" if progress.failures else ""
-    notify(f"the sweep {file.stem} has ended{failed}", time.monotonic() - progress.begun)
-    if progress.failures:
-        say(f"\n{len(progress.failures)} of {len(members)} runs did not finish; the same command tries them again")
-        raise typer.Exit(progress.failures[0].exit_code or 1)
-
-
-class _Progress:
-    """Prints what happens to the runs, a line each, and keeps the failures."""
-
-    def __init__(self, print_message: Callable[[str], None]) -> None:
-        self._print, self.begun = print_message, time.monotonic()
-        self.failures: list[Change] = []
-
-    def show(self, change: Change) -> None:
-        now = duration(time.monotonic() - self.begun)
-        parts = [f"{now:>7}  {change.what:<8}  {change.member.name}"]
-        if change.what == "finished":
-            parts += [f"in {duration(change.elapsed_s)}", _best(change.member)]
-        if change.detail:
-            parts.append(change.detail)
-        self._print("  ".join(parts))
-        if change.what in ("failed", "stopped"):
-            self.failures.append(change)
-            if change.hint:
-                self._print(f"{'':>9}→ {change.hint}")
-
-
-def _made(members: Sequence[Member]) -> list[Run]:
-    return [member.run for member in members if member.exists]
-
-
-def _best(member: Member) -> str:
-    from ...runs.summary import summary
-
-    row = summary(member.checked.path)
-    return f"{policy_name(row['best'])} is best: {row['metric']} {row['value']:.3f}"
+        print_comparison(made)
+    failed = f", {len(failures)} runs failed" if failures else ""
+    notify(f"the sweep {file.stem} has ended{failed}", time.monotonic() - begun)
+    if failures:
+        say(f"\n{len(failures)} of {len(members)} runs did not finish; the same command tries them again")
+        raise typer.Exit(failures[0].exit_code or 1)
 
 
 def _show_plan(members: Sequence[Member], *, as_json: bool) -> None:
@@ -131,18 +114,14 @@ def _show_plan(members: Sequence[Member], *, as_json: bool) -> None:
     headings = ("run", "state", "steps", "phases", "made by another run")
     table = plain_table(*headings, right=("steps", "phases"), no_wrap=True)
     for number, (row, member) in enumerate(zip(rows, members, strict=True)):
-        table.add_row(row["name"], row["state"], str(row["steps"]), str(member.phases), _reused(members, number))
+        # The phases that a new run finds done, if the runs are made one after another.
+        others = [] if member.exists else [other for other in members if other.exists] + list(members[:number])
+        shared = [(len(member.shared(other)), other.name) for other in others]
+        count, origin = max(shared, key=lambda pair: pair[0], default=(0, ""))
+        reused = f"{count}, by {origin}" if count else ""
+        table.add_row(row["name"], row["state"], str(row["steps"]), str(member.phases), reused)
     Console(highlight=False, width=_WIDE).print(table)
     say("\nall of them are valid; nothing was written")
-
-
-def _reused(members: Sequence[Member], number: int) -> str:
-    """The phases that a new run finds done, if the runs are made one after another."""
-    member, others = members[number], [other for other in members if other.exists] + list(members[:number])
-    if member.exists or not others:
-        return ""
-    count, origin = max(((len(member.shared(other)), other) for other in others), key=lambda pair: pair[0])
-    return f"{count}, by {origin.name}" if count else ""
 
 
 def _row(member: Member) -> dict[str, Any]:

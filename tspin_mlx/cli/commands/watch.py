@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...runs.lock import is_held
+from ...runs.run import find_run
 from ..console import say
 from ..options import Folder, Json, Plain, ReportTo, RunName
 from ..screens import is_terminal, show_run
@@ -27,14 +29,12 @@ def watch(
     from ...jobs.control import command
     from ...jobs.follow import follow
     from ...runs.event_log import offset_of_last_start
-    from ...runs.lock import is_held
-    from ...runs.run import find_run
     from ..follow import showing
     from ..result import print_result
 
     run = find_run(name, folder)
     if is_terminal() and not (plain or as_json or report_to):
-        show_run(run.path)
+        show_run(run)
     offset = offset_of_last_start(run.events_path)
     with showing(run, as_json=as_json, plain=plain, report_to=report_to or ()) as show:
         try:
