@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import DataError, TspinError
 
 from . import sweeps
@@ -40,19 +40,19 @@ def _data(options: argparse.Namespace) -> None:
 
 def _sweeps(options: argparse.Namespace) -> None:
     for task in sweeps.TASKS:
-        storage.write_text(_HERE / f"{task}-search.yaml", sweeps.search(task))
+        filesystem.write_text(_HERE / f"{task}-search.yaml", sweeps.search(task))
 
 
 def _choose(options: argparse.Namespace) -> None:
     for sweep, rows in _by_sweep(options.file).items():
         task, choice = sweep.removesuffix("-search"), sweeps.choose(rows)
-        storage.write_text(_HERE / f"{task}-full.yaml", sweeps.sweep(task, choice))
+        filesystem.write_text(_HERE / f"{task}-full.yaml", sweeps.sweep(task, choice))
         print(f"{_HERE / f'{task}-full.yaml'}: passes {choice.passes}, rates {choice.rates}")
 
 
 def _collect(options: argparse.Namespace) -> None:
     found = collect(options.folders)
-    storage.write_json(options.json, found)
+    filesystem.write_json(options.json, found)
     print(f"{options.json}: {len(found['runs'])} finished runs; {len(found['unfinished'])} are not finished")
 
 
@@ -64,7 +64,7 @@ def _table(options: argparse.Namespace) -> None:
 def _chart(options: argparse.Namespace) -> None:
     for sweep, rows in _by_sweep(options.file).items():
         path = options.out / f"{sweep}.svg"
-        storage.write_text(path, picture(rows, options.metric, options.arms and options.arms.split(",")))
+        filesystem.write_text(path, picture(rows, options.metric, options.arms and options.arms.split(",")))
         print(path)
 
 

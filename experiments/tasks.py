@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import UsageError
 
 from . import instructions, puzzles, snips
@@ -76,5 +76,5 @@ def write(name: str, folder: Path, sizes: Sizes, seed: int, source: Path | None)
         raise UsageError("train, validation and test need a row each, at least")
     splits = TASKS[name].make(sizes, seed, source)
     for split, rows in splits.items():
-        storage.write_text(folder / f"{split}.jsonl", storage.to_jsonl(rows))
+        filesystem.write_text(folder / f"{split}.jsonl", filesystem.to_jsonl(rows))
     return {split: len(rows) for split, rows in splits.items()}

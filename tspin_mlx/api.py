@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .base import storage
+from .base import filesystem
 from .base.errors import Stopped, UsageError, error_of
 from .data.tokenize import BadExample, render_prompt, takes_conversations
 from .jobs.control import outcome, request_stop
@@ -307,11 +307,11 @@ def _source(data: str | Path | Sequence[Row], folder: Path) -> str:
     """A file of the examples: rows are kept next to the runs, under a name that follows from their content."""
     if isinstance(data, str | Path):
         return str(data)
-    text = storage.to_jsonl(dict(row) for row in data)
+    text = filesystem.to_jsonl(dict(row) for row in data)
     path = folder / "data" / f"rows-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
     if not path.exists():
-        storage.make_folder(path.parent)
-        storage.write_text(path, text)
+        filesystem.make_folder(path.parent)
+        filesystem.write_text(path, text)
     return str(path)
 
 
@@ -323,5 +323,5 @@ def _as_file(data: str | Path | Sequence[Row] | None) -> Iterator[str | None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
-        path.write_text(storage.to_jsonl(dict(row) for row in data), encoding="utf-8")
+        path.write_text(filesystem.to_jsonl(dict(row) for row in data), encoding="utf-8")
         yield str(path)

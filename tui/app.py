@@ -14,7 +14,7 @@ from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import TspinError
 from tspin_mlx.base.text import printable
 from tspin_mlx.runs.run import Run
@@ -123,7 +123,7 @@ class TspinApp(AppBase):
         """Save a screenshot in the current folder."""
         path = Path(f"tspin-mlx-{time.strftime('%Y%m%d-%H%M%S')}.svg")
         try:
-            storage.write_text(path, screenshot(self))
+            filesystem.write_text(path, screenshot(self))
         except TspinError as error:
             self.show_error(error)
         else:

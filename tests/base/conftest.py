@@ -1,18 +1,18 @@
-"""The disk beneath the storage, watched or failing."""
+"""The disk beneath the file system module, watched or failing."""
 
 import errno
 
 import pytest
 
 from tests.support.disks import Failing, Recorder
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 
 
 @pytest.fixture
 def recorder(monkeypatch):
     """What is done to the disk, in order."""
     disk = Recorder()
-    monkeypatch.setattr(storage, "disk", disk)
+    monkeypatch.setattr(filesystem, "disk", disk)
     return disk.done
 
 
@@ -22,6 +22,6 @@ def failing(monkeypatch):
 
     def put(operation, error=None):
         error = error or OSError(errno.ENOSPC, "No space left on device")
-        monkeypatch.setattr(storage, "disk", Failing(operation, error))
+        monkeypatch.setattr(filesystem, "disk", Failing(operation, error))
 
     return put

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.command_line import cli
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import BusyError, StorageError
 from tspin_mlx.jobs import control
 from tspin_mlx.runs.lock import RunLock
@@ -57,12 +57,12 @@ def test_a_run_that_is_worked_on_stays(runs):
 
 
 def test_a_run_whose_removal_is_cut_short_is_gone_for_whoever_looks(runs, monkeypatch):
-    class Failing(storage.Disk):
+    class Failing(filesystem.Disk):
         def remove(self, path):
             if path.exists():
                 raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(storage, "disk", Failing())
+    monkeypatch.setattr(filesystem, "disk", Failing())
     with pytest.raises(StorageError):
         control.remove(runs / "runs/one")
     assert names(runs) == [".one.partial", "two"]

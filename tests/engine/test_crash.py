@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.digests import run_digests
 from tests.support.small_runs import new_run, write_task
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import StorageError
 from tspin_mlx.engine import context
 from tspin_mlx.engine.worker import work
@@ -62,7 +62,7 @@ class Killed:
     path: Path
 
 
-class WatchedDisk(storage.Disk):
+class WatchedDisk(filesystem.Disk):
     """Copies the run as a kill before, or in the middle of, each operation would leave it."""
 
     def __init__(self, run: Path, copies: Path) -> None:
@@ -123,7 +123,7 @@ def watched(task, tmp_path_factory):
     run = made(task, tmp_path_factory.mktemp("runs"))
     disk = WatchedDisk(run.path, tmp_path_factory.mktemp("killed"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(storage, "disk", disk)
+        patched.setattr(filesystem, "disk", disk)
         patched.setattr(context, "_PROGRESS_EVERY", 1e9)  # else the number of events depends on the machine
         work(run)
     return results(run), disk.killed
@@ -143,7 +143,7 @@ def results(run):
     return found
 
 
-class Unsynced(storage.Disk):
+class Unsynced(filesystem.Disk):
     """Leaves it to the system when a file goes to the medium, which no test can see and a slow disk takes long for."""
 
     def sync(self, path):
@@ -167,7 +167,7 @@ def resumed(killed, folder, *, to_the_end):
             raise EnoughError
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(storage, "disk", Unsynced())
+        patched.setattr(filesystem, "disk", Unsynced())
         try:
             work(run, listener)
         except EnoughError:
@@ -203,7 +203,7 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(task, watched, tmp_p
     class Dead(BaseException):
         pass
 
-    class DyingDisk(storage.Disk):
+    class DyingDisk(filesystem.Disk):
         """Carries some operations out and none after."""
 
         def __init__(self, left):
@@ -220,7 +220,7 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(task, watched, tmp_p
     run, deaths = made(task, tmp_path), 0
     while not run.is_finished:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(storage, "disk", DyingDisk(chance.randrange(15, 50)))
+            patched.setattr(filesystem, "disk", DyingDisk(chance.randrange(15, 50)))
             try:
                 work(run)
             except Dead:
@@ -240,7 +240,7 @@ IO_ERROR, NO_SPACE = OSError(5, "Input/output error"), OSError(28, "No space lef
     ],
 )
 def test_a_failing_disk_stops_the_run_and_it_continues_later(task, watched, tmp_path, operation, error):
-    class FailingDisk(storage.Disk):
+    class FailingDisk(filesystem.Disk):
         """The tenth operation of one kind fails; MLX reports a failed write as a RuntimeError."""
 
         def __init__(self):
@@ -255,7 +255,7 @@ def test_a_failing_disk_stops_the_run_and_it_continues_later(task, watched, tmp_
 
     run = made(task, tmp_path)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(storage, "disk", FailingDisk())
+        patched.setattr(filesystem, "disk", FailingDisk())
         with pytest.raises(StorageError, match="could not be written"):
             work(run)
     assert not run.is_finished
@@ -298,7 +298,7 @@ def test_without_the_derived_seeds_the_end_is_another(task, watched, tmp_path, m
     run = made(task, tmp_path / "runs")
     disk = WatchedDisk(run.path, tmp_path / "killed")
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "disk", disk)
+        patched.setattr(filesystem, "disk", disk)
         work(run)
     points = within_training(disk.killed)
     assert points

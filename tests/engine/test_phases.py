@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tspin_mlx.engine import training
-from tspin_mlx.engine.sampling import shards
+from tspin_mlx.engine import train_phases as training
+from tspin_mlx.engine.sample_phases import shards
 from tspin_mlx.method.triplets import Prompt, Response
 from tspin_mlx.recipe.schema import GenerationSection
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.digests import adapter_digest
 from tests.support.tiny_model import perturb, tiny_policy
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import DamagedError, DivergedError, SetupError, TspinError
 from tspin_mlx.models.adapters import load_tensors, save_adapter, save_tensors, set_adapter
 from tspin_mlx.models.folder import open_model
@@ -19,7 +19,7 @@ PROBE = mx.array([[5, 6, 7, 8]])
 
 
 def saved(policy, folder):
-    with storage.new_folder(folder) as made:
+    with filesystem.new_folder(folder) as made:
         save_adapter(policy, made)
 
 
@@ -116,13 +116,13 @@ def test_a_file_of_tensors_that_cannot_be_read_is_damaged(tmp_path, content):
 
 @pytest.mark.parametrize("full", ["adapters.safetensors", "adapter_config.json"])
 def test_an_adapter_is_written_where_a_full_disk_is_noticed(tiny_model, tmp_path, monkeypatch, full):
-    class Full(storage.Disk):
+    class Full(filesystem.Disk):
         def write(self, path, fill):
             if path.name == full:
                 raise OSError(28, "No space left on device")
             super().write(path, fill)
 
-    monkeypatch.setattr(storage, "disk", Full())
+    monkeypatch.setattr(filesystem, "disk", Full())
     with pytest.raises(OSError, match="No space"):
         save_adapter(tiny_policy(tiny_model), tmp_path)
 

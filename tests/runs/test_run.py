@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.bare_runs import MODEL, PROMPTS, TARGETS, TEXT, plan, prompt
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import DamagedError, StorageError, UsageError
 from tspin_mlx.data.read import Splits
 from tspin_mlx.recipe.phase import outline_from_row
@@ -41,7 +41,7 @@ def test_a_run_for_which_there_is_no_space_is_not_there(tmp_path, monkeypatch):
     def refuse(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage.disk, "rename", refuse)
+    monkeypatch.setattr(filesystem.disk, "rename", refuse)
     with pytest.raises(StorageError, match="No space left on device"):
         create_run(tmp_path / "quick", plan(), TEXT, MODEL, PROMPTS)
     assert list(tmp_path.iterdir()) == []

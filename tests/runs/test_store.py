@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import DamagedError, StorageError
 from tspin_mlx.runs.store import MANIFEST, Store
 
@@ -56,7 +56,7 @@ def test_a_file_is_listed_with_its_digest(store):
 def test_a_digest_is_on_the_medium_before_the_file_is_touched(store, monkeypatch):
     done = []
 
-    class Noting(storage.Disk):
+    class Noting(filesystem.Disk):
         def append(self, path, line):
             done.append(f"append {path.name}")
             super().append(path, line)
@@ -72,7 +72,7 @@ def test_a_digest_is_on_the_medium_before_the_file_is_touched(store, monkeypatch
             done.append(f"rename {target.name}")
             super().rename(source, target)
 
-    monkeypatch.setattr(storage, "disk", Noting())
+    monkeypatch.setattr(filesystem, "disk", Noting())
     store.write_text("x.txt", "x")
     assert done[:3] == ["append manifest.jsonl", "sync manifest.jsonl", "write .x.txt.partial"]
     done.clear()
@@ -97,7 +97,7 @@ def shared(tmp_path_factory):
 @given(st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none())))
 def test_rows_are_themselves_again(shared, rows):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(storage.disk, "sync", lambda path: None)  # a hundred times would take seconds
+        patched.setattr(filesystem.disk, "sync", lambda path: None)  # a hundred times would take seconds
         shared.remove("manifest.jsonl")
         shared.write_jsonl("x.jsonl", rows)
     assert shared.read_jsonl("x.jsonl") == rows
@@ -293,7 +293,7 @@ def test_a_last_line_without_its_end_does_not_count_and_is_cut_before_the_next(s
     assert (store.read_json("x.json"), store.read_json("y.json")) == (1, 2)
 
 
-class Full(storage.Disk):
+class Full(filesystem.Disk):
     """Nothing gets its name."""
 
     def rename(self, source, target):
@@ -302,7 +302,7 @@ class Full(storage.Disk):
 
 def test_a_crash_after_the_digest_leaves_a_line_too_many_and_can_be_repeated(store, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "disk", Full())
+        patched.setattr(filesystem, "disk", Full())
         with pytest.raises(StorageError):
             store.write_text("x.json", "1")
     assert not store.has("x.json")
@@ -315,7 +315,7 @@ def test_a_manifest_that_cannot_be_written_leaves_no_file(store, monkeypatch):
     def refuse(path, line):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage.disk, "append", refuse)
+    monkeypatch.setattr(filesystem.disk, "append", refuse)
     with pytest.raises(StorageError, match=r"manifest\.jsonl could not be written"):
         store.write_text("x.json", "1")
     with pytest.raises(StorageError), store.new_folder("folder") as made:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-class Recorder(storage.Disk):
+class Recorder(filesystem.Disk):
     """Notes what is done and to which name."""
 
     def __init__(self):
@@ -30,7 +30,7 @@ class Recorder(storage.Disk):
         return noted
 
 
-class Failing(storage.Disk):
+class Failing(filesystem.Disk):
     """Fails at one operation."""
 
     def __init__(self, operation, error):
@@ -50,8 +50,8 @@ class Failing(storage.Disk):
 CRASH = """
 import os, sys
 from pathlib import Path
-from tspin_mlx.base import storage
-storage.disk.rename = lambda source, target: os._exit(9)
+from tspin_mlx.base import filesystem
+filesystem.disk.rename = lambda source, target: os._exit(9)
 folder = Path(sys.argv[1])
 """
 

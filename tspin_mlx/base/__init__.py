@@ -1,1 +1,1 @@
-"""Foundations: errors, text, paths, seeds, storage, the machine, signals."""
+"""Foundations: errors, text, paths, seeds, file system, the machine, signals."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import TspinError
 from ..base.text import suggest
 from ..generation.chat_session import ChatSession, Message
@@ -113,7 +113,7 @@ def _save(conversation: Conversation, file: str) -> None:
         return
     rows = [{"policy": name, "messages": conversation.messages(name)} for name in conversation.names]
     try:
-        storage.write_text(path, storage.to_jsonl(rows))
+        filesystem.write_text(path, filesystem.to_jsonl(rows))
     except TspinError as error:
         complain(error)
     else:

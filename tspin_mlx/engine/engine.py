@@ -16,7 +16,7 @@ from ..recipe.plan import Plan
 from ..runs.run import Run
 from ..training.fit_memory import settle_memory
 from ..view.events import Emit
-from . import evaluating, sampling, training
+from . import evaluate_phases, sample_phases, train_phases
 from .context import Context
 
 
@@ -70,17 +70,17 @@ def _keep(context: Context, phase: Phase) -> None:
 
 #: The function of each kind of phase.
 _TRAIN: dict[PhaseKind, Callable[[Context, TrainPhase], None]] = {
-    "warmup": training.warm_up,
-    "supervise": training.supervise,
-    "train": training.train,
+    "warmup": train_phases.warm_up,
+    "supervise": train_phases.supervise,
+    "train": train_phases.train,
 }
 _OTHERS: dict[PhaseKind, Callable[[Context, Phase], None]] = {
     "keep": _keep,
-    "generate": sampling.generate,
-    "pair": sampling.pair,
-    "refer": training.refer,
-    "evaluate": evaluating.evaluate,
-    "choose": evaluating.choose,
-    "test": evaluating.test,
-    "test_best": evaluating.test_best,
+    "generate": sample_phases.generate,
+    "pair": sample_phases.pair,
+    "refer": train_phases.refer,
+    "evaluate": evaluate_phases.evaluate,
+    "choose": evaluate_phases.choose,
+    "test": evaluate_phases.test,
+    "test_best": evaluate_phases.test_best,
 }

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..base.errors import Stopped, StorageError, TspinError
+from ..base.filesystem import check_space
 from ..base.machine import device_name, memory_bytes
 from ..base.stop import Stop, listen
-from ..base.storage import check_space
 from ..models.load import Policy
 from ..models.of_run import load_run
 from ..recipe.plan import Plan

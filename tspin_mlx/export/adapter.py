@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from ..base import storage
+from ..base import filesystem
 from ..models.adapters import load_tensors, save_tensors
 from .folder import Export, make_export
 from .peft import to_peft
@@ -36,7 +36,7 @@ def export_adapter(source: Source, form: AdapterFormat, name: str | None = None)
         if form != "peft":
             save_tensors(folder / "adapters.safetensors", tensors)
             merged |= config
-        (folder / "adapter_config.json").write_text(storage.to_json(merged), encoding="utf-8")
+        (folder / "adapter_config.json").write_text(filesystem.to_json(merged), encoding="utf-8")
 
     label = f"{source.label}-{form}" if name is None else name
     return make_export(source.run.exports, label, origin_of(source, form), fill)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import DamagedError, UsageError
 from ..recipe.schema import check_name
 from ..runs.store import MANIFEST, Store
@@ -55,12 +55,12 @@ def make_export(
         raise UsageError(f"{name!r} cannot be the name of an export: it is reserved")
     if store.has(name):
         return _existing(store, name, origin)
-    storage.make_folder(store.root)
+    filesystem.make_folder(store.root)
     store.recover()
-    storage.remove_abandoned(store.root)
+    filesystem.remove_abandoned(store.root)
     with store.new_folder(name) as folder:
         note = {**origin, **(fill(folder) or {})}
-        (folder / NOTE).write_text(storage.to_json(note), encoding="utf-8")
+        (folder / NOTE).write_text(filesystem.to_json(note), encoding="utf-8")
     return Export(store.root / name, note, made=True)
 
 

@@ -18,9 +18,9 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..base.errors import SetupError, TspinError
+from ..base.filesystem import check_space
 from ..base.machine import on_cpu
 from ..base.seeds import derive
-from ..base.storage import check_space
 from ..models.adapters import set_adapter
 from ..models.folder import open_model, read_json
 from ..models.load import cast, load_policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import UsageError
 from ..data.tokenize import BadExample, RawExample, render
 from ..method.triplets import TRIPLETS, Prompt, Response, Triplet, triplet_from_row
@@ -52,8 +52,8 @@ def export_triplets(
 
     def fill(folder: Path) -> dict[str, Any]:
         rows, conversational = _rows(run, files, trusted=trusted)
-        lines = storage.to_jsonl(rows)
-        storage.fill_file(folder / FILE, lambda path: path.write_text(lines, encoding="utf-8"))
+        lines = filesystem.to_jsonl(rows)
+        filesystem.fill_file(folder / FILE, lambda path: path.write_text(lines, encoding="utf-8"))
         return {"rows": len(rows), "conversational": conversational}
 
     label = "triplets" if iteration is None else f"triplets-iteration-{iteration}"

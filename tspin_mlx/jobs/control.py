@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import SetupError, StorageError, UsageError
 from ..base.paths import typed
 from ..base.stop import STOPPED
@@ -108,7 +108,7 @@ def remove(path: Path) -> None:
     """
     lock = RunLock.acquire(path)
     try:
-        storage.remove_whole(path)
+        filesystem.remove_whole(path)
     finally:
         lock.close()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import TspinError, UsageError
 from ..base.machine import device_name, has_openblas, memory_budget, memory_bytes, on_cpu
 from ..models.builtin import ALIAS, builtin_path
@@ -112,8 +112,8 @@ def _device() -> Finding:
 
 
 def _disk(runs: Path) -> Finding:
-    place = storage.existing(runs.absolute())
-    free = storage.free_bytes(place)
+    place = filesystem.existing(runs.absolute())
+    free = filesystem.free_bytes(place)
     text = f"{free / 1e9:.1f} GB are free for runs in {runs}"
     if not os.access(place, os.W_OK):
         return Finding("disk", "problem", f"{place} cannot be written to", "work in another folder, or use --folder")

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import DamagedError, DivergedError, SetupError
 from ..base.machine import device_bytes
 from ..base.text import first_line
@@ -34,8 +34,8 @@ def save_adapter(policy: Policy, folder: Path) -> None:
             hint="try a smaller training.learning_rate, or model.dtype=float32",
         )
     save_tensors(folder / "adapters.safetensors", tensors)
-    config = storage.to_json(policy.adapter_config)
-    storage.fill_file(folder / "adapter_config.json", lambda path: path.write_text(config, encoding="utf-8"))
+    config = filesystem.to_json(policy.adapter_config)
+    filesystem.fill_file(folder / "adapter_config.json", lambda path: path.write_text(config, encoding="utf-8"))
 
 
 def save_tensors(path: Path, tensors: dict[str, mx.array], made_for: str = "mlx") -> None:
@@ -45,7 +45,7 @@ def save_tensors(path: Path, tensors: dict[str, mx.array], made_for: str = "mlx"
         made_for: the ``format`` in the file's metadata; transformers and PEFT expect ``pt``.
     """
     ordered = {name: tensors[name] for name in sorted(tensors)}
-    storage.fill_file(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": made_for}))
+    filesystem.fill_file(path, lambda path: mx.save_safetensors(str(path), ordered, metadata={"format": made_for}))
 
 
 def load_tensors(path: Path) -> dict[str, mx.array]:

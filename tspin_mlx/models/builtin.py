@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..base.errors import SetupError
-from ..base.storage import sha256_of
+from ..base.filesystem import sha256_of
 from .from_gguf import convert_gguf
 
 ALIAS = "smollm2-135m"

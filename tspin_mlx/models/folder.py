@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import SetupError
+from ..base.filesystem import sha256_of
 from ..base.hub import hub_errors
 from ..base.paths import user_path
-from ..base.storage import sha256_of
 from ..base.text import first_line
 from ..recipe.schema import ModelSection
 from . import builtin

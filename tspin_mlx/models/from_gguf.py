@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import SetupError
 from ..base.machine import on_cpu
 
@@ -62,11 +62,11 @@ def convert_gguf(source: Path, target: Path) -> None:
         weights[f"{_rename(stem)}.{leaf}"] = value
     config = _config(meta, weights)
     tokenizer = _tokenizer(meta, source)
-    with storage.new_folder(target) as folder:
+    with filesystem.new_folder(target) as folder:
         mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
-        (folder / "config.json").write_text(storage.to_json(config), encoding="utf-8")
+        (folder / "config.json").write_text(filesystem.to_json(config), encoding="utf-8")
         tokenizer.save(str(folder / "tokenizer.json"))
-        (folder / "tokenizer_config.json").write_text(storage.to_json(_tokenizer_config(meta)), encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(filesystem.to_json(_tokenizer_config(meta)), encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..base import storage
+from ..base import filesystem
 from ..data.read import Splits
 from ..method.triplets import SCORES, Prompt, to_row
 from ..recipe.lineage import lineage, shared
@@ -39,7 +39,7 @@ def create_run(
         origin: a run to copy results from, if this plan would compute the same.
         recipe_path: of the recipe's file, for other runs of it.
     """
-    with storage.new_folder(path) as folder:
+    with filesystem.new_folder(path) as folder:
         store = Store(folder)
         reused = _reuse(origin, plan, folder) if origin else []
         about = {

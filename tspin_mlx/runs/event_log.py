@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..base import storage
+from ..base import filesystem
 from ..view.events import FIELDS, Event, parse_event, parse_events
 from ..view.run_view import RunView, reduce_all
 
@@ -25,7 +25,7 @@ class EventLog:
     """
 
     def __init__(self, path: Path, listener: Callable[[Event], None] | None = None) -> None:
-        storage.cut_torn_tail(path)
+        filesystem.cut_torn_tail(path)
         self._path = path
         self._listener = listener
 
@@ -37,7 +37,7 @@ class EventLog:
         """
         assert kind in FIELDS
         event: Event = {"time": round(time.time(), 3), "kind": kind, **fields}
-        storage.append_line(self._path, event, sync=False)
+        filesystem.append_line(self._path, event, sync=False)
         if self._listener is not None:
             self._listener(event)
 

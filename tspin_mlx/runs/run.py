@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import DamagedError, UsageError
 from ..base.text import did_you_mean
 from ..method.triplets import Prompt, prompt_from_row
@@ -164,8 +164,8 @@ class Run:
     def decide(self, reason: str, sizes: BatchSizes) -> None:
         """Store the batch sizes to use from now on."""
         path = self.path / "decisions.jsonl"
-        storage.cut_torn_tail(path)
-        storage.append_line(path, {"reason": reason, **asdict(sizes)}, sync=True)
+        filesystem.cut_torn_tail(path)
+        filesystem.append_line(path, {"reason": reason, **asdict(sizes)}, sync=True)
 
     def pending(self) -> list[str]:
         """List the targets of the phases still to do; with ``guard.stop``, without iterations after a collapse."""

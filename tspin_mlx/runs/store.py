@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import DamagedError
 
 #: The file with the digests.
@@ -30,7 +30,7 @@ class Store:
 
     def recover(self) -> None:
         """Cut an incomplete last line off the manifest after a crash, before the first write."""
-        storage.cut_torn_tail(self.root / MANIFEST)
+        filesystem.cut_torn_tail(self.root / MANIFEST)
 
     def has(self, name: str) -> bool:
         """Return whether a complete file or folder has this name."""
@@ -41,35 +41,35 @@ class Store:
     def write_text(self, name: str, text: str) -> None:
         """Write a UTF-8 text file."""
         self._record({name: hashlib.sha256(text.encode()).hexdigest()})
-        storage.write_text(self.root / name, text)
+        filesystem.write_text(self.root / name, text)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write an indented JSON document."""
-        self.write_text(name, storage.to_json(content))
+        self.write_text(name, filesystem.to_json(content))
 
     def write_jsonl(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Write JSON lines."""
-        self.write_text(name, storage.to_jsonl(rows))
+        self.write_text(name, filesystem.to_jsonl(rows))
 
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
         """Yield a temporary folder to fill, which gets its name if the block ends without an error."""
-        with storage.new_folder(self.root / name) as aside:
+        with filesystem.new_folder(self.root / name) as aside:
             yield aside
             self._record_folder(aside, name)
 
     def commit_folder(self, aside: str, name: str) -> None:
         """Rename a folder that this store has filled to its final name."""
         self._record_folder(self.root / aside, name)
-        storage.commit_folder(self.root / aside, self.root / name)
+        filesystem.commit_folder(self.root / aside, self.root / name)
 
     def point(self, link: str, target: str) -> None:
         """Create a symbolic link within the run."""
-        storage.point(self.root / link, self.root / target)
+        filesystem.point(self.root / link, self.root / target)
 
     def remove(self, name: str) -> None:
         """Remove a file or folder, if it exists."""
-        storage.remove(self.root / name)
+        filesystem.remove(self.root / name)
 
     # --- reading
 
@@ -94,7 +94,7 @@ class Store:
         """List the files at or below ``name`` that have changed since they were written, or are missing."""
         path, written = self.root / name, self.digests(name)
         files = [path] if path.is_file() else _files_below(path)
-        actual = {file.relative_to(self.root).as_posix(): storage.sha256_of(file) for file in files}
+        actual = {file.relative_to(self.root).as_posix(): filesystem.sha256_of(file) for file in files}
         return sorted(file for file in actual.keys() | written.keys() if actual.get(file) != written.get(file))
 
     def digests(self, name: str) -> dict[str, str]:
@@ -124,11 +124,11 @@ class Store:
     def _record(self, digests: dict[str, str]) -> None:
         for name, digest in digests.items():
             last = name == next(reversed(digests))
-            storage.append_line(self.root / MANIFEST, {"file": name, "sha256": digest}, sync=last)
+            filesystem.append_line(self.root / MANIFEST, {"file": name, "sha256": digest}, sync=last)
 
     def _record_folder(self, aside: Path, name: str) -> None:
         files = _files_below(aside)
-        self._record({f"{name}/{file.relative_to(aside).as_posix()}": storage.sha256_of(file) for file in files})
+        self._record({f"{name}/{file.relative_to(aside).as_posix()}": filesystem.sha256_of(file) for file in files})
 
     def _digests(self) -> dict[str, str]:
         """Return sha256 by name; the last line for a name counts."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Literal
 
-from ..base import storage
+from ..base import filesystem
 from ..base.errors import BusyError, TspinError, UsageError
 from ..jobs.control import outcome, request_stop, resume
 from ..jobs.launch import make
@@ -54,7 +54,7 @@ def alone(folder: Path) -> Iterator[None]:
         BusyError: another process is running the sweep.
         StorageError: the folder cannot be created or locked.
     """
-    storage.make_folder(folder)
+    filesystem.make_folder(folder)
     try:
         lock = RunLock.acquire(folder)
     except BusyError:

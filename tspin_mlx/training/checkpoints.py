@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..base import storage
+from ..base import filesystem
 from ..models.adapters import load_tensors, save_adapter, save_tensors, set_adapter
 from ..runs.run import checkpoints_of
 from ..runs.store import Store
@@ -32,7 +32,7 @@ class Checkpoints:
             save_adapter(trainer.policy, folder)
             save_tensors(folder / "optimizer.safetensors", trainer.optimizer_state())
             logps = json.dumps(trainer.first_logps)
-            storage.fill_file(folder / "first_logps.json", lambda path: path.write_text(logps, encoding="utf-8"))
+            filesystem.fill_file(folder / "first_logps.json", lambda path: path.write_text(logps, encoding="utf-8"))
         for name in self._names()[_KEPT:]:
             self._store.remove(name)
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer import Option
 
-from ...base import storage
+from ...base import filesystem
 from ...base.errors import UsageError
 from ...base.machine import awake
 from ...base.text import printable
@@ -98,7 +98,7 @@ def evaluate(
             for one in measured
             for prompt, response in zip(prompts, one.responses, strict=True)
         ]  # fmt: skip
-        storage.write_text(out, storage.to_jsonl(answers))
+        filesystem.write_text(out, filesystem.to_jsonl(answers))
     source = data or "validation"
     if as_json:
         rows = [

@@ -60,7 +60,7 @@ def cp(
 
     Example: tspin-mlx recipes cp quickstart my-task.yaml
     """
-    from ...base import storage
+    from ...base import filesystem
     from ...data.read import is_remote
     from ...recipe.catalog import find_recipe, parse_source
 
@@ -75,7 +75,7 @@ def cp(
     if taken:
         raise UsageError(f"{taken[0]} exists already", hint="give another name or folder")
     for original, copy in copies:
-        storage.write_file(copy, partial(shutil.copyfile, original))
+        filesystem.write_file(copy, partial(shutil.copyfile, original))
         typer.echo(str(copy))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from ...base import storage
+from ...base import filesystem
 from ...base.errors import UsageError
 from ...runs.run import find_run
 from ..options import Folder, RunName
@@ -63,9 +63,9 @@ def export(
             columns[name] = [value if math.isfinite(value) else None for value in view.steps.column(name).tolist()]
         generated = [event for event in view.news if event["kind"] == "generated"]
         measured = {"evaluations": view.evaluations, "best": view.best}
-        text = storage.to_json({"steps": columns, "generated": generated, **measured})
+        text = filesystem.to_json({"steps": columns, "generated": generated, **measured})
     if file is None:
         typer.echo(text, nl=False)
     else:
-        storage.write_text(file, text)
+        filesystem.write_text(file, text)
         typer.echo(str(file))

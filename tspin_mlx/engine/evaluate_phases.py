@@ -13,7 +13,7 @@ from ..recipe.phase import Phase
 from ..recipe.policy_names import BEST, INITIAL, policy_before
 from ..runs.policies import best_policy
 from .context import Context
-from .sampling import read_samples, samples_folder
+from .sample_phases import read_samples, samples_folder
 
 
 def evaluate(context: Context, phase: Phase) -> None:

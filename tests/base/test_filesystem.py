@@ -9,28 +9,28 @@ from pathlib import Path
 import pytest
 
 from tests.support.disks import crash, names
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import StorageError
 
 
 def test_a_file_is_written_with_its_folders_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "a" / "b.txt"
-    storage.write_text(path, "é\r\n\u2028")
+    filesystem.write_text(path, "é\r\n\u2028")
     assert path.read_bytes() == "é\r\n\u2028".encode()
-    storage.write_text(path, "two")
+    filesystem.write_text(path, "two")
     assert path.read_text() == "two"
     assert names(path.parent) == ["b.txt"]
 
 
 def test_a_json_document_is_indented_and_keeps_its_characters(tmp_path):
-    storage.write_json(tmp_path / "x.json", {"a": [1, None], "é\u2028": "\n"})
+    filesystem.write_json(tmp_path / "x.json", {"a": [1, None], "é\u2028": "\n"})
     assert (tmp_path / "x.json").read_bytes() == (
         '{\n  "a": [\n    1,\n    null\n  ],\n  "é\u2028": "\\n"\n}\n'.encode()
     )
 
 
 def test_a_file_is_synced_before_it_gets_its_name_and_its_folder_after(tmp_path, recorder):
-    storage.write_text(tmp_path / "x.txt", "x")
+    filesystem.write_text(tmp_path / "x.txt", "x")
     assert recorder == ["write .x.txt.partial", "sync .x.txt.partial", "rename .x.txt.partial", f"sync {tmp_path.name}"]
 
 
@@ -42,7 +42,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, failing, operation, 
         path.write_text(before)
     failing(operation)
     with pytest.raises(StorageError, match="No space left on device"):
-        storage.write_text(path, "new")
+        filesystem.write_text(path, "new")
     assert (path.read_text() if path.exists() else None) == before
 
 
@@ -52,7 +52,7 @@ def test_half_a_file_does_not_keep_the_space_that_the_next_try_needs(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StorageError):
-        storage.write_file(tmp_path / "x", half)
+        filesystem.write_file(tmp_path / "x", half)
     assert names(tmp_path) == []
 
 
@@ -61,7 +61,7 @@ def test_a_failure_that_mlx_reports_is_one_of_the_storage(tmp_path):
         raise RuntimeError("[save_safetensors] Failed to write to file")
 
     with pytest.raises(StorageError, match=r"\[save_safetensors\] Failed to write") as caught:
-        storage.write_file(tmp_path / "x.safetensors", fail)
+        filesystem.write_file(tmp_path / "x.safetensors", fail)
     assert caught.value.exit_code == 7
 
 
@@ -70,7 +70,7 @@ def test_a_failure_names_the_file_the_reason_and_the_free_space(tmp_path, failin
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 3_000_000, 3_000_000))
     failing("sync", PermissionError(errno.EACCES, "Permission denied"))
     with pytest.raises(StorageError) as caught:
-        storage.write_text(tmp_path / "sub" / "x.txt", "x")
+        filesystem.write_text(tmp_path / "sub" / "x.txt", "x")
     path = tmp_path / "sub" / "x.txt"
     assert caught.value.message == f"{path} could not be written: Permission denied (3 MB free)"
     assert "no finished work is lost" in caught.value.hint
@@ -80,7 +80,7 @@ def test_a_text_that_cannot_be_written_leaves_the_old_content(tmp_path, recorder
     path = tmp_path / "x.txt"
     path.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        storage.write_text(path, "new \ud800")
+        filesystem.write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert recorder == []
 
@@ -88,17 +88,17 @@ def test_a_text_that_cannot_be_written_leaves_the_old_content(tmp_path, recorder
 def test_a_crash_before_the_name_is_given_leaves_the_old_content_and_can_be_repeated(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    crash(tmp_path, "storage.write_text(folder / 'x.txt', 'new, but longer')")
+    crash(tmp_path, "filesystem.write_text(folder / 'x.txt', 'new, but longer')")
     assert path.read_text() == "old"
-    storage.write_text(path, "again")
+    filesystem.write_text(path, "again")
     assert path.read_text() == "again"
     assert names(tmp_path) == ["x.txt"]
 
 
 def test_a_crash_while_a_folder_is_filled_leaves_no_name_and_can_be_repeated(tmp_path):
-    crash(tmp_path, "with storage.new_folder(folder / 'run') as made: (made / 'half.txt').write_text('x')")
+    crash(tmp_path, "with filesystem.new_folder(folder / 'run') as made: (made / 'half.txt').write_text('x')")
     assert len(names(tmp_path)) == 1
-    with storage.new_folder(tmp_path / "run") as made:
+    with filesystem.new_folder(tmp_path / "run") as made:
         (made / "whole.txt").write_text("y")
     assert names(tmp_path) == ["run"]
     assert names(tmp_path / "run") == ["whole.txt"]
@@ -106,15 +106,15 @@ def test_a_crash_while_a_folder_is_filled_leaves_no_name_and_can_be_repeated(tmp
 
 def test_a_link_left_aside_by_a_crash_is_no_obstacle(tmp_path):
     (tmp_path / "a").mkdir()
-    crash(tmp_path, "storage.point(folder / 'best', folder / 'a')")
+    crash(tmp_path, "filesystem.point(folder / 'best', folder / 'a')")
     assert not (tmp_path / "best").exists()
-    storage.point(tmp_path / "best", tmp_path / "a")
+    filesystem.point(tmp_path / "best", tmp_path / "a")
     assert (tmp_path / "best").is_dir()
 
 
 def test_a_folder_gets_its_name_when_it_is_complete(tmp_path):
     path = tmp_path / "runs" / "quick"
-    with storage.new_folder(path) as made:
+    with filesystem.new_folder(path) as made:
         (made / "x.txt").write_text("x")
         (made / "sub").mkdir()
         assert not path.exists()
@@ -124,7 +124,7 @@ def test_a_folder_gets_its_name_when_it_is_complete(tmp_path):
 
 
 def test_a_folders_files_are_synced_before_it_gets_its_name(tmp_path, recorder):
-    with storage.new_folder(tmp_path / "run") as made:
+    with filesystem.new_folder(tmp_path / "run") as made:
         (made / "sub").mkdir()
         (made / "sub" / "x").write_text("x")
     aside = f".run.{os.getpid()}.partial"
@@ -139,7 +139,7 @@ def test_a_folders_files_are_synced_before_it_gets_its_name(tmp_path, recorder):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, RuntimeError])  # such as MLX's: memory
 def test_an_error_within_a_new_folder_leaves_nothing(tmp_path, error):
-    with pytest.raises(error), storage.new_folder(tmp_path / "run") as made:
+    with pytest.raises(error), filesystem.new_folder(tmp_path / "run") as made:
         (made / "x.txt").write_text("x")
         raise error
     assert names(tmp_path) == []
@@ -148,7 +148,7 @@ def test_an_error_within_a_new_folder_leaves_nothing(tmp_path, error):
 @pytest.mark.parametrize("operation", ["sync", "rename"])
 def test_a_folder_that_cannot_be_written_leaves_nothing(tmp_path, failing, operation):
     failing(operation)
-    with pytest.raises(StorageError, match="No space left on device"), storage.new_folder(tmp_path / "run") as made:
+    with pytest.raises(StorageError, match="No space left on device"), filesystem.new_folder(tmp_path / "run") as made:
         (made / "x.txt").write_text("x")
     assert names(tmp_path) == []
 
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(tmp_path, failing, opera
 def test_a_full_folder_is_not_replaced_by_a_new_one(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").write_text("x")
-    with pytest.raises(StorageError, match="exists already"), storage.new_folder(tmp_path / "run") as made:
+    with pytest.raises(StorageError, match="exists already"), filesystem.new_folder(tmp_path / "run") as made:
         (made / "new").write_text("y")
     assert names(tmp_path) == ["run"]
     assert names(tmp_path / "run") == ["old"]
@@ -165,7 +165,7 @@ def test_a_full_folder_is_not_replaced_by_a_new_one(tmp_path):
 def test_a_folder_filled_elsewhere_can_be_given_its_name(tmp_path, recorder):
     (tmp_path / ".s.partial").mkdir()
     (tmp_path / ".s.partial" / "shard-0000.jsonl").write_text("{}\n")
-    storage.commit_folder(tmp_path / ".s.partial", tmp_path / "s")
+    filesystem.commit_folder(tmp_path / ".s.partial", tmp_path / "s")
     assert names(tmp_path) == ["s"]
     assert names(tmp_path / "s") == ["shard-0000.jsonl"]
     assert recorder == ["sync .s.partial", "rename .s.partial", f"sync {tmp_path.name}"]
@@ -176,9 +176,9 @@ def test_a_link_is_replaced_and_survives_a_move_of_the_folder(tmp_path):
     for name in ("one", "two"):
         (run / name / "adapter").mkdir(parents=True)
         (run / name / "adapter" / "x").write_text(name)
-    storage.point(run / "best", run / "one" / "adapter")
+    filesystem.point(run / "best", run / "one" / "adapter")
     assert (run / "best" / "x").read_text() == "one"
-    storage.point(run / "best", run / "two" / "adapter")
+    filesystem.point(run / "best", run / "two" / "adapter")
     assert (run / "best" / "x").read_text() == "two"
     assert (run / "best").readlink() == Path("two/adapter")
     assert names(run) == ["best", "one", "two"]
@@ -190,10 +190,10 @@ def test_a_link_is_replaced_and_survives_a_move_of_the_folder(tmp_path):
 def test_a_link_that_cannot_be_made_leaves_the_old_one(tmp_path, failing):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    storage.point(tmp_path / "best", tmp_path / "one")
+    filesystem.point(tmp_path / "best", tmp_path / "one")
     failing("link")
     with pytest.raises(StorageError):
-        storage.point(tmp_path / "best", tmp_path / "two")
+        filesystem.point(tmp_path / "best", tmp_path / "two")
     assert (tmp_path / "best").readlink() == Path("one")
 
 
@@ -205,7 +205,7 @@ def test_removing_takes_files_folders_and_links_but_not_what_a_link_leads_to(tmp
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "x").write_text("x")
     for name in ("folder", "file", "link", "never there"):
-        storage.remove(tmp_path / name)
+        filesystem.remove(tmp_path / name)
     assert names(tmp_path) == ["kept"]
     assert names(tmp_path / "kept") == ["x"]
 
@@ -213,20 +213,20 @@ def test_removing_takes_files_folders_and_links_but_not_what_a_link_leads_to(tmp
 def test_what_cannot_be_removed_is_a_failure_of_the_storage(tmp_path, failing):
     failing("remove", OSError(errno.EIO, "Input/output error"))
     with pytest.raises(StorageError, match="Input/output error"):
-        storage.remove(tmp_path / "x")
+        filesystem.remove(tmp_path / "x")
 
 
 def test_two_processes_may_make_the_same_and_one_of_them_does(tmp_path):
     """The second does not touch what the first is filling, and what a killed third has left is tidied away."""
-    crash(tmp_path, "with storage.new_folder(folder / 'run') as made: (made / 'half').write_text('x')")
+    crash(tmp_path, "with filesystem.new_folder(folder / 'run') as made: (made / 'half').write_text('x')")
     assert [name.startswith(".run.") for name in names(tmp_path)] == [True]
     theirs = tmp_path / f".run.{os.getppid()}.partial"
     theirs.mkdir()
-    with storage.new_folder(tmp_path / "run") as made:
+    with filesystem.new_folder(tmp_path / "run") as made:
         (made / "whole").write_text("ours")
         assert made != theirs
     assert names(tmp_path) == [theirs.name, "run"]
-    with pytest.raises(StorageError, match="exists already"), storage.new_folder(tmp_path / "run"):
+    with pytest.raises(StorageError, match="exists already"), filesystem.new_folder(tmp_path / "run"):
         pass
     assert (tmp_path / "run" / "whole").read_text() == "ours"
     assert names(tmp_path) == [theirs.name, "run"]
@@ -235,7 +235,7 @@ def test_two_processes_may_make_the_same_and_one_of_them_does(tmp_path):
 def test_a_file_in_the_way_of_a_folder_is_no_race(tmp_path):
     (tmp_path / "x").touch()
     with pytest.raises(StorageError, match="x is not a folder"):
-        storage.make_folder(tmp_path / "x")
+        filesystem.make_folder(tmp_path / "x")
 
 
 def test_where_one_may_not_look_no_folder_is_made(tmp_path, monkeypatch):
@@ -246,4 +246,4 @@ def test_where_one_may_not_look_no_folder_is_made(tmp_path, monkeypatch):
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: refuse() if "locked" in path.parts else exists(path))
     with pytest.raises(StorageError, match="locked/a could not be written: Permission denied"):
-        storage.make_folder(tmp_path / "locked" / "a")
+        filesystem.make_folder(tmp_path / "locked" / "a")

@@ -9,7 +9,7 @@ from collections import namedtuple
 
 import pytest
 
-from tspin_mlx.base import storage
+from tspin_mlx.base import filesystem
 from tspin_mlx.base.errors import StorageError
 
 
@@ -20,8 +20,8 @@ def test_on_macos_a_file_goes_to_the_medium_and_not_only_to_the_drive(tmp_path, 
     monkeypatch.setattr(fcntl, "fcntl", lambda descriptor, command: synced.append(command))
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append("fsync"))
     (tmp_path / "x").write_text("x")
-    storage.disk.sync(tmp_path / "x")
-    storage.disk.sync(tmp_path)
+    filesystem.disk.sync(tmp_path / "x")
+    filesystem.disk.sync(tmp_path)
     assert synced == [51, "fsync"]
 
 
@@ -35,7 +35,7 @@ def test_a_medium_that_cannot_be_told_to_is_synced_as_well_as_it_can(tmp_path, m
     monkeypatch.setattr(fcntl, "fcntl", refuse)
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append("fsync"))
     (tmp_path / "x").write_text("x")
-    storage.disk.sync(tmp_path / "x")
+    filesystem.disk.sync(tmp_path / "x")
     assert synced == ["fsync"]
 
 
@@ -51,10 +51,10 @@ def test_what_would_fill_the_disk_is_not_begun(tmp_path, monkeypatch, free, said
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
     run = tmp_path / "not" / "yet"
     if said is None:
-        storage.check_space(run, 5_000_000)
+        filesystem.check_space(run, 5_000_000)
     else:
         with pytest.raises(StorageError) as caught:
-            storage.check_space(run, 5_000_000)
+            filesystem.check_space(run, 5_000_000)
         assert caught.value.message == f"{run}: {said} MB are free, but the run may need 5 MB"
         assert "run.folder=FOLDER" in caught.value.hint
     assert asked == [tmp_path]

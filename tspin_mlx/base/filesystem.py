@@ -1,6 +1,6 @@
-"""Crash-safe files: write to a temporary name, fsync, then atomic rename. A file that exists is complete.
+"""Write, rename and delete files so that a crash loses nothing: temporary name, fsync, atomic rename.
 
-Everything that must survive a crash goes through the operations of :class:`Disk`; tests replace ``storage.disk`` by
+Everything that must survive a crash goes through the operations of :class:`Disk`; tests replace ``filesystem.disk`` by
 one that fails.
 """
 
