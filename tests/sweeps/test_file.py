@@ -178,3 +178,13 @@ def test_a_misspelt_key_is_recognised():
 def test_a_given_change_that_cannot_be_made(override, message):
     with pytest.raises(RecipeError, match=message):
         made(WHOLE, override)
+
+
+def test_a_key_that_was_renamed_works_and_one_that_was_removed_is_named():
+    sweep = parse_sweep("recipe: r\nvary: {training.memory: [fast, lean]}\n", "s.yaml")
+    assert [combination.own for combination in combinations(sweep, "s")] == [
+        ("training.memory=fast",),
+        ("training.memory=lean",),
+    ]
+    with pytest.raises(RecipeError, match=r"s\.yaml:2: .*generation\.fresh_prompts was removed"):
+        parse_sweep("recipe: r\narms: {fresh: {generation.fresh_prompts: true}}\n", "s.yaml")

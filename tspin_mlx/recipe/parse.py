@@ -175,8 +175,7 @@ def readable(error: ValidationError, places: Places, source: str, root: type[Bas
     name = _dotted(path)
     if first["type"] == "extra_forbidden":
         if name in REMOVED:
-            hint = "delete it; docs/method.md describes what it did and what was measured"
-            return RecipeError(f"{place}: {name} was removed", hint=hint)
+            return removed_key(name, place)
         known = _known_keys(path[:-1], root)
         elsewhere = _section_with(str(path[-1])) if root is Recipe else ""
         suggestion = elsewhere or did_you_mean(str(path[-1]), known)
@@ -190,6 +189,12 @@ def readable(error: ValidationError, places: Places, source: str, root: type[Bas
     given = first["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return RecipeError(f"{place}: {name + ': ' if name else ''}{message}{shown}")
+
+
+def removed_key(name: str, place: str) -> RecipeError:
+    """Return the error about an option that earlier versions had."""
+    hint = "delete it; docs/method.md describes what it did and what was measured"
+    return RecipeError(f"{place}: {name} was removed", hint=hint)
 
 
 def _known_keys(path: Path, root: type[BaseModel]) -> list[str]:

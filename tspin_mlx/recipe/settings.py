@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Renamed keys: the new name, and the new value for each old one.
-_RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
+RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
     "training.memory": ("training.grad_checkpoint", {"auto": "auto", "fast": False, "lean": True}),
 }
 
@@ -64,7 +64,7 @@ def upgrade(recipe: dict[str, Any]) -> list[Upgrade]:
         recipe: nested sections, as read from YAML or JSON; not checked yet.
     """
     made = []
-    for old, (new, values) in _RENAMED.items():
+    for old, (new, values) in RENAMED.items():
         section, key = _section(recipe, old)
         if key in section and isinstance(value := section[key], str) and value in values:
             del section[key]

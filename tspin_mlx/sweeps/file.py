@@ -14,8 +14,9 @@ from pydantic import Field, ValidationError
 
 from ..base.errors import RecipeError
 from ..base.text import suggest
-from ..recipe.parse import Places, known_keys, place_of, read_yaml, readable, split_override, to_override
+from ..recipe.parse import Places, known_keys, place_of, read_yaml, readable, removed_key, split_override, to_override
 from ..recipe.schema import LONGEST_NAME, SAFE_NAME, Section
+from ..recipe.settings import REMOVED, RENAMED
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -135,8 +136,10 @@ def _check(sweep: SweepFile, places: Places, source: str) -> None:
 
 def _check_key(key: str, place: str) -> None:
     _check_not_ours(key, place)
+    if key in REMOVED:
+        raise removed_key(key, place)
     known = known_keys()
-    if key not in (*known, "model"):
+    if key not in (*known, *RENAMED, "model"):
         hint = suggest(key, known, "keys have the form section.key; see `tspin-mlx schema`")
         raise RecipeError(f"{place}: unknown key {key}", hint=hint)
 
