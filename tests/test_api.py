@@ -91,7 +91,7 @@ def test_stopped_from_elsewhere_it_raises_and_resume_continues(tiny_model, tmp_p
     thread = threading.Thread(target=stop)
     thread.start()
     with pytest.raises(Stopped):
-        train(tiny_model, tmp_path, settings={"training.iterations": 4, "training.epochs": 20})
+        train(tiny_model, tmp_path, settings={"training.iterations": 2, "training.epochs": 20})
     thread.join()
     kinds = []
     run = ts.resume(str(tmp_path / "small"), on_event=lambda event: kinds.append(event["kind"]) or ended.append(event))

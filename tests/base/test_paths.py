@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import cli
+from tests.support.command_line import cli_here
 from tests.support.small_runs import jsonl
 from tspin_mlx.base.errors import UsageError
 from tspin_mlx.base.paths import typed, user_path
@@ -25,8 +25,8 @@ def test_what_cannot_be_a_path_is_told(text):
 
 
 @pytest.mark.parametrize("key", ["run.folder", "model.path", "data.train"])
-def test_on_the_command_line_it_is_a_message_and_no_traceback(tmp_path, key):
-    done = cli("run", "quickstart", f"{key}=~nosuchuser/x", cwd=tmp_path)
+def test_on_the_command_line_it_is_a_message_and_no_traceback(tmp_path, capsys, key):
+    done = cli_here(capsys, "run", "quickstart", f"{key}=~nosuchuser/x", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "'~nosuchuser/x" in done.stderr and "is not a valid path" in done.stderr and "Traceback" not in done.stderr
 
@@ -38,12 +38,12 @@ def test_a_files_name_is_no_yaml(tmp_path, monkeypatch, name):
     assert recipe.data.train == str(tmp_path / name)
 
 
-def test_a_folder_with_a_comment_in_its_name(tmp_path):
+def test_a_folder_with_a_comment_in_its_name(tmp_path, capsys):
     folder = tmp_path / "Project #2"
     folder.mkdir()
     rows = [{"prompt": f"say yes {i} times", "response": "yes"} for i in range(40)]
     (folder / "t.jsonl").write_text(jsonl(rows))
-    done = cli("plan", "starter", "data.train=t.jsonl", cwd=folder)
+    done = cli_here(capsys, "plan", "starter", "data.train=t.jsonl", cwd=folder)
     assert done.returncode == 0 and "8 training, 32 validation" in done.stdout, done.stderr
 
 

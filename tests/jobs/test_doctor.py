@@ -11,6 +11,7 @@ import typer
 
 from tests.support.command_line import cli
 from tspin_mlx.cli.commands.doctor import doctor as doctor_command
+from tspin_mlx.engine.worker import work
 from tspin_mlx.jobs import doctor
 from tspin_mlx.models.builtin import builtin_path
 
@@ -98,6 +99,7 @@ def test_another_end_is_a_problem(tiny_model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(doctor, "_made", otherwise)
     monkeypatch.setattr(doctor, "_KILLED_IN", ())
+    monkeypatch.setattr(doctor, "_finish", work)  # in this process, since nothing is killed
     found = doctor.repeats_itself(tmp_path, lambda text: None, str(tiny_model))
     assert found.verdict == "problem" and "differ, the first: " in found.text and str(tmp_path) in found.hint
 
