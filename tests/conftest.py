@@ -1,4 +1,4 @@
-"""Fixtures that any test may use; what they are made of is in tests/support."""
+"""Fixtures that any test may use; the helpers that they use are in tests/support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths as people type them, wherever they do: what cannot be one is a message, and what can is taken as it is."""
+"""Paths as people type them, anywhere: an impossible one is a message, and any other is taken as it is."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ NOT_PATHS = ["~nosuchuser/x", "x" * 300, "a\0b"]
 
 
 @pytest.mark.parametrize("text", NOT_PATHS)
-def test_what_cannot_be_a_path_is_told(text):
+def test_text_that_cannot_be_a_path_is_reported(text):
     with pytest.raises(UsageError, match="is not a valid path: "):
         user_path(text)
     with pytest.raises(UsageError, match="is not a valid path: "):
@@ -53,5 +53,5 @@ def test_nothing_is_no_file(nothing):
 
 
 @pytest.mark.parametrize("path", ["x", "runs/x", "../x", "/x", "a/b/x"])
-def test_a_path_that_a_message_tells_to_type_is_read_as_the_same_one(path):
+def test_a_path_that_a_message_prints_is_read_as_the_same_one(path):
     assert named_path(typed(Path(path)), Path("runs")) == Path(path)

@@ -1,4 +1,4 @@
-"""What `doctor` finds out: of the machine as it is, and of machines that lack something."""
+"""The checks of `doctor`, on this machine and on machines that lack something."""
 
 import json
 import platform

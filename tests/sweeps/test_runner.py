@@ -92,7 +92,7 @@ def test_every_combination_is_a_run_and_the_table_comes_last(swept, here):
     assert done.stdout.strip() == here(folder, "runs", "compare", "grid").stdout.strip()
 
 
-def test_what_runs_have_in_common_is_made_once(swept):
+def test_phases_that_runs_have_in_common_are_made_once(swept):
     folder, done = swept
     for arm, seed in (("anchored", 0), ("anchored", 1)):
         run = Run(folder / f"runs/grid/grid-{arm}-seed-{seed}")
@@ -164,7 +164,7 @@ def test_a_bad_combination_is_named_before_the_first_run_starts(task, more, mess
     assert not (task / "runs").exists()
 
 
-def test_runs_made_with_other_settings_are_not_gone_on_with(task):
+def test_runs_made_with_other_settings_are_not_continued(task):
     (task / "one.yaml").write_text("recipe: task.yaml\nset: {training.epochs: 1}\n")
     (member,) = load_sweep(task / "one.yaml", task / "runs")
     make(member.checked)
@@ -215,7 +215,7 @@ def test_a_sweep_is_worked_through_by_one_process(tmp_path):
         pass
 
 
-def test_ctrl_c_stops_and_the_same_command_goes_on(task):
+def test_ctrl_c_stops_and_the_same_command_continues(task):
     (task / "long.yaml").write_text(
         "recipe: task.yaml\nset: {warmup.epochs: 60, run.checkpoint_seconds: 30}\nvary: {run.seed: [0, 1]}\n"
     )
