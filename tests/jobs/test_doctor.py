@@ -63,13 +63,13 @@ def test_without_mlx_the_rest_is_still_looked_at(monkeypatch, tmp_path):
     assert "device" not in found and found["disk"].verdict == "ok"
 
 
-def test_a_cpu_without_openblas_or_metal_is_a_problem(monkeypatch):
+def test_a_cpu_without_openblas_or_metal_is_a_problem(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "on_cpu", lambda: True)
     monkeypatch.setattr(doctor, "has_openblas", lambda: False)
     monkeypatch.setattr(sys, "platform", "linux")
-    assert "some fifty times slower" in doctor._device().text
+    assert "some fifty times slower" in verdicts(tmp_path)["device"].text
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert "Metal is not there" in doctor._device().text
+    assert "Metal is not there" in verdicts(tmp_path)["device"].text
 
 
 def test_a_full_disk_and_a_missing_model_are_worth_a_note(monkeypatch, tmp_path):
