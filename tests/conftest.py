@@ -1,4 +1,4 @@
-"""Fixtures that any test may use; what they are made of is in tests/support."""
+"""Fixtures that any test may use; the helpers that they use are in tests/support."""
 
 from __future__ import annotations
 
@@ -18,6 +18,34 @@ from tests.support.tiny_model import save_tiny_model
 # No property fails because the machine is busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+#: The files that take longest begin first, so that none is still at work when all others are done.
+LONGEST_FIRST = (
+    "models/test_builtin_model.py",
+    "engine/test_crash.py",
+    "jobs/test_processes.py",
+    "cli/test_run.py",
+    "sweeps/test_runner.py",
+    "jobs/test_supervisor.py",
+    "tui/test_theme.py",
+    "cli/test_chat.py",
+    "test_api.py",
+    "engine/test_resume.py",
+    "engine/test_whole_run.py",
+    "jobs/test_stop.py",
+    "jobs/test_terminal.py",
+    "jobs/test_doctor.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist keeps our order, not that of the number of tests per file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    rank = {tests / name: i for i, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)

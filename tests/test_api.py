@@ -91,7 +91,7 @@ def test_stopped_from_elsewhere_it_raises_and_resume_continues(tiny_model, tmp_p
     thread = threading.Thread(target=stop)
     thread.start()
     with pytest.raises(Stopped):
-        train(tiny_model, tmp_path, settings={"training.iterations": 4, "training.epochs": 20})
+        train(tiny_model, tmp_path, settings={"training.iterations": 2, "training.epochs": 20})
     thread.join()
     kinds = []
     run = ts.resume(str(tmp_path / "small"), on_event=lambda event: kinds.append(event["kind"]) or ended.append(event))
@@ -111,7 +111,7 @@ def test_a_run_on_which_somebody_works_is_busy(tiny_model, tmp_path):
     assert "is in use by process" in refused[0].message
 
 
-def test_what_the_engine_reports_is_raised(tiny_model, tmp_path):
+def test_an_error_that_the_engine_reports_is_raised(tiny_model, tmp_path):
     with pytest.raises(DivergedError, match="not finite") as caught:
         train(tiny_model, tmp_path, settings={"warmup.learning_rate": 1e30, "training.max_grad_norm": None})
     assert isinstance(caught.value, ts.TspinError) and "learning_rate" in caught.value.hint

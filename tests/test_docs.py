@@ -1,4 +1,4 @@
-"""What the documentation tells one to type is what the command line takes, and its recipes are valid."""
+"""The commands in the documentation are commands that the command line takes, and its recipes are valid."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ PLACEHOLDER = re.compile(r"[…⟨⟩]|\.\.\.|\[|\||<")
 
 
 def commands(page):
-    """Every ``tspin-mlx …`` of a page: lines of code, without what is told beside them, and code within a text."""
+    """Every ``tspin-mlx …`` of a page: lines of code, without the comments beside them, and code within a text."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     fenced = re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE)
     indented = re.findall(r"^    tspin-mlx.*", text, re.MULTILINE)

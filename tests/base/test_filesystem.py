@@ -210,7 +210,7 @@ def test_removing_takes_files_folders_and_links_but_not_what_a_link_leads_to(tmp
     assert names(tmp_path / "kept") == ["x"]
 
 
-def test_what_cannot_be_removed_is_a_failure_of_the_storage(tmp_path, failing):
+def test_a_removal_that_fails_is_a_failure_of_the_storage(tmp_path, failing):
     failing("remove", OSError(errno.EIO, "Input/output error"))
     with pytest.raises(StorageError, match="Input/output error"):
         filesystem.remove(tmp_path / "x")
@@ -238,7 +238,7 @@ def test_a_file_in_the_way_of_a_folder_is_no_race(tmp_path):
         filesystem.make_folder(tmp_path / "x")
 
 
-def test_where_one_may_not_look_no_folder_is_made(tmp_path, monkeypatch):
+def test_no_folder_is_made_where_one_may_not_look(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 

@@ -25,7 +25,7 @@ def test_on_macos_a_file_goes_to_the_medium_and_not_only_to_the_drive(tmp_path, 
     assert synced == [51, "fsync"]
 
 
-def test_a_medium_that_cannot_be_told_to_is_synced_as_well_as_it_can(tmp_path, monkeypatch):
+def test_a_medium_without_a_full_sync_is_synced_as_well_as_it_can(tmp_path, monkeypatch):
     def refuse(descriptor, command):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
@@ -40,7 +40,7 @@ def test_a_medium_that_cannot_be_told_to_is_synced_as_well_as_it_can(tmp_path, m
 
 
 @pytest.mark.parametrize(("free", "said"), [(5_000_000, None), (4_999_999, 5), (1_000_000, 1)])
-def test_what_would_fill_the_disk_is_not_begun(tmp_path, monkeypatch, free, said):
+def test_a_run_that_would_fill_the_disk_is_not_begun(tmp_path, monkeypatch, free, said):
     asked = []
     usage = namedtuple("usage", "total used free")
 

@@ -1,4 +1,4 @@
-"""What is asked of the machine: that it stays awake while something is computed, and tells when it is done."""
+"""The machine: it stays awake while something is computed, and notifies when it is done."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ def test_elsewhere_nothing_is_started(caffeinate, monkeypatch):
     assert not caffeinate.exists()
 
 
-def test_a_mac_is_told_in_its_own_way_and_no_name_is_a_script(stand_in, monkeypatch):
+def test_a_mac_shows_a_notification_and_no_name_is_a_script(stand_in, monkeypatch):
     told = stand_in("osascript")
     monkeypatch.delenv(NOTIFY, raising=False)
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -64,7 +64,7 @@ def test_a_mac_is_told_in_its_own_way_and_no_name_is_a_script(stand_in, monkeypa
     assert words[-1] == name and name not in "".join(words[:-1]) and words[::2] == ["-e", "-e", "-e", name]
 
 
-def test_nobody_is_told_elsewhere_too_soon_or_who_does_not_want_it(monkeypatch):
+def test_no_notification_elsewhere_too_soon_or_unwanted(monkeypatch):
     started = []
     monkeypatch.delenv(NOTIFY, raising=False)
     monkeypatch.setattr(machine.subprocess, "run", lambda command, **options: started.append(command[-1]))
@@ -78,7 +78,7 @@ def test_nobody_is_told_elsewhere_too_soon_or_who_does_not_want_it(monkeypatch):
     assert started == ["wanted"]
 
 
-def test_where_nothing_can_be_shown_nothing_fails(monkeypatch):
+def test_a_notification_that_cannot_be_shown_does_no_harm(monkeypatch):
     monkeypatch.delenv(NOTIFY, raising=False)
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv("PATH", "")

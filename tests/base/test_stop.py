@@ -56,11 +56,11 @@ def test_after_the_iteration_is_before_the_first_phase_of_the_next_one():
     stop = Stop()
     stop.request("iteration")
     assert not stop.now
-    stop.check()  # a step goes on
+    stop.check()  # a step continues
     assert stops_before(stop) == ["iterations/000/proto_synthetic", "iterations/001/synthetic"]
 
 
-def test_what_follows_the_last_iteration_is_still_done():
+def test_phases_after_the_last_iteration_are_still_done():
     stop = Stop()
     stop.request("iteration")
     last = next(phase for phase in PHASES if phase.target == "iterations/001/eval.json")

@@ -28,7 +28,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("text", "expected"), HOSTILE.values(), ids=HOSTILE)
-def test_what_a_terminal_could_obey_is_removed(text, expected):
+def test_characters_that_a_terminal_could_obey_are_removed(text, expected):
     assert printable(text) == expected
 
 
@@ -72,7 +72,7 @@ def test_shortened_text_is_one_line_of_the_width(text, width, expected):
     ("text", "width", "expected"),
     [("sweep-anchored-seed=3", 12, "sweep…seed=3"), ("a\nlong one", 4, "a…ne"), ("abc", 1, "…"), ("same", 4, "same")],
 )
-def test_what_is_abridged_keeps_both_ends(text, width, expected):
+def test_abridged_text_keeps_both_ends(text, width, expected):
     assert abridge(text, width) == expected
 
 

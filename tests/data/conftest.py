@@ -1,4 +1,4 @@
-"""How the tests of reading read a file."""
+"""Reading the text of a data file."""
 
 import pytest
 

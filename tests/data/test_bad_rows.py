@@ -149,7 +149,7 @@ def test_skipping_every_row_leaves_nothing_to_train_on(load):
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.json", "t.csv"])
 @pytest.mark.parametrize("content", [b"{}\n\xff", "é".encode("latin-1"), "p".encode("utf-16")])
-def test_what_is_not_utf8_is_refused(load, name, content):
+def test_files_that_are_not_utf8_are_refused(load, name, content):
     with pytest.raises(DataError, match=r"not UTF-8 text \(byte \d+\)"):
         load(name, content)
 

@@ -242,7 +242,7 @@ def test_a_dataset_of_the_hub_is_read_like_a_file(monkeypatch, source, asked):
         (OSError(errno.ENOSPC, "No space left on device"), StorageError, "No space left on device"),
     ],
 )
-def test_what_keeps_a_dataset_from_coming_is_told_apart(monkeypatch, raised, kind, said):
+def test_reasons_why_a_dataset_cannot_be_fetched_are_told_apart(monkeypatch, raised, kind, said):
     def load_dataset(*parts, split):
         raise raised
 

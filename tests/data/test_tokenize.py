@@ -101,7 +101,7 @@ def test_prompt_and_answer_are_those_of_the_chat_template():
     )
 
 
-def test_what_people_read_goes_along():
+def test_the_texts_for_people_are_kept():
     prompt = rendered(example("one", "two", "three", response="four", answer="4"))
     assert (prompt.id, prompt.text, prompt.answer) == ("t.jsonl:1", "three", "4")
     assert prompt.annotated.text == "four"
@@ -118,7 +118,7 @@ def test_a_conversation_is_all_in_the_prompt():
 
 
 @pytest.mark.parametrize("tail", ["", "\n", "\n\n", "</s> and so on", "<|stop|>", "<|im_end|>"])
-def test_what_a_template_writes_after_the_end_token_is_not_scored(tail):
+def test_text_after_the_end_token_is_not_scored(tail):
     template = (
         "Q: {{ messages[0].content }} A: "
         "{% if not add_generation_prompt %}{{ messages[1].content + '<|im_end|>' }}" + tail + "{% endif %}"
@@ -307,7 +307,7 @@ def test_an_answer_tokenised_alone_gets_no_space_before_it():
 
 
 @pytest.mark.parametrize("call", ["strftime_now('%d %b %Y')", 'strftime_now( "%d %b %Y" )'])
-def test_a_template_that_tells_the_date_tells_the_same_one_tomorrow(call):
+def test_a_template_with_the_date_has_the_same_one_tomorrow(call):
     template = f"{{% if strftime_now is defined %}}Today: {{{{ {call} }}}}\n{{% endif %}}{CHAT}"
     assert "Today: {{ '26 Jul 2024' }}" in on_one_day(template)
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=Bytes().inner, eos_token=END)

@@ -1,4 +1,4 @@
-"""Signs that training does harm, or has nothing left to do: what is said, and what is done."""
+"""Signs that training does harm or has nothing left to learn: the warnings, and how the run ends."""
 
 import math
 from pathlib import Path
@@ -17,14 +17,14 @@ RUINOUS = ("training.learning_rate=3", "objective.nll_weight=0", "guard.nll_rise
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_where_the_contrast_is_saturated_from_the_start_that_is_told_once(workshop, tmp_path, monkeypatch, told):
+def test_a_contrast_that_is_saturated_from_the_start_is_reported_once(workshop, tmp_path, monkeypatch, told):
     monkeypatch.setattr(guard, "_SATURATED", math.inf if told else -math.inf)
     run = new_run(workshop, tmp_path, "warmup.epochs=0", "training.iterations=2")
     warnings = [event["message"] for event in work_on(run) if event["kind"] == "warning"]
     assert len([text for text in warnings if "warm up first" in text]) == told
 
 
-def test_that_there_is_nothing_left_to_learn_is_told(workshop, tmp_path, monkeypatch):
+def test_a_warning_says_that_there_is_nothing_left_to_learn(workshop, tmp_path, monkeypatch):
     def as_the_expert(policy, prompts, seeds, decoding, on_progress):
         return [prompt.annotated for prompt in prompts]
 
@@ -36,7 +36,7 @@ def test_that_there_is_nothing_left_to_learn_is_told(workshop, tmp_path, monkeyp
     assert (len(found), len([event for event in events if event["kind"] == "generated"])) == (2, 2)
 
 
-def test_signs_of_collapse_are_told_and_best_leads_to_the_start(workshop, tmp_path):
+def test_signs_of_collapse_are_reported_and_best_leads_to_the_start(workshop, tmp_path):
     run = new_run(workshop, tmp_path, *RUINOUS, "training.iterations=1")
     warnings = [event["message"] for event in work_on(run) if event["kind"] == "warning"]
     assert [message for message in warnings if message.startswith("iteration 0 shows signs of collapse: the expert's")]

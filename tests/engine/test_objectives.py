@@ -1,4 +1,4 @@
-"""What each objective, the warm-up and their options make of a run."""
+"""Each objective, the warm-up and their options, in a whole run."""
 
 import mlx.core as mx
 import numpy as np

@@ -20,7 +20,7 @@ def section(max_tokens, shard_tokens):
     return GenerationSection(max_tokens=max_tokens, shard_tokens=shard_tokens)
 
 
-def test_shards_hold_so_many_tokens_the_longest_prompts_first():
+def test_shards_hold_a_number_of_tokens_the_longest_prompts_first():
     parts = shards(prompts([3, 9, 5, 1, 20]), section(2, 18))
     assert [[len(prompt.tokens) for prompt in part] for part in parts] == [[20], [9, 5], [3, 1]]
 

@@ -120,7 +120,7 @@ def test_a_stopped_run_makes_no_step_twice(finished, stopped_at):
     assert not (run.path / "initial/checkpoints").exists()
 
 
-def test_scoring_tells_how_far_it_is_and_hears_a_request_to_stop(finished, workshop, tmp_path, monkeypatch):
+def test_scoring_reports_progress_and_heeds_a_request_to_stop(finished, workshop, tmp_path, monkeypatch):
     monkeypatch.setattr("tspin_mlx.engine.context._PROGRESS_EVERY", 0)
     monkeypatch.setattr("tspin_mlx.scoring.logprobs._EXAMPLES_AT_ONCE", 1)
     run, stop, told = new_run(workshop, tmp_path), Stop(), []

@@ -78,7 +78,7 @@ def test_all_signs_are_named():
     ]
 
 
-def test_whether_to_stop_is_for_others_to_say():
+def test_the_guard_itself_does_not_stop_a_run():
     assert signs(GuardSection(stop=True), nll=3.0) == signs(nll=3.0)
     assert signs(GuardSection(stop=True)) == []
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tests.support import command_line
+from tests.support.command_line import cli_here
 from tests.support.small_runs import jsonl
 from tspin_mlx.base.errors import DataError
 from tspin_mlx.evaluation.of_run import held_out_prompts, measure_policies
@@ -54,7 +55,7 @@ def test_other_examples_are_rendered_as_those_of_the_training(run, tmp_path):
         held_out_prompts(run, str(tmp_path / "none.jsonl"), None)
 
 
-def test_the_command_prints_a_table_or_json_and_writes_the_answers(run, tmp_path):
+def test_the_command_prints_a_table_or_json_and_writes_the_answers(run, tmp_path, capsys):
     out = tmp_path / "answers.jsonl"
     options = ("--policy", "base", "--policy", "best", "--regex", r"^\[", "--metrics", "regex,numeric", "--limit", 2)
     done = cli(run, *options, "--out", out)
@@ -65,12 +66,12 @@ def test_the_command_prints_a_table_or_json_and_writes_the_answers(run, tmp_path
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["policy"] for row in rows] == ["base", "base", "best", "best"]
     assert {"id", "system", "prompt", "annotated", "response", "finish_reason", "regex", "numeric"} < rows[0].keys()
-    table = json.loads(cli(run, *options, "--json").stdout)
+    table = json.loads(cli_here(capsys, "eval", run.path, *options, "--json").stdout)
     for one in table:
         mine = [row for row in rows if row["policy"] == one["policy"]]
         assert one["examples"] == 2
         assert one["metrics"]["regex"] == sum(row["regex"] for row in mine) / 2
-    again = cli(run, "--out", out)
+    again = cli_here(capsys, "eval", run.path, "--out", out)
     assert again.returncode == 2 and "exists already" in again.stderr
 
 
@@ -87,16 +88,17 @@ def test_the_command_prints_a_table_or_json_and_writes_the_answers(run, tmp_path
         (("--harness", "x", "--data", "y"), "do not go with --harness", ""),
     ],
 )
-def test_mistakes_are_told_before_a_model_is_loaded(run, options, message, hint):
-    done = cli(run, *options)
+def test_mistakes_are_reported_before_a_model_is_loaded(run, options, message, hint, capsys, monkeypatch):
+    monkeypatch.setattr("tspin_mlx.models.load.load_policy", None)
+    done = cli_here(capsys, "eval", run.path, *options)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert message in " ".join(done.stderr.replace("│", " ").split()) and hint in done.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="the lm-evaluation-harness is installed")
-def test_without_the_harness_it_says_how_to_get_it(run):
-    done = cli(run, "--harness", "gsm8k")
+def test_without_the_harness_it_says_how_to_get_it(run, capsys):
+    done = cli_here(capsys, "eval", run.path, "--harness", "gsm8k")
     assert done.returncode == 3
     assert 'pip install "tspin-mlx[eval]"' in done.stderr
 

@@ -1,4 +1,4 @@
-"""How much of the contrast has a direction: what is common to sets of samples, told apart from what is not."""
+"""How much of the contrast has a direction: the part that sets of samples share, told apart from the rest."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tspin_mlx.recipe.schema import LoraSection, ModelSection
 from tspin_mlx.runs.run import Run
 
 
-def test_what_sets_have_in_common_is_told_from_noise():
+def test_the_common_part_of_sets_is_told_from_noise():
     sets = np.array([[1, 2, 0, 0], [1, 0, 2, 0], [1, 0, 0, 2]])  # noise at right angles to each other
     found = parts(sets, np.array([2, 0, 0, 0]))
     assert found == pytest.approx(

@@ -1,4 +1,4 @@
-"""What is collected of the runs of an experiment."""
+"""Collecting the results of the runs of an experiment."""
 
 import json
 from dataclasses import replace

@@ -29,7 +29,7 @@ def facts(kind):
         ("sft", [], ["supervised fine-tuning"], ["2601.08198", "2401.01335", "## Cite"]),
     ],
 )
-def test_the_card_tells_the_method_that_was_used(kind, tags, said, unsaid):
+def test_the_card_names_the_method_that_was_used(kind, tags, said, unsaid):
     made = facts(kind)
     text = card(made, [], curve=True)
     assert metadata(made)["tags"] == ["mlx", "lora", "peft", *tags]

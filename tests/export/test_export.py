@@ -96,7 +96,7 @@ def test_peft_without_a_known_base_says_so(cli):
     assert json.loads((Path(out.strip()) / "adapter_config.json").read_text())["base_model_name_or_path"] is None
 
 
-def test_no_export_tells_a_path_of_this_machine(cli, run, tiny_model):
+def test_no_export_contains_a_path_of_this_machine(cli, run, tiny_model):
     for arguments in (["export", "--format", "both"], ["export", "--format", "triplets"], ["fuse"]):
         assert cli(*arguments)[0] == 0
     for path in (run / "exports").rglob("*"):
@@ -297,7 +297,7 @@ def test_help_is_quick_to_import():
         assert not re.search(r"\b(mlx_lm|mlx\.core|huggingface_hub)$", done.stderr, re.MULTILINE)
 
 
-def test_an_export_that_was_made_before_the_adapters_own_effect_was_measured_is_told(capsys, tmp_path):
+def test_exports_made_before_the_adapters_own_effect_was_measured_are_reported_too(capsys, tmp_path):
     agreement = {"prompts": 1, "positions": 2, "kl": 1e-4, "max_kl": 0.005, "greedy": 1.0}
     print_agreement(Export(tmp_path, {"agreement": agreement}, made=False))
     assert "mean KL 0.0001 nats (at most 0.005 is allowed)," in capsys.readouterr().err

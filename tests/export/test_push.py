@@ -56,7 +56,7 @@ def push(small_run, tmp_path, monkeypatch, capsys):
 
 
 def fetched(hub, repo, folder):
-    """What ``hf download`` brings, the command that the card tells, in a process of its own."""
+    """The result of ``hf download``, the command on the card, in a process of its own."""
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder / "home")}
     command = [Path(sys.executable).with_name("hf"), "download", repo, "--local-dir", folder / "fetched"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -69,7 +69,7 @@ def card(files):
     return yaml.safe_load(text.split("---\n")[1]), text
 
 
-def test_what_arrives_is_private_and_complete(hub, push):
+def test_a_pushed_repository_is_private_and_complete(hub, push):
     code, out, err = push("my-model", "--yes", *BASE)
     assert code == 0, err
     found = hub.repos["jane/my-model"]
@@ -114,7 +114,7 @@ def test_nothing_of_the_data_and_no_path_is_sent(hub, push, small_run, tiny_mode
             assert secret.encode() not in content, (name, secret)
 
 
-def test_what_was_pushed_loads_in_mlx_lm(hub, push, tiny_model, tmp_path):
+def test_a_pushed_model_loads_in_mlx_lm(hub, push, tiny_model, tmp_path):
     push("my-model", "--yes", *BASE)
     folder = fetched(hub, "jane/my-model", tmp_path)
     there, _ = load(str(tiny_model), adapter_path=folder)
@@ -134,7 +134,7 @@ def test_a_whole_model(hub, push, tmp_path):
     load(fetched(hub, "jane/whole", tmp_path))
 
 
-def test_public_only_when_told(hub, push):
+def test_public_only_on_request(hub, push):
     assert push("open", "--yes", "--public", *BASE)[0] == 0
     assert not hub.repos["jane/open"]["private"]
     code, _, err = push("open", "--yes", *BASE)
@@ -149,7 +149,7 @@ def test_nothing_is_sent_unasked(hub, push):
     assert {method for method, _ in hub.requests} == {"GET"}
 
 
-def test_what_else_is_in_the_repository_stays_and_is_told(hub, push):
+def test_other_files_of_the_repository_stay_and_are_listed(hub, push):
     hub.add("jane/mine", **{"notes.txt": b"mine"})
     code, _, err = push("mine", "--yes", *BASE)
     assert code == 0 and "other files there stay: notes.txt" in err
@@ -196,7 +196,7 @@ def test_an_upload_that_was_cut_is_completed_by_the_same_command(hub, push):
         "down",
     ],
 )
-def test_what_the_hub_refuses_is_told_apart(hub, push, monkeypatch, tmp_path, prepare, repo, message, hint):
+def test_refusals_of_the_hub_are_told_apart(hub, push, monkeypatch, tmp_path, prepare, repo, message, hint):
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     prepare(hub, monkeypatch)
     code, out, err = push(repo, "--yes", *BASE)

@@ -54,18 +54,18 @@ def test_an_original_is_itself_and_not_its_ancestor(tmp_path):
         ({}, "base_model: Qwen/Qwen3-0.6B-Base"),
     ],
 )
-def test_what_is_not_said_is_not_guessed(tmp_path, config, card):
+def test_a_base_model_that_is_not_named_is_not_guessed(tmp_path, config, card):
     base = find_base(folder(tmp_path, config, card), str(tmp_path / "model"))
     assert base.id is None
     assert "--base OWNER/NAME" in no_base(base).hint
 
 
-def test_a_local_path_is_not_told(tmp_path):
+def test_a_local_path_is_not_published(tmp_path):
     base = find_base(folder(tmp_path, {}), "/Users/jane/secret/model")
     assert base.trained_on == "model"
 
 
-def test_who_knows_can_say(tmp_path):
+def test_the_base_model_can_be_given_by_hand(tmp_path):
     place = folder(tmp_path, QUANTIZED, "base_model: a/b")
     assert find_base(place, "model", "c/d").id == "c/d"
     with pytest.raises(UsageError, match="is not a Hub id"):

@@ -74,7 +74,7 @@ def test_mlx_lm_is_asked_what_was_trained(model, template, system):
     assert setup_arg_parser().parse_args(words).max_tokens == 300
 
 
-def test_transformers_is_told_of_thinking_and_of_other_templates(model):
+def test_transformers_code_covers_thinking_and_other_templates(model):
     def asked(template="chat"):
         recipe = parse_recipe(f"data: {{train: t.jsonl, template: {template}}}", "r.yaml")
         return ask(SimpleNamespace(outline=SimpleNamespace(settings=recipe.settings)), model, model, "two lamps", None)
@@ -88,7 +88,7 @@ def test_transformers_is_told_of_thinking_and_of_other_templates(model):
     compile(text, "usage", "exec")
 
 
-def test_where_mlx_lm_misses_the_rotary_settings_that_is_remarked(model):
+def test_a_remark_says_that_mlx_lm_misses_the_rotary_settings(model):
     recipe = parse_recipe("data: {train: t.jsonl}", "r.yaml")
     run = SimpleNamespace(outline=SimpleNamespace(settings=recipe.settings))
     assert mlx_adapter("org/m", "a", ask(run, model, model, "x", None)).remark == ""
@@ -100,7 +100,7 @@ def test_where_mlx_lm_misses_the_rotary_settings_that_is_remarked(model):
         assert ("fuse" in mlx_adapter("org/m", "a", ask(run, model, model, "x", None)).remark) == remarked
 
 
-def test_how_to_go_on_is_told_of_runs_whose_recipe_is_not_understood(small_run, monkeypatch, capsys):
+def test_next_steps_are_printed_for_runs_whose_recipe_is_not_understood(small_run, monkeypatch, capsys):
     def refuse(run):
         raise UsageError("the recipe has keys that this version does not know")
 

@@ -84,7 +84,7 @@ def test_earlier_turns_count(session):
     assert said(session.answer(turns, "base"))[0] != said(session.answer(asked("hello"), "base"))[0]
 
 
-def test_a_conversation_that_goes_on_is_answered_as_if_it_were_read_anew(session, run, monkeypatch):
+def test_a_continued_conversation_is_answered_as_if_it_were_read_anew(session, run, monkeypatch):
     read = []
     take = PromptCache.take
 

@@ -1,4 +1,4 @@
-"""What of a conversation is computed again, on tiny random models of several architectures."""
+"""The prompt cache: a conversation is computed from where it differs, on tiny models of several architectures."""
 
 import mlx.core as mx
 import numpy as np
@@ -31,7 +31,7 @@ def model(request):
     return tiny_architecture(request.param)
 
 
-def test_of_a_conversation_that_goes_on_only_the_new_is_computed(model):
+def test_only_the_new_part_of_a_conversation_is_computed(model):
     cache = PromptCache()
     assert answer(model, cache, ASKED, SAID)[0] == 20
     new, logits = answer(model, cache, ASKED + SAID + MORE)
@@ -42,7 +42,7 @@ def test_of_a_conversation_that_goes_on_only_the_new_is_computed(model):
     assert_right(model, logits, ASKED + SAID + MORE)
 
 
-def test_what_differs_is_forgotten(model):
+def test_the_part_that_differs_is_forgotten(model):
     cache = PromptCache()
     answer(model, cache, ASKED, SAID)
     other = [*ASKED[:10], ASKED[10] ^ 1, *MORE]
@@ -53,7 +53,7 @@ def test_what_differs_is_forgotten(model):
     assert answer(model, cache, [98 - ASKED[0], *ASKED])[0] == 21
 
 
-def test_what_was_computed_ahead_or_left_half_done_does_not_count(model):
+def test_tokens_computed_ahead_or_left_half_done_do_not_count(model):
     cache = PromptCache()
     layers, _ = cache.take(model, ASKED)
     model(mx.array([ASKED]), cache=layers)
@@ -78,7 +78,7 @@ def test_a_window_that_has_moved_on_cannot_go_back():
     assert new == 21
     assert_right(model, logits, ASKED[:15] + MORE)
     new, _ = answer(model, cache, ASKED[:15] + MORE + SAID)
-    assert new == 5  # forward it can
+    assert new == 5  # but it can move forward
 
 
 def test_a_state_without_positions_is_made_anew():

@@ -29,7 +29,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def task(tmp_path_factory, tiny_model):
-    """A folder with a recipe and its data, whose texts mean no good."""
+    """A folder with a recipe and its data, whose texts try to command the terminal."""
 
     def row(split, i):
         return {"prompt": f"{split} {HOSTILE} {i}", "response": f"[{i}]{HOSTILE[:9]}"}

@@ -1,4 +1,4 @@
-"""What `doctor` finds out: of the machine as it is, and of machines that lack something."""
+"""The checks of `doctor`, on this machine and on machines that lack something."""
 
 import json
 import platform
@@ -11,6 +11,7 @@ import typer
 
 from tests.support.command_line import cli
 from tspin_mlx.cli.commands.doctor import doctor as doctor_command
+from tspin_mlx.engine.worker import work
 from tspin_mlx.jobs import doctor
 from tspin_mlx.models.builtin import builtin_path
 
@@ -62,13 +63,13 @@ def test_without_mlx_the_rest_is_still_looked_at(monkeypatch, tmp_path):
     assert "device" not in found and found["disk"].verdict == "ok"
 
 
-def test_a_cpu_without_openblas_or_metal_is_a_problem(monkeypatch):
+def test_a_cpu_without_openblas_or_metal_is_a_problem(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "on_cpu", lambda: True)
     monkeypatch.setattr(doctor, "has_openblas", lambda: False)
     monkeypatch.setattr(sys, "platform", "linux")
-    assert "about fifty times slower" in doctor._device().text
+    assert "about fifty times slower" in verdicts(tmp_path)["device"].text
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert "Metal is not available" in doctor._device().text
+    assert "Metal is not available" in verdicts(tmp_path)["device"].text
 
 
 def test_a_full_disk_and_a_missing_model_are_worth_a_note(monkeypatch, tmp_path):
@@ -98,6 +99,7 @@ def test_another_end_is_a_problem(tiny_model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(doctor, "_small_run", otherwise)
     monkeypatch.setattr(doctor, "_KILLED_IN", ())
+    monkeypatch.setattr(doctor, "_finish", work)  # in this process, since nothing is killed
     found = doctor.repeats_itself(tmp_path, lambda text: None, str(tiny_model))
     assert found.verdict == "problem" and "differ, such as " in found.text and str(tmp_path) in found.hint
 

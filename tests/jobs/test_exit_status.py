@@ -1,4 +1,4 @@
-"""How the engine's process ended, told from its return code and from what MLX, Metal, CUDA and Python print."""
+"""How the engine's process ended, from its return code and from what MLX, Metal, CUDA and Python print."""
 
 import signal
 from pathlib import Path
@@ -103,7 +103,7 @@ CASES = [(kind, *case) for kind, cases in SYMPTOMS.items() for case in cases]
 
 
 @pytest.mark.parametrize(("kind", "returncode", "log"), CASES, ids=range(len(CASES)))
-def test_what_ran_out_is_told_from_the_log_and_less_may_help(kind, returncode, log):
+def test_the_log_says_what_ran_out_and_that_less_may_help(kind, returncode, log):
     ending = classify(returncode, log)
     assert (ending.kind, ending.exit_code, ending.restartable) == (kind, 4, True)
     assert ending.message == f"the engine stopped: {kind}"
@@ -150,7 +150,7 @@ def test_a_process_that_was_asked_to_stop_has_stopped(returncode, exit_code):
         (ResourcesError, 4),
     ],
 )
-def test_what_the_engine_has_reported_itself_keeps_its_exit_code(error, code):
+def test_an_error_that_the_engine_has_reported_itself_keeps_its_exit_code(error, code):
     assert error.exit_code == code
     assert classify(code, "a warning about an out of memory killer") == ExitStatus("reported", code)
 
@@ -202,7 +202,7 @@ SILENT = "the engine ended without a message; its log is runs/a/engine.log"
         (None, -signal.SIGKILL, Outcome("failed", SILENT, None, 1)),
     ],
 )  # fmt: skip
-def test_what_becomes_of_a_run_is_told_from_its_last_event_and_how_its_process_ended(last, returncode, expected):
+def test_the_outcome_of_a_run_follows_from_its_last_event_and_how_its_process_ended(last, returncode, expected):
     run = SimpleNamespace(is_finished=False, path=Path("runs/a"), engine_log=Path("runs/a/engine.log"))
     assert outcome(run, last, returncode) == expected
     run.is_finished = True

@@ -70,7 +70,7 @@ def test_stop_after_the_iteration_finishes_it(task):
     assert {row["name"]: row["state"] for row in listed}["iteration"] == "interrupted"
 
 
-def test_nobody_to_stop_is_an_error(task, reference):
+def test_stopping_a_run_that_nobody_works_on_is_an_error(task, reference):
     done = cli(task, "stop", "reference")
     assert done.returncode == 2 and "the run 'reference' is finished" in done.stderr
     done = cli(task, "stop", made(task, "idle").name)

@@ -1,4 +1,4 @@
-"""What becomes of a run whose engine breaks: tried once more with less at once, or reported."""
+"""The supervisor of an engine that breaks: it tries once more with less at once, or reports the failure."""
 
 import os
 import signal
@@ -63,7 +63,7 @@ TIMEOUT = "[METAL] Command buffer execution failed: Caused GPU Timeout Error (kI
         ("the GPU watchdog", f"print({TIMEOUT!r}, file=sys.stderr, flush=True); os.abort()"),
     ],
 )
-def test_what_less_at_once_may_help_is_tried_once_and_recorded(supervised, monkeypatch, reason, fault):
+def test_less_at_once_is_tried_once_where_it_may_help_and_recorded(supervised, monkeypatch, reason, fault):
     monkeypatch.setenv("AGX_RELAX_CDM_CTXSTORE_TIMEOUT", "")
     monkeypatch.delenv("AGX_RELAX_CDM_CTXSTORE_TIMEOUT")
     run, code, events = supervised(f"restart-{len(reason)}", fault)
@@ -85,7 +85,7 @@ def test_a_run_that_was_asked_to_stop_is_not_started_again(supervised):
     assert code == 4 and not run.is_finished
 
 
-def test_an_engine_that_dies_before_a_word_is_told_after_an_earlier_end(task, supervised):
+def test_an_engine_that_dies_silently_is_reported_after_an_earlier_end(task, supervised):
     run = made(task, "mute", "training.iterations=1")
     EventLog(run.events_path).emit("run_stopped", message="stopped", exit_code=130)
     _, code, events = supervised("mute", "", script="import os; os.kill(os.getpid(), 9)")
@@ -93,7 +93,7 @@ def test_an_engine_that_dies_before_a_word_is_told_after_an_earlier_end(task, su
     assert [(event["kind"], event["exit_code"]) for event in events] == [("run_stopped", 130), ("run_stopped", 137)]
 
 
-def test_the_second_failure_is_told_with_advice(supervised):
+def test_the_second_failure_is_reported_with_advice(supervised):
     run, code, events = supervised("hopeless", "raise RuntimeError('[malloc] Unable to allocate 9 bytes.')", size=0)
     assert code == 4
     assert [event["kind"] for event in events].count("restarted") == 1

@@ -1,4 +1,4 @@
-"""Runs at a real terminal: closed while they go on, and with texts that would command it."""
+"""Runs at a real terminal: one that is closed meanwhile, and texts that would command it."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""Metrics in trackers: every step once, under its own name, whatever the tracker does; the run goes on."""
+"""Metrics in trackers: every step once, under its own name; the run continues whatever the tracker does."""
 
 import sys
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from tspin_mlx.runs.run import Run
 
 @pytest.fixture
 def sent(monkeypatch):
-    """Stand-ins for all trackers; what they were told: (tracker, what, arguments)."""
+    """Stand-ins for all trackers, and the calls they got: (tracker, what, arguments)."""
     said = []
 
     def teller(name, what):
@@ -72,7 +72,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_are_not(small_run, sent
     assert ("wandb", "finish", (), {}) not in sent and ("trackio", "finish", (), {}) in sent
 
 
-def test_what_is_missing_is_named_before_anything_begins(small_run, sent, monkeypatch):
+def test_a_missing_package_is_named_before_anything_begins(small_run, sent, monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None if name == "tensorboardX" else name)
     with pytest.raises(SetupError, match="tensorboard needs the package tensorboardX") as caught:
         Shown(report_to=["trackio", "tensorboard"])
@@ -88,7 +88,7 @@ def test_what_is_missing_is_named_before_anything_begins(small_run, sent, monkey
     assert sent == []
 
 
-def test_what_refuses_is_told_and_what_was_opened_before_is_finished(small_run, sent, monkeypatch):
+def test_a_tracker_that_refuses_is_reported_and_those_opened_before_are_finished(small_run, sent, monkeypatch):
 
     def refuse(**named):
         raise ValueError("log in first\nat some address")

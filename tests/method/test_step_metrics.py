@@ -1,4 +1,4 @@
-"""What is logged of a step, against numbers worked out by hand."""
+"""The metrics of a step, against numbers worked out by hand."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_rewards_are_counted_from_the_reference_and_advantages_are_not():
 
 
 @given(st.floats(width=32, allow_nan=False))
-def test_what_is_kept_of_a_metric_is_the_same_float32(value):
+def test_a_metric_is_kept_as_the_same_float32(value):
     kept = significant(value)
     assert np.float32(kept) == np.float32(value)
     assert len(repr(kept).strip("-").replace(".", "").split("e")[0].strip("0")) <= 9

@@ -87,12 +87,14 @@ def run(tmp_path_factory):
     overrides = [
         f"run.folder={tmp_path_factory.mktemp('runs')}",
         "lora.layers=8",
-        "data.train_limit=64",
-        "data.validation_limit=6",
-        "data.test_limit=4",
-        "generation.prompts=8",
-        "generation.max_tokens=32",
+        "data.train_limit=32",
+        "data.validation_limit=3",
+        "data.test_limit=1",
+        "generation.prompts=4",
+        "generation.max_tokens=16",
+        "warmup.learning_rate=0.003",
         "training.iterations=2",
+        "evaluation.best=nll",
     ]
     launch = prepare(parse_source(source, overrides), source)
     work(launch.run)

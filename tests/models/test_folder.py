@@ -69,7 +69,7 @@ def test_a_model_is_known_by_its_configuration_and_its_weight_files(model, tiny_
     assert len({found.fingerprint for found in (first, second, third, fourth)}) == 4
 
 
-def test_what_the_configuration_says_of_lengths_and_words(model):
+def test_context_length_and_vocabulary_come_from_the_configuration(model):
     assert (vocabulary_size(open_model(model, "a")), context_length(open_model(model, "a"))) == (258, 256)
     configure(model, vocab_size=None, text_config={"vocab_size": 99}, max_position_embeddings=None)
     assert (vocabulary_size(open_model(model, "a")), context_length(open_model(model, "a"))) == (99, None)
@@ -161,7 +161,7 @@ def test_code_is_fetched_from_the_hub_only_if_it_is_trusted(hub, tiny_model):
     ],
     ids=["gated", "unknown", "server", "offline", "network"],
 )
-def test_what_the_hub_refuses_is_said_in_a_line(hub, make, message, hint):
+def test_a_refusal_of_the_hub_is_one_line(hub, make, message, hint):
     hub["error"] = make(errors, SimpleNamespace(headers={}, request=None))
     with pytest.raises(HubError) as caught:
         resolve_model(ModelSection(path="org/name"))
@@ -204,7 +204,7 @@ def test_another_model_of_the_same_shape_has_another_fingerprint(model, what):
     assert open_model(model, "m").fingerprint != before
 
 
-def test_weights_that_are_gone_from_a_cache_are_told(model):
+def test_weights_that_are_gone_from_a_cache_are_reported(model):
     (model / "model-2.safetensors").symlink_to(model / "blobs" / "gone")
     with pytest.raises(SetupError, match=r"model-2\.safetensors cannot be read: No such file") as caught:
         open_model(model, "m")

@@ -126,7 +126,7 @@ class Layers(nn.Module):
         self.layers = [nn.Linear(width, width, bias=False) for _ in range(count)]
 
 
-def test_what_a_call_of_a_model_costs(monkeypatch):
+def test_the_cost_of_a_call_of_a_model(monkeypatch):
     monkeypatch.setattr("tspin_mlx.models.load.on_cpu", lambda: True)
     assert call_cost(Layers(3, 1000)) == 24
     # On a GPU 2e9 operations per layer, 4 per parameter and token: 2e9 / 4e6; of a large model no less than on a CPU.

@@ -1,4 +1,4 @@
-"""What training is spared on Metal, as far as another machine can tell."""
+"""What training avoids on Metal, as far as that can be seen on another machine."""
 
 import importlib
 import os

@@ -138,7 +138,7 @@ def test_the_table_covers_every_key():
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), [(key, *row) for key, row in KEPT.items()], ids=KEPT)
-def test_what_is_kept_when_a_key_changes(key, value, expected):
+def test_phases_kept_when_a_key_changes(key, value, expected):
     assert kept(f"{key}={value}") == expected
 
 
@@ -156,7 +156,7 @@ def test_what_is_kept_when_a_key_changes(key, value, expected):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "kept",  # a set has no order
 )
-def test_what_is_kept_of_other_changes(overrides, expected):
+def test_phases_kept_after_other_changes(overrides, expected):
     assert kept(*overrides) == expected
 
 
@@ -172,7 +172,7 @@ def test_nothing_is_kept_with_another_model():
     ("part", "expected"),
     [("train", BASE_ONLY), ("validation", TRAINED | TESTED), ("test", ALL - TESTED - {"test.json"})],
 )
-def test_what_is_kept_when_a_part_of_the_data_changes(part, expected):
+def test_phases_kept_when_a_part_of_the_data_changes(part, expected):
     assert kept(data=DATA | {part: "other"}) == expected
 
 

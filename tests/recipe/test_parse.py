@@ -258,7 +258,7 @@ def test_an_override_at_fault_is_named(override, message):
         ("just text", "r.yaml: a recipe must be a mapping"),
     ],
 )
-def test_what_is_not_a_yaml_mapping_is_refused_with_its_line(text, message):
+def test_anything_but_a_yaml_mapping_is_refused_with_its_line(text, message):
     assert error_of(text).message.startswith(message)
 
 

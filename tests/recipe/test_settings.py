@@ -40,7 +40,7 @@ def test_a_removed_key_is_dropped_where_it_had_no_effect():
 
 
 @pytest.mark.parametrize("recipe", [{}, {"training": None}, {"training": "x"}, {"training": {"memory": ["fast"]}}])
-def test_what_is_no_recipe_is_left_for_the_schema_to_refuse(recipe):
+def test_anything_but_a_recipe_is_left_for_the_schema_to_refuse(recipe):
     before = json.dumps(recipe)
     assert upgrade(recipe) == [] and json.dumps(recipe) == before
 

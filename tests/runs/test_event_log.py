@@ -102,7 +102,7 @@ def test_an_event_without_one_of_its_fields_or_with_another_type_there_is_none(k
     ],
     ids=lambda content: repr(content[:40]),
 )
-def test_what_is_no_event_is_none(damaged):
+def test_lines_that_are_no_event_are_left_out(damaged):
     assert parse_event(damaged) is None
 
 
@@ -140,7 +140,7 @@ def test_events_are_written_and_read_back_in_order(path):
     assert path.read_bytes().count(b"\n") == 2
 
 
-def test_a_log_that_is_opened_again_goes_on(path):
+def test_a_log_that_is_opened_again_is_continued(path):
     for message in ("one", "two"):
         EventLog(path).emit("warning", message=message)
     assert messages(read_events(path)) == ["one", "two"]
@@ -219,7 +219,7 @@ def test_a_tail_gives_each_event_once_and_waits_for_the_end_of_a_line(path):
     assert messages(tail.read()) == ["zwei é", "one"]
 
 
-def test_a_tail_goes_on_when_a_torn_line_is_replaced(path):
+def test_a_tail_continues_when_a_torn_line_is_replaced(path):
     one = line("warning", message="one") + b"\n"
     path.write_bytes(one + b'{"time": 1, "kind": "a much longer line that was never finished')
     tail = EventTail(path)

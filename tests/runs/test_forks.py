@@ -125,7 +125,7 @@ def test_a_fork_computes_as_much_at_once_as_its_origin_had_come_to(origin):
     ],
     ids=lambda given: given[0] if isinstance(given, list) else str(given),
 )
-def test_what_was_measured_holds_for_the_steps_it_was_measured_for(origin, changes, holds):
+def test_a_measured_size_holds_for_the_steps_it_was_measured_for(origin, changes, holds):
     origin.decide(MEASURED, BatchSizes(False, 2, 16))
     assert fork(origin, *changes).decisions() == (origin.decisions() if holds else [])
 

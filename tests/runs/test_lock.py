@@ -63,7 +63,7 @@ def test_whoever_takes_the_lock_has_it_until_it_is_closed(tmp_path):
     RunLock.acquire(tmp_path).close()
 
 
-def test_who_comes_second_is_told_who_was_first(tmp_path, other, hasty):
+def test_the_second_process_learns_who_was_first(tmp_path, other, hasty):
     with pytest.raises(BusyError) as caught:
         RunLock.acquire(tmp_path)
     error = caught.value
@@ -162,7 +162,7 @@ def test_a_lock_that_is_only_looked_at_is_waited_for(tmp_path, monkeypatch):
     second.close()
 
 
-def test_a_disk_without_locks_is_told_and_nothing_stays_open(tmp_path, monkeypatch):
+def test_a_disk_without_locks_is_reported_and_nothing_stays_open(tmp_path, monkeypatch):
     def refuse(descriptor, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -185,7 +185,7 @@ def test_a_folder_that_cannot_be_written_to_cannot_be_locked(tmp_path, monkeypat
     assert not is_held(tmp_path)
 
 
-def test_where_no_name_can_be_written_there_is_no_lock_and_a_held_one_keeps_the_name_before(tmp_path, monkeypatch):
+def test_without_room_for_a_name_there_is_no_lock_and_a_held_one_keeps_its_name(tmp_path, monkeypatch):
     def full(descriptor, content, offset):
         raise OSError(errno.ENOSPC, "No space left on device")
 

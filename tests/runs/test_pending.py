@@ -1,4 +1,4 @@
-"""What of a run is done, and what is left to do; also after a collapse."""
+"""The phases of a run that are done and those that are left, also after a collapse."""
 
 from tests.support.bare_runs import CONCLUSIONS, MODEL, PROMPTS, TARGETS, TEXT, evaluation, finish, plan
 from tspin_mlx.runs.create import create_run
@@ -34,7 +34,7 @@ def test_after_a_collapse_no_further_iterations_are_made_if_the_recipe_says_so(t
     assert run.is_finished
 
 
-def test_what_was_begun_after_a_collapse_is_left(tmp_path):
+def test_phases_begun_after_a_collapse_are_left(tmp_path):
     run = collapsing(tmp_path, "guard.stop=true")
     finish(run, *TARGETS[:7], "iterations/001/synthetic")
     finish(run, "iterations/000/eval.json", signs=["worse"])
@@ -54,7 +54,7 @@ def test_the_first_of_two_collapses_counts(tmp_path):
     assert len([target for target in run.pending() if target.startswith("iterations/000")]) == 4
 
 
-def test_after_a_collapse_a_run_goes_on_unless_the_recipe_says_otherwise(tmp_path):
+def test_after_a_collapse_a_run_continues_unless_the_recipe_says_otherwise(tmp_path):
     run = collapsing(tmp_path)
     finish(run, *TARGETS[:7])
     finish(run, "iterations/000/eval.json", signs=["worse"])

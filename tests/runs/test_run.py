@@ -47,7 +47,7 @@ def test_a_run_for_which_there_is_no_space_is_not_there(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(UsageError, match="no such run"):
             Run(path)
@@ -144,7 +144,7 @@ def test_a_folder_of_another_format_is_not_read(made, found):
         Run(made.path)
 
 
-def test_what_another_version_planned_can_be_used_and_not_continued(made):
+def test_a_run_that_another_version_planned_can_be_used_and_not_continued(made):
     row = made.store.read_json("plan.json")
     row["phases"][0]["seed"] += 1
     made.store.write_json("plan.json", row)

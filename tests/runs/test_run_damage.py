@@ -6,7 +6,7 @@ from tests.support.bare_runs import TARGETS, finish
 from tspin_mlx.base.errors import DamagedError
 
 
-def test_what_a_crash_left_half_done_is_tidied_away(made):
+def test_half_done_work_is_tidied_away_after_a_crash(made):
     finish(made, "initial/adapter", "initial/checkpoints/step-000001/content", "iterations/000/triplets.jsonl")
     finish(made, "iterations/000/checkpoints/step-000001/content")
     manifest = made.path / "manifest.jsonl"
@@ -16,7 +16,7 @@ def test_what_a_crash_left_half_done_is_tidied_away(made):
     assert manifest.read_bytes() == whole
     assert not (made.path / "initial/checkpoints").exists()
     assert (made.path / "initial/adapter/content").is_file()
-    # This phase is not done: it goes on from there.
+    # This phase is not done: it continues from there.
     assert (made.path / "iterations/000/checkpoints/step-000001/content").is_file()
     made.recover()
     made.verify()
@@ -82,7 +82,7 @@ def test_a_result_that_was_removed_is_no_damage_but_to_be_made_again(made):
     assert made.pending() == ["iterations/001/adapter", "test.json"]
 
 
-def test_of_much_damage_three_files_are_named(made):
+def test_at_most_three_damaged_files_are_named(made):
     finish(made)
     for target in TARGETS:
         if target.endswith(".json"):

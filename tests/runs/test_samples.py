@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.support import command_line
+from tests.support.command_line import cli, cli_here
 from tspin_mlx.models.of_run import load_run, use_policy
 from tspin_mlx.runs.run import Run
 from tspin_mlx.runs.samples import iterations_of, ordered, read_triplets, trained_on
@@ -17,8 +17,14 @@ def run(tiny_run):
     return Run(tiny_run)
 
 
-def cli(run, *args, columns=100):
-    return command_line.cli("samples", run.path, *args, COLUMNS=columns)
+@pytest.fixture
+def samples(capsys):
+    """The command on a run."""
+
+    def call(run, *args, columns=100):
+        return cli_here(capsys, "samples", run.path, *args, COLUMNS=columns)
+
+    return call
 
 
 def test_every_triplet_has_a_score(run):
@@ -54,33 +60,33 @@ def test_samples_are_ordered_by_an_advantage(run):
     assert ordered(first, "historical") == first == ordered(first, "file")
 
 
-def test_the_command_shows_texts_and_advantages(run):
-    done = cli(run, "--iteration", 1, "--sort", "current", "--count", 2)
+def test_the_command_shows_texts_and_advantages(run, samples):
+    done = cli("samples", run.path, "--iteration", 1, "--sort", "current", "--count", 2)
     assert done.returncode == 0, done.stderr
     assert "Iteration 1 of small: 2 of 8 triplets, the smallest current advantage first" in done.stdout
     assert done.stdout.count("expert") == 2 and done.stdout.count("proto-synthetic") == 2
     assert "advantage  current" in done.stdout and "historical" in done.stdout
     assert "system: Be brief." in done.stdout
-    rows = json.loads(cli(run, "--sort", "current", "--count", 3, "--json").stdout)
+    rows = json.loads(samples(run, "--sort", "current", "--count", 3, "--json").stdout)
     assert rows == [s.to_row() for s in ordered(trained_on(run, 1), "current")[:3]]
 
 
-def test_narrow_terminals_and_hostile_text(run):
-    out = cli(run, "--count", 8, columns=40).stdout
+def test_narrow_terminals_and_hostile_text(run, samples):
+    out = samples(run, "--count", 8, columns=40).stdout
     assert all(len(line) <= 40 for line in out.splitlines())
     assert not {c for c in out if ord(c) < 32} - {"\n"}
 
 
-def test_mistakes(run):
-    done = cli(run, "--iteration", 5)
+def test_mistakes(run, samples):
+    done = samples(run, "--iteration", 5)
     assert done.returncode == 2
     assert "no triplets of iteration 5" in done.stderr and "it has those of 0, 1" in done.stderr
 
 
-def test_an_iteration_that_is_not_trained_yet_has_no_advantages(run, tmp_path):
+def test_an_iteration_that_is_not_trained_yet_has_no_advantages(run, tmp_path, samples):
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy, symlinks=True)
     (copy / "iterations/001/scores.jsonl").unlink()
-    done = cli(Run(copy))
+    done = samples(Run(copy))
     assert done.returncode == 0, done.stderr
     assert "not trained yet" in done.stdout and "log π" not in done.stdout

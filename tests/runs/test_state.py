@@ -1,4 +1,4 @@
-"""What a run is doing: told from its lock, its files and a clock."""
+"""The state of a run, from its lock, its files and a clock."""
 
 import os
 

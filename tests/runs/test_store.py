@@ -209,7 +209,7 @@ def test_an_untouched_folder_is_intact(adapter):
     assert adapter.is_intact("adapter")
 
 
-def test_what_was_never_written_is_not_damaged_and_not_intact(adapter):
+def test_a_name_that_was_never_written_is_neither_damaged_nor_intact(adapter):
     assert adapter.damaged("other") == []
     assert not adapter.is_intact("other")
 
@@ -248,7 +248,7 @@ def test_names_that_begin_alike_are_told_apart(store):
     assert store.damaged("step-10") == ["step-10/a"]
 
 
-def test_what_the_finder_leaves_while_a_folder_is_filled_may_change_later(store):
+def test_files_of_the_finder_in_a_folder_may_change_later(store):
     store.write_text(".s.partial/shard-0000.jsonl", "x")
     (store.root / ".s.partial" / ".DS_Store").write_text("x")
     store.commit_folder(".s.partial", "s")
@@ -328,7 +328,7 @@ def test_digests_are_those_of_the_bytes(store):
     assert manifest(store) == [("x.txt", hashlib.sha256(b"\xc3\xa9\r\n").hexdigest())]
 
 
-def test_of_the_manifest_only_what_was_added_is_read_again(store, monkeypatch):
+def test_only_new_lines_of_the_manifest_are_read(store, monkeypatch):
     parsed, loads = [], json.loads
     monkeypatch.setattr(json, "loads", lambda text: parsed.append(text) or loads(text))
     for i in range(20):

@@ -93,7 +93,7 @@ def test_layers_are_tried_as_they_are_trained_but_for_dropout(monkeypatch):
     assert seen == [True, True] and not any(module.training for _, module in model.named_modules())
 
 
-def test_what_a_layer_hands_on_beside_its_result_is_noticed():
+def test_a_layer_that_returns_more_than_its_result_is_noticed():
     assert not can_grad_checkpoint(Policy(tiny_architecture("afm7"), None, {}))
 
 
@@ -111,7 +111,7 @@ def test_a_quantised_model_gives_the_same_as_stacked():
     assert_same(ours(model, scorer), plainly(model))
 
 
-def test_what_is_longer_than_a_sliding_window_brings_its_whole_prompt():
+def test_sequences_longer_than_a_sliding_window_bring_their_whole_prompt():
     model = tiny_architecture("gemma3_text", sliding_window=32)
     scorer = Scorer(model)
     assert scorer.longest_shared == 32
@@ -161,7 +161,7 @@ class Rounding(nn.Module):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1])
-def test_what_is_rounded_otherwise_in_other_shapes_is_shared(share):
+def test_models_that_only_round_differently_in_other_shapes_are_shared(share):
     model = tiny_architecture("llama")
     model.model = Rounding(model.model, share)
     assert Scorer(model).shares

@@ -1,1 +1,1 @@
-"""What the tests share and no test is: models, data, runs and doubles. Fixtures made of them are in conftest.py."""
+"""Helpers of the tests: models, data, runs and doubles. The fixtures that use them are in conftest.py."""

@@ -53,7 +53,7 @@ THREE = [
 ]
 
 
-def test_what_is_measured_of_a_group():
+def test_measures_of_a_group():
     (group,) = groups(THREE)
     assert group.settings == {} and group.finished == 2
     assert group.mean(on_validation("initial")) == Mean(4.0, pytest.approx(2 / math.sqrt(3)), 3)

@@ -71,7 +71,7 @@ def test_keys_that_end_alike_are_named_in_full():
     assert run.name == "rates-warmup.epochs-1-training.epochs-2-seed-0"
 
 
-def test_what_a_name_cannot_say_is_told_apart_by_a_digest():
+def test_values_that_a_name_cannot_hold_are_told_apart_by_a_digest():
     found = made("{recipe: r, vary: {lora.keys: [null, [self_attn.q_proj], [self_attn.q_proj, mlp.up_proj]]}}")
     names = [run.name for run in found]
     assert names[0] == "rates-keys-null"
@@ -159,7 +159,7 @@ def test_a_mistake_names_line_and_key(text, message):
 
 
 @pytest.mark.parametrize("key", ["run.name", "run.folder"])
-def test_what_the_sweep_decides_cannot_be_given_beside_it(key):
+def test_keys_that_the_sweep_decides_cannot_be_given_beside_it(key):
     with pytest.raises(RecipeError, match=f"^override '{key}=x': the sweep itself sets {key}") as caught:
         made(WHOLE, f"{key}=x")
     assert "--folder" in caught.value.hint

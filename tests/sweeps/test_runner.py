@@ -49,6 +49,16 @@ def cli(task, *args):
     return command_line.cli(*args, cwd=task, COLUMNS="140")
 
 
+@pytest.fixture
+def here(capsys):
+    """A command that starts no run, in this process."""
+
+    def call(task, *args):
+        return command_line.cli_here(capsys, *args, cwd=task, COLUMNS="140")
+
+    return call
+
+
 def write_sweep(folder, model):
     """A task, and a sweep of it."""
     write_task(folder, model, SETTINGS, counts={"train": 8, "validation": 3, "test": 2})
@@ -70,19 +80,19 @@ def task(tmp_path, tiny_model, monkeypatch):
     return tmp_path
 
 
-def test_every_combination_is_a_run_and_the_table_comes_last(swept):
+def test_every_combination_is_a_run_and_the_table_comes_last(swept, here):
     folder, done = swept
     assert done.returncode == 0, done.stderr
-    listed = json.loads(cli(folder, "runs", "ls", "--folder", "runs/grid", "--json").stdout)
+    listed = json.loads(here(folder, "runs", "ls", "--folder", "runs/grid", "--json").stdout)
     assert {row["name"]: row["state"] for row in listed} == dict.fromkeys(NAMES, "finished")
     lines = done.stderr.splitlines()
     told = [line.split()[1:3] for line in lines if "grid-" in line]
     assert told == [[what, name] for name in NAMES for what in ("started", "finished")]
     assert "is best: nll" in done.stderr
-    assert done.stdout.strip() == cli(folder, "runs", "compare", "grid").stdout.strip()
+    assert done.stdout.strip() == here(folder, "runs", "compare", "grid").stdout.strip()
 
 
-def test_what_runs_have_in_common_is_made_once(swept):
+def test_phases_that_runs_have_in_common_are_made_once(swept):
     folder, done = swept
     for arm, seed in (("anchored", 0), ("anchored", 1)):
         run = Run(folder / f"runs/grid/grid-{arm}-seed-{seed}")
@@ -103,16 +113,16 @@ def test_a_run_that_took_over_is_the_run_that_did_it_all(swept, tiny_model):
     shutil.rmtree(alone.path)
 
 
-def test_a_finished_sweep_has_nothing_to_do(swept):
+def test_a_finished_sweep_has_nothing_to_do(swept, here):
     folder, done = swept
-    again = cli(folder, "sweep", "grid.yaml")
+    again = here(folder, "sweep", "grid.yaml")
     assert again.returncode == 0 and again.stdout == done.stdout
     assert "4 runs, 4 of them finished" in again.stderr and "started" not in again.stderr
 
 
-def test_the_comparison_in_numbers(swept):
+def test_the_comparison_in_numbers(swept, here):
     folder, _ = swept
-    row = json.loads(cli(folder, "runs", "compare", "grid", "--json").stdout)
+    row = json.loads(here(folder, "runs", "compare", "grid", "--json").stdout)
     assert (row["metric"], row["lower_is_better"]) == ("nll", True)
     assert [group["settings"] for group in row["groups"]] == [{"objective.nll_weight": 0.0},
                                                              {"objective.nll_weight": 1.0}]  # fmt: skip
@@ -127,8 +137,8 @@ def test_the_comparison_in_numbers(swept):
     assert row["groups"][0]["best_minus_first_group"] == {"value": 0, "error": 0, "count": 2}
 
 
-def test_a_dry_run_checks_everything_and_writes_nothing(task):
-    done = cli(task, "sweep", "grid.yaml", "--dry-run", "--json", "--set", "run.seed=1")
+def test_a_dry_run_checks_everything_and_writes_nothing(task, here):
+    done = here(task, "sweep", "grid.yaml", "--dry-run", "--json", "--set", "run.seed=1")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["runs"]
     assert [(row["name"], row["state"]) for row in rows] == [("grid-plain-seed-1", "not started"),
@@ -154,7 +164,7 @@ def test_a_bad_combination_is_named_before_the_first_run_starts(task, more, mess
     assert not (task / "runs").exists()
 
 
-def test_runs_made_with_other_settings_are_not_gone_on_with(task):
+def test_runs_made_with_other_settings_are_not_continued(task):
     (task / "one.yaml").write_text("recipe: task.yaml\nset: {training.epochs: 1}\n")
     (member,) = load_sweep(task / "one.yaml", task / "runs")
     make(member.checked)
@@ -192,8 +202,8 @@ def test_a_run_that_another_process_works_on_is_waited_for(task):
     assert "ended without a word" in changes[1].detail
 
 
-def test_a_folder_that_cannot_be_made_is_told(task):
-    done = cli(task, "sweep", "grid.yaml", "--folder", "task.yaml")
+def test_a_folder_that_cannot_be_made_is_reported(task, here):
+    done = here(task, "sweep", "grid.yaml", "--folder", "task.yaml")
     assert done.returncode == 7 and "task.yaml/grid could not be written" in done.stderr
 
 
@@ -205,7 +215,7 @@ def test_a_sweep_is_worked_through_by_one_process(tmp_path):
         pass
 
 
-def test_ctrl_c_stops_and_the_same_command_goes_on(task):
+def test_ctrl_c_stops_and_the_same_command_continues(task):
     (task / "long.yaml").write_text(
         "recipe: task.yaml\nset: {warmup.epochs: 60, run.checkpoint_seconds: 30}\nvary: {run.seed: [0, 1]}\n"
     )

@@ -1,4 +1,4 @@
-"""Checkpoints within a phase: training goes on from them exactly, and a damaged one is passed over."""
+"""Checkpoints within a phase: training continues from them exactly, and a damaged one is passed over."""
 
 import dataclasses
 
@@ -118,7 +118,7 @@ def test_the_two_newest_are_kept(saved, store):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "rmsprop", "lion"])
-def test_training_goes_on_as_if_it_had_never_stopped(tiny_model, checkpoints, heard, optimizer):
+def test_training_continues_as_if_it_had_never_stopped(tiny_model, checkpoints, heard, optimizer):
     decay = 0.1 if optimizer in ("adamw", "lion") else 0.0
     whole = trainer(tiny_model, optimizer=optimizer, weight_decay=decay)
     seen = []
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tiny_model, saved, store,
     made = trainer(tiny_model)
     assert checkpoints.restore(made) == 2
     assert heard == [f"warning: {FOLDER}/step-000003/{file} is damaged: resuming from the checkpoint before it"]
-    # It goes on to where the damaged one was, and saves again under its name.
+    # It continues to where the damaged one was, and saves again under its name.
     made.run(EXAMPLES, lambda step, metrics: checkpoints.save(made, step) if step < 4 else None, 2)
     assert_equal(adapter(made), saved)
     assert names(store) == ["step-000002", "step-000003"]
@@ -192,7 +192,7 @@ def test_with_all_checkpoints_damaged_the_phase_begins_anew(tiny_model, saved, s
     assert_equal(adapter(made), saved)
 
 
-def test_what_a_crash_left_aside_is_no_checkpoint_and_no_obstacle(tiny_model, saved, store, checkpoints, heard):
+def test_a_half_written_checkpoint_is_neither_used_nor_in_the_way(tiny_model, saved, store, checkpoints, heard):
     aside = store.root / FOLDER / ".step-000004.99999999.partial"  # no process can have this number
     aside.mkdir()
     (aside / "adapters.safetensors").write_bytes(b"half")

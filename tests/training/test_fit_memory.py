@@ -127,7 +127,7 @@ class FakeRun:
 
 
 @pytest.mark.parametrize(("budget", "decided", "told"), [(10_000, (False, 4), 0), (1_300, (True, 2), 1)])
-def test_what_was_decided_is_kept_and_told_if_it_is_less_than_asked_for(weighed, monkeypatch, budget, decided, told):
+def test_the_decision_is_kept_and_reported_if_it_is_less_than_asked_for(weighed, monkeypatch, budget, decided, told):
     monkeypatch.setattr(fit_memory, "memory_budget", lambda: budget)
     run, warnings = FakeRun(), []
     made = settle_memory(run, plan(), None, lambda kind, **fields: warnings.append((kind, fields["message"])))
@@ -136,7 +136,7 @@ def test_what_was_decided_is_kept_and_told_if_it_is_less_than_asked_for(weighed,
     assert [kind for kind, _ in warnings] == ["warning"] * told
 
 
-def test_that_nothing_fits_is_told(weighed, monkeypatch):
+def test_a_warning_says_that_nothing_fits(weighed, monkeypatch):
     monkeypatch.setattr(fit_memory, "memory_budget", lambda: 100)
     told = []
     settle_memory(FakeRun(), plan(), None, lambda kind, **fields: told.append(fields["message"]))
@@ -178,7 +178,7 @@ def test_runs_at_once_share_the_memory(monkeypatch, small_run):
     assert machine.memory_budget() == whole
 
 
-def test_what_we_hold_of_a_cuda_device_is_ours_to_use(monkeypatch):
+def test_memory_that_we_hold_on_a_cuda_device_is_ours_to_use(monkeypatch):
     import mlx.core as mx
 
     monkeypatch.setattr(mx.metal, "is_available", lambda: False)

@@ -125,7 +125,7 @@ def test_micro_batches_and_recomputation_change_no_gradient(tiny_model, change):
         np.testing.assert_allclose(found[1][name], gradient, rtol=1e-4, atol=1e-5 * np.abs(gradient).max())
 
 
-def test_what_dropout_drops_is_dropped_again_when_a_layer_is_computed_again(tiny_model, monkeypatch):
+def test_dropout_drops_the_same_when_a_layer_is_computed_again(tiny_model, monkeypatch):
     def gradients():
         trainer = Trainer(
             fresh(tiny_model, dropout=0.5), OBJECTIVE, dataclasses.replace(CONFIG, grad_checkpoint=True), 0
@@ -264,7 +264,7 @@ def test_dora_trains_too(tiny_model):
     assert any(name.endswith(".m") for name in after)
 
 
-def test_shapes_that_come_again_are_compiled_and_at_most_so_many(tiny_model, monkeypatch):
+def test_shapes_that_recur_are_compiled_up_to_a_limit(tiny_model, monkeypatch):
     trainer = Trainer(fresh(tiny_model), OBJECTIVE, CONFIG, 0)
     once, often = examples(count=2), examples(count=4)
     trainer.compile_for([once, often, often])

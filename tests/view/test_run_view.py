@@ -1,4 +1,4 @@
-"""What there is to see of a run, folded from its events."""
+"""The view of a run, folded from its events."""
 
 from functools import reduce as fold
 
@@ -86,7 +86,7 @@ def test_a_new_phase_starts_without_the_last_ones_progress():
     assert current(view) == [0.5]
 
 
-def test_curves_go_on_through_iterations_and_mark_where_each_began():
+def test_curves_continue_through_iterations_and_mark_where_each_began():
     view = view_of(
         STARTED,
         phase("initial/adapter", None),
@@ -152,7 +152,7 @@ def test_a_view_that_begins_in_the_middle_of_a_phase_shows_what_comes():
     assert marks(later) == [(0, SECOND), (3, "iterations/002/adapter")]
 
 
-def test_what_was_kept_of_a_phase_is_progress():
+def test_work_that_was_kept_of_a_phase_is_progress():
     view = view_of(STARTED, phase(SECOND, 1), {"kind": "resumed", "phase": SECOND, "done": 10, "total": 14})
     assert (view.done, view.total, view.tokens_per_s) == (10, 14, None)
 
