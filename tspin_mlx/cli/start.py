@@ -83,12 +83,15 @@ def start(run: Run, shown: Shown, samples: int | None = None, *, trusted: bool) 
         resume(run, trusted=trusted)
     if shown.tui:
         screens.show_run(run)
-    elif shown.detach and shown.as_json:
+    if shown.detach and shown.as_json:
         print_json({"run": str(run.path), "started": bool(pending)})
-    elif shown.detach and pending:
+        return
+    if shown.detach and pending:
         say(in_background(run))
-    elif pending:
-        _watch(run, shown, samples, trusted=trusted)
+        return
+    begun = time.perf_counter()
+    if pending:
+        _watch(run, shown, trusted=trusted)
     elif shown.as_json:
         with showing(run, as_json=True) as show:
             follow(run, offset_of_last_start(run.events_path), lambda: False, show)
@@ -96,11 +99,15 @@ def start(run: Run, shown: Shown, samples: int | None = None, *, trusted: bool) 
         say("finished already; nothing to do\n")
         if shown.report_to:
             say(f"to report it all the same: {command('watch', run)} --report-to {shown.report_to[0]}\n")
+    if not shown.as_json:
         print_result(run, samples)
+        if pending:
+            say(f"done in {duration(time.perf_counter() - begun)}")
 
 
-def _watch(run: Run, shown: Shown, samples: int | None, *, trusted: bool) -> None:
-    begun, offset = time.perf_counter(), log_size(run.events_path)
+def _watch(run: Run, shown: Shown, *, trusted: bool) -> None:
+    """Start the engine and follow it; raise what ends the command, unless the run is finished."""
+    offset = log_size(run.events_path)
     with showing(run, as_json=shown.as_json, plain=shown.plain, report_to=shown.report_to) as show:
         engine = resume(run, trusted=trusted)
         with forwarding(lambda: [run.path], shown.say):
@@ -114,6 +121,3 @@ def _watch(run: Run, shown: Shown, samples: int | None, *, trusted: bool) -> Non
         error = TspinError(end.message, hint="\n  → ".join(filter(None, (end.hint, resuming))))
         error.exit_code = end.exit_code
         raise error
-    if not shown.as_json:
-        print_result(run, samples)
-        say(f"done in {duration(time.perf_counter() - begun)}")
