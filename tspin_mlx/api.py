@@ -233,7 +233,7 @@ class TrainedModel:
             data: rows, a file, or ``hub:ID[:CONFIG]:SPLIT``; None is the run's validation examples.
             metrics: such as ``exact_match`` and ``json_field_f1``; None is the recipe's.
             regex: for the metric ``regex``.
-            limit: only the first so many examples.
+            limit: use only this many examples, from the first.
 
         Returns:
             ``nll`` (nats per token), ``stop_rate``, ``length``, and each metric from 0 to 1.
