@@ -107,7 +107,7 @@ def _by_chunks(
 
 
 def _flush_tiny(cotangents: mx.array) -> mx.array:
-    """Set the tiny gradients of saturated triplets to 0: x86 is several times slower with denormal numbers."""
+    """Set the tiny gradients of saturated triplets to 0: x86 computes several times slower with numbers this small."""
     return mx.where(mx.abs(cotangents) < 1e-30, 0, cotangents)
 
 
