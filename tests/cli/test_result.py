@@ -1,7 +1,6 @@
 """What is shown of a run that has come to something, or is about to."""
 
-from tests.cli.command_line import cli
-
+from tests.support.command_line import cli
 from tspin_mlx.runs.outcome import result_of
 from tspin_mlx.runs.run import Run
 
