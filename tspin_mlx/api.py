@@ -1,4 +1,4 @@
-"""The Python API: train on rows or a recipe, load a trained policy, generate, evaluate, push.
+"""The Python API: train, resume, load, generate, evaluate, push.
 
     import tspin_mlx as ts
 

@@ -1,4 +1,4 @@
-"""The terminal app (Textual): shows run folders and starts processes; it loads neither MLX nor a model."""
+"""The terminal app, in Textual. It shows run folders and starts processes; it loads neither MLX nor a model."""
 
 from __future__ import annotations
 

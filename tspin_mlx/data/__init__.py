@@ -1,1 +1,1 @@
-"""Examples: read from files or the Hub, split, and rendered to token ids."""
+"""Examples: read from files or the Hub, split, and tokenised."""

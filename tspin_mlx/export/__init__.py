@@ -1,1 +1,1 @@
-"""Exports of a run: fused models, adapters for other programs, preference data, and repositories on the Hub."""
+"""Exports of a run: fused models, adapters, GGUF, triplets, the Hub."""
