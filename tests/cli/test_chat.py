@@ -118,7 +118,7 @@ def test_mistakes_are_told(run):
         done = piped(run, [], *args)
         assert done.returncode == 2 and message in done.stderr, args
     done = piped(run, ["x" * 300])
-    assert done.returncode == 2 and "window 256" in done.stderr
+    assert done.returncode == 2 and "context length is 256" in done.stderr
 
 
 def test_at_a_wide_terminal_answers_stand_side_by_side(run, tmp_path):

@@ -74,4 +74,4 @@ def test_stopping_a_run_that_nobody_works_on_is_an_error(task, reference):
     done = cli(task, "stop", "reference")
     assert done.returncode == 2 and "the run 'reference' is finished" in done.stderr
     done = cli(task, "stop", made(task, "idle").name)
-    assert done.returncode == 2 and "nobody works on the run 'idle'" in done.stderr
+    assert done.returncode == 2 and "the run 'idle' is not running" in done.stderr

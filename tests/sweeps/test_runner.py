@@ -199,7 +199,7 @@ def test_a_run_that_another_process_works_on_is_waited_for(task):
     threading.Timer(0.5, lock.close).start()
     sweeping.work(lambda: False)
     assert [change.what for change in changes] == ["joined", "failed"]
-    assert "ended without a word" in changes[1].detail
+    assert "ended without a message" in changes[1].detail
 
 
 def test_a_folder_that_cannot_be_made_is_reported(task, here):
