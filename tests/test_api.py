@@ -136,7 +136,7 @@ def test_one_prompt_many_prompts_and_conversations(policy):
     assert sampled == policy.generate_batch(["train 1"] * 2 + ["train 3"], temperature=1.0, seed=3, batch_size=1)
     assert len(policy.generate("train 1", max_tokens=2)) <= 2
     assert policy.generate_batch([]) == []
-    with pytest.raises(UsageError, match=r"prompt 0 has .* tokens, and the model's window"):
+    with pytest.raises(UsageError, match=r"prompt 0 has .* tokens, but the model's context length is"):
         policy.generate("x" * 5000)
 
 

@@ -202,7 +202,7 @@ class TrainedModel:
             batch_size: prompts answered at once.
 
         Raises:
-            UsageError: a prompt that the template or the model's window does not take.
+            UsageError: a prompt that does not fit the template or the model's context length.
         """
         from .generation.batch import Decoding, generate
         from .tspin import answer
@@ -286,7 +286,9 @@ class TrainedModel:
         except BadExample as error:
             raise UsageError(f"prompt {i} cannot be rendered: {error}") from None
         if self.policy.window is not None and len(tokens) >= self.policy.window:
-            raise UsageError(f"prompt {i} has {len(tokens)} tokens, and the model's window {self.policy.window}")
+            raise UsageError(
+                f"prompt {i} has {len(tokens)} tokens, but the model's context length is {self.policy.window}"
+            )
         return triplets.Prompt(str(i), tuple(tokens), messages[-1]["content"], triplets.Response((), ""), "")
 
 
